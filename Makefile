@@ -1,0 +1,40 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11+; everything they need is installed here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ROOMS := schemas event_log policy router_plugin learner demo
+
+export LITELLM_LOCAL_MODEL_COST_MAP ?= True
+
+.PHONY: demo test bench lint generate clean
+
+$(STAMP): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/conduit demo
+
+test: $(STAMP)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest --doctest-modules
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --fail-under=90
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.selection --json
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+generate: $(STAMP)
+	$(BIN)/python -m conduit_schemas.documents
+
+clean:
+	rm -rf $(VENV) .coverage .coverage.* htmlcov

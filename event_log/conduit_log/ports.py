@@ -1,0 +1,143 @@
+"""How events travel: the ports that every log offers, with what each guarantees.
+
+Three adapters keep these promises and pass one set of contract tests: Kafka (:mod:`conduit_log.kafka`),
+a SQLite file shared by the processes of one machine (:mod:`conduit_log.embedded`), and plain memory
+(:mod:`conduit_log.memory`).
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
+
+__all__ = ["EventLog", "GroupReader", "LogUnavailableError", "Message", "OnAssigned", "Reader", "StoredMessage"]
+
+from conduit_schemas import ConduitError
+
+
+class LogUnavailableError(ConduitError):
+    """Raised when the log cannot be reached or did not confirm in time; the call may be repeated."""
+
+
+class Message(NamedTuple):
+    """Something to append: a key, which decides the partition, and a value."""
+
+    key: bytes
+    value: bytes
+
+
+class StoredMessage(NamedTuple):
+    """Something read: where it stands, when the log took it in, and what it is."""
+
+    partition: int
+    offset: int
+    time_ms: int
+    """The log's own append time, milliseconds since 1970. It may repeat, and on a broker whose clock was
+    set back even fall; readers that need a monotone clock take the running maximum."""
+    key: bytes
+    value: bytes
+
+
+class Reader(Protocol):
+    """Reads chosen partitions of one topic, at positions of its own; no group, no commits.
+
+    Within a partition messages come in offset order, each once. On a compacted topic offsets have gaps, and
+    a reader that starts at the beginning sees at least the newest message of every key.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
+        """Return what has arrived, waiting up to ``timeout_s`` for the first message.
+
+        Raises
+        ------
+        LogUnavailableError
+            When the log cannot be reached. Position and data are unharmed: poll again.
+        """
+        ...
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """Continue a partition at ``offset``, or at the first message after it."""
+        ...
+
+    async def end_offsets(self) -> Mapping[int, int]:
+        """Return, per partition, the offset the next message will get."""
+        ...
+
+
+OnAssigned = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
+"""Called with newly owned partitions; returns the offset at which to start each."""
+
+OnRevoked = Callable[[Collection[int]], Awaitable[None]]
+"""Called with partitions that are no longer owned. Another reader may already have them."""
+
+
+class GroupReader(Protocol):
+    """Shares the partitions of one topic among the members of a group.
+
+    Ownership is a matter of efficiency, not of correctness: for a moment two members may both believe
+    that they own a partition, so whatever a member does must be harmless when done twice. Positions are
+    the caller's own; nothing is committed to the log. A member that dies without a word loses its
+    partitions to the others, on Kafka after the session timeout, on the embedded log at once.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    @property
+    def owned(self) -> Collection[int]:
+        """The partitions owned now."""
+        ...
+
+    async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
+        """Return what has arrived on the owned partitions; see :meth:`Reader.poll`.
+
+        The callbacks given at creation run inside this call, in the caller's task, before it returns any
+        message of a newly owned partition.
+        """
+        ...
+
+    async def end_offsets(self) -> Mapping[int, int]:
+        """Return, per owned partition, the offset the next message will get."""
+        ...
+
+
+class EventLog(Protocol):
+    """An append-only log of topics, divided into partitions. Enter it before use.
+
+    Entering never waits for a broker to be reachable: the first call that needs it does.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Release everything. Whatever :meth:`append` has returned for is durable already."""
+        ...
+
+    async def create_topics(self) -> None:
+        """Create the installation's topics where they do not exist; leave existing ones as they are."""
+        ...
+
+    async def append(self, topic: str, messages: Sequence[Message]) -> None:
+        """Append messages in order; on return all of them are durable.
+
+        Messages of one key land in one partition in the given order. On an error some of them may have
+        been appended: repeating the call then appends those again, so readers must tolerate
+        repetition; order is kept all the same.
+
+        Raises
+        ------
+        LogUnavailableError
+            When the log did not confirm every message in time.
+        """
+        ...
+
+    def reader(self, topic: str, *, partitions: Collection[int] | None = None) -> Reader:
+        """Return a reader of some partitions (default: all), starting at the beginning."""
+        ...
+
+    def group_reader(self, topic: str, group: str, *, on_assigned: OnAssigned, on_revoked: OnRevoked) -> GroupReader:
+        """Return a reader that shares the topic's partitions with the rest of its group."""
+        ...

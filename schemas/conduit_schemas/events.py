@@ -1,0 +1,162 @@
+"""The events: what happened to one request, and what an operator changed.
+
+A *selection* says which deployment was chosen, from which candidates, with which probabilities. An
+*outcome* says what came of it, a *feedback* what somebody thought of the answer, and *settings* how a
+policy is to learn from then on. All events of one policy share a key, so one partition holds them in
+one total order.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from conduit_schemas.fields import MAX_ARMS, SCHEMA_VERSION, Context, Count, Id, Label, Probability, Record
+from conduit_schemas.settings import LearningSettings
+
+__all__ = ["DeadLetter", "Event", "Feedback", "Outcome", "PolicySettings", "Selection"]
+
+Usd = Annotated[float, Field(ge=0.0, le=1e6)]
+Seconds = Annotated[float, Field(ge=0.0, le=1e6)]
+Timestamp = Annotated[float, Field(ge=0.0, le=1e11)]
+Names = Annotated[dict[Label, float], Field(max_length=32)]
+PerArm = Annotated[tuple[float, ...], Field(max_length=MAX_ARMS)]
+
+
+class _Event(Record):
+    schema_version: str = SCHEMA_VERSION
+    policy: Id
+    """The policy this belongs to: a namespace and a LiteLLM model group, ``namespace/group``."""
+    time: Timestamp
+    """The sender's clock, seconds since 1970. The learner's own clock is the log's append time."""
+
+
+class Selection(_Event):
+    """Which deployment was chosen for one attempt at a request, and how.
+
+    Examples
+    --------
+    >>> selection = Selection(
+    ...     policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), models=("m1", "m2"),
+    ...     chosen=1, probabilities=(0.25, 0.75), featurizer="text64-v1", context=bytes(128),
+    ... )
+    >>> selection.arm, selection.propensity
+    ('b', 0.75)
+    """
+
+    kind: Literal["selection"] = "selection"
+    decision_id: Id
+    request_id: Id | None = None
+    """The caller's id of the whole request; several attempts may share it."""
+    arms: Annotated[tuple[Id, ...], Field(min_length=1, max_length=MAX_ARMS)]
+    """The eligible deployments, in LiteLLM's order."""
+    models: Annotated[tuple[Label, ...], Field(max_length=MAX_ARMS)] = ()
+    """The model name behind each arm."""
+    chosen: Count
+    """Index into ``arms``."""
+    probabilities: Annotated[tuple[Probability, ...], Field(max_length=MAX_ARMS)] | None = None
+    """The vector the arm was drawn from; absent when LiteLLM chose, whose probabilities are unknown."""
+    fallback: Label | None = None
+    """Why LiteLLM's own selection served this request; absent when Conduit chose."""
+    snapshot_version: Count | None = None
+    snapshot_hash: Label | None = None
+    featurizer: Label
+    """Identity of the featurizer that made ``context``."""
+    context: Context
+    predictions: Annotated[dict[Label, PerArm], Field(max_length=16)] = {}
+    """Predicted mean of each signal, one number per arm."""
+    objective: Names = {}
+    """The weights that were in force."""
+    flags: Annotated[tuple[Label, ...], Field(max_length=16)] = ()
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        arms = len(self.arms)
+        if self.chosen >= arms:
+            raise ValueError(f"chosen is {self.chosen}, but there are only {arms} arms")
+        if len(set(self.arms)) != arms:
+            raise ValueError("an arm is listed twice")
+        columns = {"models": self.models or None, "probabilities": self.probabilities, **self.predictions}
+        for name, column in columns.items():
+            if column is not None and len(column) != arms:
+                raise ValueError(f"{name} has {len(column)} entries for {arms} arms")
+        if self.probabilities is not None:
+            total = sum(self.probabilities)
+            if abs(total - 1.0) > 1e-6:
+                raise ValueError(f"probabilities sum to {total}, not to 1")
+            if self.probabilities[self.chosen] <= 0.0:
+                raise ValueError("the chosen arm has probability 0")
+        return self
+
+    @property
+    def arm(self) -> str:
+        """The chosen deployment's id."""
+        return self.arms[self.chosen]
+
+    @property
+    def propensity(self) -> float | None:
+        """The probability with which the arm was chosen, or None when LiteLLM chose."""
+        return None if self.probabilities is None else self.probabilities[self.chosen]
+
+
+class Outcome(_Event):
+    """What became of one decision. The first outcome of a decision counts, later ones are duplicates."""
+
+    kind: Literal["outcome"] = "outcome"
+    decision_id: Id
+    status: Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
+    """A ``cache_hit`` never reached the deployment and is never learned from."""
+    cost_usd: Usd | None = None
+    latency_s: Seconds | None = None
+    """From the call to the last byte."""
+    ttft_s: Seconds | None = None
+    """From the call to the first token of a stream."""
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    error_class: Label | None = None
+    error_code: Label | None = None
+    source: Label = "litellm"
+    """Who reported it."""
+
+
+class Feedback(_Event):
+    """What somebody, or something, thought of the answer. Counts once per decision, source and key."""
+
+    kind: Literal["feedback"] = "feedback"
+    decision_id: Id
+    quality: Annotated[float, Field(ge=0.0, le=1.0)]
+    source: Label = "app"
+    """Who says so: the app, a judge, a validator, a person."""
+    key: Label = ""
+    """Distinguishes several signals of one source about one decision."""
+    details: Annotated[dict[Label, JsonValue], Field(max_length=32)] = {}
+
+
+class PolicySettings(_Event):
+    """How a policy is to learn from here on. Repeating the settings in force changes nothing."""
+
+    kind: Literal["settings"] = "settings"
+    settings: LearningSettings
+    changed_by: Label = ""
+
+
+Event = Annotated[Selection | Outcome | Feedback | PolicySettings, Field(discriminator="kind")]
+"""Any event, told apart by its ``kind``."""
+
+
+class DeadLetter(Record):
+    """A record that could not be used, kept with its reason and where it stood."""
+
+    kind: Literal["dead_letter"] = "dead_letter"
+    schema_version: str = SCHEMA_VERSION
+    topic: Label
+    partition: Count
+    offset: Count
+    time_ms: Count
+    reason: Label
+    """``invalid``, ``too_large``, ``unknown_kind``, ``newer_version``, ``orphan`` or ``wrong_partition``."""
+    message: Annotated[str, Field(max_length=1000)]
+    record_key: Annotated[bytes, Field(max_length=1024)]
+    record: Annotated[bytes, Field(max_length=32_768)]
+    """The refused bytes; cut when longer."""
+    record_bytes: Count
+    """Their full length."""
