@@ -7,6 +7,7 @@ from conduit_log.ports import (
     Message,
     Reader,
     StoredMessage,
+    TopicDescription,
 )
 from conduit_log.settings import LogSettings
 
@@ -18,6 +19,7 @@ __all__ = [
     "Message",
     "Reader",
     "StoredMessage",
+    "TopicDescription",
     "open_log",
 ]
 
@@ -31,9 +33,9 @@ def open_log(settings: LogSettings) -> EventLog:
     """
     # Each adapter is imported only when it is used: an embedded installation loads no Kafka client.
     if settings.is_kafka:
-        from conduit_log.kafka import KafkaLog
+        from conduit_log.kafka import KafkaLog  # noqa: PLC0415 - see above
 
         return KafkaLog(settings)
-    from conduit_log.embedded import EmbeddedLog
+    from conduit_log.embedded import EmbeddedLog  # noqa: PLC0415 - see above
 
-    return EmbeddedLog(settings.path, topics=settings.topics)
+    return EmbeddedLog(settings.path, topics=settings.topics, retention_s=settings.event_retention_s)

@@ -8,9 +8,23 @@ a SQLite file shared by the processes of one machine (:mod:`conduit_log.embedded
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
-__all__ = ["EventLog", "GroupReader", "LogUnavailableError", "Message", "OnAssigned", "Reader", "StoredMessage"]
+from conduit_schemas import ConduitError, ConfigurationError, RecordTooLargeError, Topics
 
-from conduit_schemas import ConduitError
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "EventLog",
+    "GroupReader",
+    "LogUnavailableError",
+    "Message",
+    "OnAssigned",
+    "OnRevoked",
+    "Reader",
+    "StoredMessage",
+    "TopicDescription",
+]
+
+MAX_MESSAGE_BYTES = 1_048_000
+"""Key and value together: what a Kafka broker takes by default (1 MiB), less its own framing."""
 
 
 class LogUnavailableError(ConduitError):
@@ -34,6 +48,20 @@ class StoredMessage(NamedTuple):
     set back even fall; readers that need a monotone clock take the running maximum."""
     key: bytes
     value: bytes
+
+
+class TopicDescription(NamedTuple):
+    """What there is to know of one topic: for people, and for checks of an installation."""
+
+    name: str
+    exists: bool
+    partitions: int
+    replication: int
+    """Copies of each partition."""
+    settings: Mapping[str, str]
+    """The log's own settings of this topic: retention, compaction, time stamps."""
+    end_offsets: Mapping[int, int]
+    """Per partition, the offset the next message will get."""
 
 
 class Reader(Protocol):
@@ -67,7 +95,7 @@ class Reader(Protocol):
 
 
 OnAssigned = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
-"""Called with newly owned partitions; returns the offset at which to start each."""
+"""Called with newly owned partitions; returns the offset at which to start each (left out: the beginning)."""
 
 OnRevoked = Callable[[Collection[int]], Awaitable[None]]
 """Called with partitions that are no longer owned. Another reader may already have them."""
@@ -95,7 +123,9 @@ class GroupReader(Protocol):
         """Return what has arrived on the owned partitions; see :meth:`Reader.poll`.
 
         The callbacks given at creation run inside this call, in the caller's task, before it returns any
-        message of a newly owned partition.
+        message of a newly owned partition. An assignment whose callback raises is not taken: the error
+        comes out of this call, and the next call tries again. Leaving the reader runs no callback: who
+        leaves knows it.
         """
         ...
 
@@ -131,6 +161,10 @@ class EventLog(Protocol):
         ------
         LogUnavailableError
             When the log did not confirm every message in time.
+        RecordTooLargeError
+            When a message exceeds `MAX_MESSAGE_BYTES`; nothing was appended.
+        ConfigurationError
+            When the topic is not one of the installation's.
         """
         ...
 
@@ -138,6 +172,42 @@ class EventLog(Protocol):
         """Return a reader of some partitions (default: all), starting at the beginning."""
         ...
 
-    def group_reader(self, topic: str, group: str, *, on_assigned: OnAssigned, on_revoked: OnRevoked) -> GroupReader:
+    def group_reader(
+        self, topic: str, group: str, *, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> GroupReader:
         """Return a reader that shares the topic's partitions with the rest of its group."""
         ...
+
+    async def describe(self) -> list[TopicDescription]:
+        """Describe the installation's topics, in the order of :attr:`conduit_schemas.Topics.all`."""
+        ...
+
+
+def check_topic(topics: Topics, topic: str) -> None:
+    """Refuse a topic that does not belong to the installation.
+
+    Raises
+    ------
+    ConfigurationError
+        When it does not.
+    """
+    if topic not in topics.all:
+        raise ConfigurationError(
+            f"topic {topic!r} is not one of this installation's: {', '.join(topics.all)}"
+        )
+
+
+def check_messages(topic: str, messages: Sequence[Message]) -> None:
+    """Refuse messages that a log could not take, before any of them is appended.
+
+    Raises
+    ------
+    RecordTooLargeError
+        When one exceeds `MAX_MESSAGE_BYTES`.
+    """
+    for index, (key, value) in enumerate(messages):
+        if len(key) + len(value) > MAX_MESSAGE_BYTES:
+            raise RecordTooLargeError(
+                f"message {index} for topic {topic!r} has {len(key) + len(value):,} bytes, "
+                f"at most {MAX_MESSAGE_BYTES:,} are allowed"
+            )

@@ -1,0 +1,259 @@
+"""A log in one SQLite file, shared by the processes of one machine: no broker, no server.
+
+Guarantees
+----------
+*Process death* (SIGKILL at any moment, of any number of processes): whatever :meth:`EmbeddedLog.append`
+returned for is there, in order, whole batches only.
+
+*Power loss and operating system crash*: the same, because every commit is flushed to the disk
+(``synchronous=FULL``) before ``append`` returns; it is as good as the disk's own promise to have flushed.
+On macOS ``fullfsync`` is on, since a plain flush there leaves data in the drive's cache.
+
+*Never on a network file system*: neither SQLite's write-ahead log nor file locks work across machines.
+Use Kafka as soon as a second machine takes part.
+
+*Bounded size*: events beyond the retention's age or number are removed as new ones arrive, a slice at
+a time. The file keeps the largest size it once had; freed pages are used again.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from conduit_log.ports import (
+    LogUnavailableError,
+    Message,
+    OnAssigned,
+    OnRevoked,
+    StoredMessage,
+    TopicDescription,
+    check_messages,
+    check_topic,
+)
+from conduit_log.sqlite import Database, Retention
+from conduit_schemas import ConfigurationError, Topics
+
+__all__ = ["EmbeddedLog"]
+
+_POLL_S = 0.05
+_LOCK_RETRY_S = 1.0
+_GROUP_NAME = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
+
+
+class EmbeddedLog:
+    """An :class:`~conduit_log.ports.EventLog` in the folder ``path``, one partition per topic.
+
+    Every call runs its SQL in a thread of its own, so the caller's event loop never waits for the disk or
+    for another process. The file is ``log.sqlite3``; anybody may look into it with the ``sqlite3`` tool
+    while it is in use: one table per topic, named like the topic.
+
+    Parameters
+    ----------
+    path
+        The folder; it is created where it does not exist.
+    topics
+        The installation's topics.
+    retention_s
+        Events older than this many seconds are removed; None keeps them for ever.
+    max_events
+        The newest this many events are kept, about 1 KB each.
+    clock
+        Returns the append time, seconds since 1970. Time never runs backwards in the log: where the clock
+        was set back, messages carry the newest time already stored.
+
+    Raises
+    ------
+    ConfigurationError
+        On entering, when the folder cannot be written or the file is not such a log.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> async def main(path: Path) -> list[bytes]:
+    ...     async with EmbeddedLog(path, topics=Topics()) as log:
+    ...         await log.append("conduit.events", [Message(b"policy", b"event")])
+    ...         async with log.reader("conduit.events") as reader:
+    ...             return [message.value for message in await reader.poll(timeout_s=1)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     asyncio.run(main(Path(folder)))
+    [b'event']
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        topics: Topics,
+        retention_s: float | None = 30 * 86400.0,
+        max_events: int = 2_000_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = Path(path)
+        self.topics = topics
+        self._clock = clock
+        self._retention = Retention(topics.events, retention_s, max_events)
+        # Two connections, each with its thread: a reader never waits behind a writer that waits for its turn.
+        self._writing = Database(self.path, topics)
+        self._reading = Database(self.path, topics)
+
+    async def __aenter__(self) -> Self:
+        await self._writing.open()
+        try:
+            await self._reading.open()
+        except BaseException:
+            await self._writing.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._reading.close()
+        await self._writing.close()
+
+    async def create_topics(self) -> None:
+        """Do nothing: entering the log has created the topics."""
+
+    async def append(self, topic: str, messages: Sequence[Message]) -> None:
+        """Append messages in order, in one transaction; see :meth:`conduit_log.ports.EventLog.append`."""
+        check_topic(self.topics, topic)
+        check_messages(topic, messages)
+        if messages:
+            time_ms = int(self._clock() * 1000)
+            await self._writing.run(
+                lambda connection: connection.append(topic, time_ms, messages, self._retention)
+            )
+
+    def reader(self, topic: str, *, partitions: Collection[int] | None = None) -> "_EmbeddedReader":
+        """Return a reader of the topic's only partition, starting at the beginning."""
+        check_topic(self.topics, topic)
+        wanted = {0} if partitions is None else set(partitions)
+        if not wanted <= {0}:
+            raise ConfigurationError(f"topic {topic!r} has partition 0 only, not {sorted(wanted - {0})}")
+        return _EmbeddedReader(self._reading, topic, wanted)
+
+    def group_reader(
+        self, topic: str, group: str, *, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> "_EmbeddedGroupReader":
+        """Return a reader that owns the partition while it holds the group's lock."""
+        check_topic(self.topics, topic)
+        if not _GROUP_NAME.match(group):
+            raise ConfigurationError(
+                f"group name {group!r} must be 1 to 100 letters, digits, '.', '_' or '-' (it names a file)"
+            )
+        lock_file = self.path / f"{topic}.{group}.lock"
+        return _EmbeddedGroupReader(self._reading, topic, lock_file, on_assigned, on_revoked)
+
+    async def describe(self) -> list[TopicDescription]:
+        """Describe the topics."""
+        ends = await self._reading.run(lambda connection: connection.ends())
+        kept = {
+            "retention.s": "for ever" if self._retention.age_s is None else f"{self._retention.age_s:g}",
+            "retention.events": str(self._retention.events),
+        }
+        return [
+            TopicDescription(
+                name=topic,
+                exists=True,
+                partitions=1,
+                replication=1,
+                settings={"file": str(self._reading.file)}
+                | ({"cleanup.policy": "compact"} if topic in self.topics.compacted else kept),
+                end_offsets={0: ends[topic]},
+            )
+            for topic in self.topics.all
+        ]
+
+
+class _EmbeddedReader:
+    """See :class:`conduit_log.ports.Reader`."""
+
+    def __init__(self, database: Database, topic: str, partitions: Collection[int]) -> None:
+        self._database = database
+        self._topic = topic
+        self._positions = dict.fromkeys(partitions, 0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if messages := await self._read(max_messages):
+                return messages
+            left = deadline - time.monotonic()
+            if left <= 0.0:
+                return []
+            # One indexed look-up twenty times a second costs next to nothing, and sees other processes.
+            await asyncio.sleep(min(_POLL_S, left))
+
+    async def seek(self, partition: int, offset: int) -> None:
+        self._positions[partition] = offset
+
+    async def end_offsets(self) -> Mapping[int, int]:
+        ends = await self._database.run(lambda connection: connection.ends())
+        return dict.fromkeys(self._positions, ends[self._topic])
+
+    async def _read(self, count: int) -> list[StoredMessage]:
+        if 0 not in self._positions:
+            return []
+        position = self._positions[0]
+        rows = await self._database.run(lambda connection: connection.read(self._topic, position, count))
+        if rows:
+            self._positions[0] = rows[-1][0] + 1
+        return [StoredMessage(0, *row) for row in rows]
+
+
+class _EmbeddedGroupReader(_EmbeddedReader):
+    """See :class:`conduit_log.ports.GroupReader`.
+
+    The owner holds a file lock, which the operating system takes back when its process dies.
+    """
+
+    def __init__(
+        self, database: Database, topic: str, lock_file: Path, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> None:
+        super().__init__(database, topic, ())
+        # Not bound to a thread: the lock is taken and given back in whichever thread is free.
+        self._lock = FileLock(lock_file, thread_local=False)
+        self._next_try = 0.0
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._positions.clear()
+        self._lock.release()
+
+    @property
+    def owned(self) -> Collection[int]:
+        return frozenset(self._positions)
+
+    async def _read(self, count: int) -> list[StoredMessage]:
+        if not self._positions and time.monotonic() >= self._next_try:
+            await self._try_to_own()
+            self._next_try = time.monotonic() + _LOCK_RETRY_S
+        return await super()._read(count)
+
+    async def _try_to_own(self) -> None:
+        try:
+            # A lock of this process's own file: one system call that never waits, no thread needed.
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return
+        except OSError as error:
+            raise LogUnavailableError(
+                f"lock file {self._lock.lock_file}: {error.strerror or error}; "
+                "make its folder writable for this process"
+            ) from error
+        try:
+            starts = await self._on_assigned((0,))
+        except BaseException:
+            self._lock.release()
+            raise
+        self._positions[0] = starts.get(0, 0)
