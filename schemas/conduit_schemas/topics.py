@@ -28,9 +28,7 @@ class Topics:
 
     def __post_init__(self) -> None:
         if not _PREFIX.match(self.prefix):
-            raise ConfigurationError(
-                f"topic prefix {self.prefix!r} must be 1 to 200 letters, digits, '.', '_' or '-'"
-            )
+            raise ConfigurationError(f"topic prefix {self.prefix!r} must be 1 to 200 letters, digits, '.', '_' or '-'")
 
     @property
     def events(self) -> str:

@@ -1,0 +1,25 @@
+"""The mathematics of a decision: pure functions from a snapshot and a request to a choice."""
+
+from conduit_policy.beliefs import SIGNALS, Beliefs
+from conduit_policy.choose import Choice, choose, draw, utilities
+from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
+from conduit_policy.objective import Objective
+from conduit_policy.rules import RULES, Utilities, probabilities
+
+__all__ = [
+    "RULES",
+    "SIGNALS",
+    "Beliefs",
+    "Choice",
+    "Context",
+    "Featurizer",
+    "Objective",
+    "Request",
+    "TextFeaturizer",
+    "Utilities",
+    "choose",
+    "draw",
+    "probabilities",
+    "to_fixed_point",
+    "utilities",
+]

@@ -1,0 +1,133 @@
+"""A snapshot made ready for choosing: per list of candidates, a few stacked arrays."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_schemas import ArmSnapshot, SignalPosterior, Snapshot
+
+__all__ = ["SIGNALS", "Beliefs", "Candidates"]
+
+SIGNALS = ("quality", "success", "cost", "latency")
+"""Row order of every stacked array. Cost is ln USD and latency ln seconds."""
+
+QUALITY, SUCCESS, COST, LATENCY = range(4)
+
+_PRIOR_MEAN = (0.5, 1.0, 0.0, 0.0)
+_PRIOR_SIGMA = (0.3, 0.2, 1.0, 1.0)
+"""Used for arms of which a snapshot says nothing, when it says nothing of any other arm either."""
+
+_LEAST_SPAN = math.log(4.0)
+"""A pool whose dearest arm costs less than four times its cheapest is scaled as if it were four times, so
+that small differences stay small."""
+
+_REMEMBERED_CANDIDATES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The beliefs about one ordered list of K arms; S is the number of signals, d the dimension."""
+
+    mean: NDArray[np.float32]
+    """Shape (S*K, d)."""
+    variance: NDArray[np.float32]
+    """Shape (2*K, d): sigma**2 / precision, of quality and success."""
+    baseline: NDArray[np.float64]
+    """Shape (S, K)."""
+    outcomes: NDArray[np.float64]
+    """Shape (K,): observations behind each arm, the largest over its signals."""
+    scale: NDArray[np.float64]
+    """Shape (2, 2): for cost and latency, the pool's least mean and its span, both on the log scale."""
+    coverage: float
+    """0..1: how far the pool's quality is known; 0 without any quality feedback."""
+
+
+class Beliefs:
+    """All arms of one policy, as one snapshot saw them.
+
+    Examples
+    --------
+    >>> from conduit_schemas import ExplorationRule, LearningSettings
+    >>> snapshot = Snapshot(policy="default/chat", partition=0, offset=0, stream_time_ms=0, arms={},
+    ...                     settings=LearningSettings(), rule=ExplorationRule(name="thompson"))
+    >>> Beliefs(snapshot).candidates(("a", "b")).mean.shape
+    (8, 64)
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._cold = _cold_arm(snapshot)
+        self._candidates: dict[tuple[str, ...], Candidates] = {}
+
+    def candidates(self, arms: Sequence[str]) -> Candidates:
+        """Return the stacked arrays of these arms, remembered for the next call with the same arms."""
+        key = tuple(arms)
+        known = self._candidates.get(key)
+        if known is None:
+            known = self._stack(key)
+            if len(self._candidates) >= _REMEMBERED_CANDIDATES:
+                self._candidates.clear()
+            self._candidates[key] = known
+        return known
+
+    def _stack(self, arms: tuple[str, ...]) -> Candidates:
+        rows = [self._signals(arm) for arm in arms]
+        posteriors = [[row[signal] for row in rows] for signal in SIGNALS]
+        mean = np.stack([_floats(p.mean) for signal in posteriors for p in signal])
+        variance = np.stack(
+            [
+                np.float32(p.sigma * p.sigma) / _floats(p.precision)
+                for signal in posteriors[: SUCCESS + 1]
+                for p in signal
+            ]
+        )
+        weight = np.array([[p.weight for p in signal] for signal in posteriors])
+        average = np.array([[p.average for p in signal] for signal in posteriors])
+        return Candidates(
+            mean=mean,
+            variance=variance,
+            baseline=np.array([[p.baseline for p in signal] for signal in posteriors]),
+            outcomes=weight.max(axis=0),
+            scale=np.array([_span(average[row], weight[row]) for row in (COST, LATENCY)]),
+            coverage=min(1.0, float(weight[QUALITY].sum()) / (10.0 * len(arms))),
+        )
+
+    def _signals(self, arm: str) -> dict[str, SignalPosterior]:
+        known = self.snapshot.arms.get(arm)
+        return self._cold if known is None else {**self._cold, **known.signals}
+
+
+def _floats(vector: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(vector, "<f4").astype(np.float32)
+
+
+def _span(average: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, float]:
+    seen = average[weight > 0.0]
+    if not len(seen):
+        return 0.0, math.inf  # nothing is known of this signal: it counts for nothing
+    return float(seen.min()), max(float(seen.max() - seen.min()), _LEAST_SPAN)
+
+
+def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
+    """What to believe of an arm that nobody has tried: the pool's averages, with the prior's uncertainty."""
+    dimension = snapshot.settings.dimension
+    nothing = np.zeros(dimension, "<f4").tobytes()
+    prior = np.full(dimension, snapshot.settings.lambda_reg, "<f4").tobytes()
+    cold = {}
+    for row, signal in enumerate(SIGNALS):
+        seen = [arm.signals[signal] for arm in _sorted_arms(snapshot) if signal in arm.signals]
+        seen = [posterior for posterior in seen if posterior.weight > 0.0]
+        weight = math.fsum(p.weight for p in seen)
+        level = math.fsum(p.weight * p.average for p in seen) / weight if seen else _PRIOR_MEAN[row]
+        sigma = math.fsum(p.weight * p.sigma for p in seen) / weight if seen else _PRIOR_SIGMA[row]
+        cold[signal] = SignalPosterior(
+            mean=nothing, precision=prior, baseline=level, sigma=sigma, average=level, weight=0.0
+        )
+    return cold
+
+
+def _sorted_arms(snapshot: Snapshot) -> list[ArmSnapshot]:
+    return [snapshot.arms[arm] for arm in sorted(snapshot.arms)]

@@ -1,0 +1,218 @@
+"""From a request to a context vector: what a policy may know before it chooses.
+
+A featurizer has a name that changes whenever its output changes: the name is logged with every decision,
+and statistics learned under one name are never mixed with those of another.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_schemas import FRACTION_BITS
+
+__all__ = ["Context", "Featurizer", "Request", "TextFeaturizer", "to_fixed_point"]
+
+Context = NDArray[np.int16]
+"""Shape (dimension,), in units of 2**-10; component 0 is the intercept and always 1.0."""
+
+_ONE = 1 << FRACTION_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a featurizer may look at.
+
+    Parameters
+    ----------
+    messages
+        Chat messages, each a mapping with ``role`` and ``content``.
+    input
+        The text or texts of an embedding or responses call.
+    params
+        The call's other arguments: ``max_tokens``, ``tools``, ``response_format``, ``stream``...
+    """
+
+    messages: Sequence[Mapping[str, Any]] | None = None
+    input: Any = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Featurizer(Protocol):
+    """Turns a request into a context vector; pure, and fast enough for the request path."""
+
+    @property
+    def name(self) -> str:
+        """Identity and version; a new one for every change of the output."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Number of components, intercept included."""
+        ...
+
+    def __call__(self, request: Request) -> Context:
+        """Return the context vector of a request."""
+        ...
+
+
+def to_fixed_point(values: NDArray[np.floating[Any]]) -> Context:
+    """Round to the contract's 16-bit fixed point; numbers beyond +-31.9 are clipped, NaN becomes 0.
+
+    Examples
+    --------
+    >>> to_fixed_point(np.array([1.0, -0.5, 1e9])).tolist()
+    [1024, -512, 32767]
+    """
+    scaled = np.clip(np.nan_to_num(values) * _ONE, -32768, 32767)
+    fixed: Context = np.rint(scaled).astype(np.int16)
+    return fixed
+
+
+class TextFeaturizer:
+    """Cheap structure of the request and signed hashes of its words: 64 numbers.
+
+    One component is the intercept, 15 describe structure (lengths, tools, share of digits, code, and so on)
+    and 48 are a signed hash sketch (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask
+    Learning") of the words in the first 2,048 bytes of the last user message, scaled to unit length.
+
+    Examples
+    --------
+    >>> featurizer = TextFeaturizer()
+    >>> context = featurizer(Request(messages=[{"role": "user", "content": "What is 17 * 23?"}]))
+    >>> context.shape, int(context[0])
+    ((64,), 1024)
+    """
+
+    name = "text64-v1"
+    dimension = 64
+
+    def __init__(self) -> None:
+        self._slots = _WordSlots()
+
+    def __call__(self, request: Request) -> Context:
+        """Return the context vector of a request."""
+        last, total, count, roles = _texts(request)
+        head = last[:_HEAD].encode("utf-8", "replace")[:_HEAD]
+        size = len(head) or 1
+        classes = np.bincount(np.frombuffer(head, np.uint8), minlength=256) @ _BYTE_CLASSES
+        words = head.translate(_WORD_BYTES).split()
+        params = request.params
+        context = np.zeros(64)
+        context[:_STRUCTURE] = (
+            1.0,
+            math.log1p(len(last)) / 8.0,
+            math.log1p(total) / 10.0,
+            math.log1p(count) / 3.0,
+            1.0 if "system" in roles else 0.0,
+            1.0 if params.get("tools") else 0.0,
+            1.0 if params.get("response_format") else 0.0,
+            1.0 if params.get("stream") else 0.0,
+            4.0 * classes[0] / size,
+            4.0 * classes[1] / size,
+            8.0 * classes[2] / size,
+            8.0 * classes[3] / size,
+            2.0 * classes[4] / size,
+            math.log1p(classes[5]) / 4.0,
+            1.0 if classes[6] else 0.0,
+            math.log1p(_positive(params.get("max_tokens") or params.get("max_completion_tokens"))) / 10.0,
+        )
+        if words:
+            slots = np.bincount([self._slots[word] for word in words], minlength=2 * _HASHED)
+            sketch = slots[:_HASHED] - slots[_HASHED:]
+            length = math.sqrt(float(sketch @ sketch))
+            if length:
+                context[_STRUCTURE:] = sketch / length
+        return to_fixed_point(context)
+
+
+_HEAD = 2048
+_STRUCTURE = 16
+_HASHED = 48
+
+
+def _byte_classes() -> NDArray[np.float64]:
+    """Columns: digits, capitals, mathematical signs, code signs, bytes beyond ASCII, newlines, question marks."""
+    classes = np.zeros((256, 7))
+    groups = (
+        b"0123456789",
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        b"+-*/=^\\$%<>",
+        b"{}[]();_`#",
+        bytes(range(128, 256)),
+        b"\n",
+        b"?",
+    )
+    for column, group in enumerate(groups):
+        classes[list(group), column] = 1.0
+    return classes
+
+
+def _word_bytes() -> bytes:
+    """Lower-case letters; digits become one sign each, so that numbers count by their length; the rest parts words."""
+    table = bytearray(b" " * 256)
+    for byte in range(128, 256):
+        table[byte] = byte
+    for letter in range(26):
+        table[ord("a") + letter] = table[ord("A") + letter] = ord("a") + letter
+    for digit in b"0123456789":
+        table[digit] = ord("0")
+    return bytes(table)
+
+
+_BYTE_CLASSES = _byte_classes()
+_WORD_BYTES = _word_bytes()
+
+
+class _WordSlots(dict[bytes, int]):
+    """Remembers each word's slot: 0..47 counts up, 48..95 counts down. Bounded; forgets everything when full."""
+
+    def __missing__(self, word: bytes) -> int:
+        if len(self) >= 50_000:
+            self.clear()
+        slot = self[word] = crc32(word) % (2 * _HASHED)
+        return slot
+
+
+def _texts(request: Request) -> tuple[str, int, int, set[str]]:
+    """Return the text to look at, the characters in all texts, how many there are, and the roles."""
+    last, total, count = "", 0, 0
+    roles: set[str] = set()
+    for role, text in _parts(request):
+        roles.add(role)
+        count += 1
+        total += len(text)
+        if role == "user" or not last:
+            last = text
+    return last, total, count, roles
+
+
+def _parts(request: Request) -> Iterator[tuple[str, str]]:
+    for message in request.messages or ():
+        yield str(message.get("role", "user")), _plain(message.get("content"))
+    if not request.messages:
+        entries = request.input if isinstance(request.input, (list, tuple)) else (request.input,)
+        for entry in entries:
+            if isinstance(entry, Mapping):
+                yield str(entry.get("role", "user")), _plain(entry.get("content"))
+            else:
+                yield "user", _plain(entry)
+
+
+def _plain(content: Any) -> str:
+    """Return a message's text; parts that are not text (images, audio) count as nothing."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, (list, tuple)):
+        return "\n".join(
+            part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def _positive(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and 0 < value < 1e9 else 0.0

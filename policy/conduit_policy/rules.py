@@ -1,0 +1,171 @@
+"""Exploration rules: from what is believed about each arm to the probability of choosing it.
+
+Every rule returns the whole probability vector. The arm is then drawn from exactly that vector, so the
+logged propensity is exact even where the vector approximates its textbook rule.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_schemas import ConfigurationError, ExplorationRule
+
+__all__ = ["RULES", "Utilities", "probabilities"]
+
+Vector = NDArray[np.float64]
+
+
+class Utilities(NamedTuple):
+    """What is believed about the utility of K arms."""
+
+    mean: Vector
+    """Shape (K,)."""
+    deviation: Vector
+    """Shape (K,): standard deviation of the mean's posterior."""
+    outcomes: Vector
+    """Shape (K,): (faded) observations behind each arm."""
+
+
+class _Rule(Protocol):
+    def __call__(self, utilities: Utilities, params: Mapping[str, float], /) -> Vector: ...
+
+
+def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, tuple[str, ...]]:
+    """Return the choice probabilities and the names of the safeguards that changed them.
+
+    Two safeguards apply to every rule. ``floor`` (default 0.01) is the share of the traffic spread evenly over
+    all arms. ``cold_share`` (default 0.1) is the most that an arm with fewer than ``cold_outcomes`` (default 50)
+    outcomes may get while there are warmer ones: a snapshot is always a little old, and without the cap
+    everything would rush to a new arm until the next one arrives.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such rule.
+
+    Examples
+    --------
+    >>> arms = Utilities(np.array([0.9, 0.1]), np.array([0.01, 0.01]), np.array([500.0, 500.0]))
+    >>> vector, flags = probabilities(ExplorationRule(name="greedy"), arms)
+    >>> vector.round(3).tolist()
+    [0.995, 0.005]
+    """
+    function = RULES.get(rule.name)
+    if function is None:
+        raise ConfigurationError(f"no exploration rule {rule.name!r}; there are {', '.join(sorted(RULES))}")
+    params = rule.params
+    count = len(utilities.mean)
+    if count == 1:
+        return np.ones(1), ()
+    vector = function(utilities, params)
+    flags: tuple[str, ...] = ()
+    floor = params.get("floor", 0.01)
+    if floor > 0.0:
+        vector = vector * (1.0 - floor) + floor / count
+    cap = params.get("cold_share", 0.1)
+    cold = utilities.outcomes < params.get("cold_outcomes", 50.0)
+    if cap < 1.0 and cold.any() and not cold.all():
+        excess = np.where(cold, np.maximum(vector - cap, 0.0), 0.0)
+        surplus = float(excess.sum())
+        if surplus > 0.0:
+            warm = np.where(cold, 0.0, vector)
+            vector = vector - excess + warm * (surplus / float(warm.sum()))
+            flags = ("cold_cap",)
+    return vector / vector.sum(), flags
+
+
+def _thompson(utilities: Utilities, params: Mapping[str, float]) -> Vector:
+    """Probability that an arm's sampled utility is the largest (Thompson 1933; Chapelle & Li 2011).
+
+    ``optimistic`` samples the larger of mean and draw (May et al. 2012, "Optimistic Bayesian Sampling"), ``scale``
+    widens or narrows the posterior. One-dimensional quadrature over the largest value.
+    """
+    mean = utilities.mean
+    deviation = np.maximum(utilities.deviation * params.get("scale", 1.0), 1e-9)
+    top = float(mean.max())
+    high = float((mean + 5.0 * deviation).max())
+    optimistic = params.get("optimistic", 0.0) > 0.0
+    low = top if optimistic else float((mean - 5.0 * deviation).max())
+    # Squared steps put the nodes close together near the bottom, where the narrow arms change quickly.
+    nodes = low + (high - low) * _STEPS
+    below = _normal_cdf((nodes[:, None] - mean) / deviation)
+    middle = np.maximum(0.5 * (below[1:] + below[:-1]), 1e-12)
+    others = middle.prod(axis=1)[:, None] / middle
+    vector = ((below[1:] - below[:-1]) * others).sum(axis=0)
+    if optimistic:
+        # With every draw below its mean the best mean wins; arms that share it share this chance.
+        best = mean == top
+        vector = vector + np.where(best, float(below[0].prod()) / int(best.sum()), 0.0)
+    return np.asarray(vector / vector.sum())
+
+
+def _ucb(utilities: Utilities, params: Mapping[str, float]) -> Vector:
+    """The arm with the largest upper confidence bound (Li et al. 2010, LinUCB)."""
+    return _argmax(utilities.mean + params.get("alpha", 1.0) * utilities.deviation)
+
+
+def _ucb1(utilities: Utilities, params: Mapping[str, float]) -> Vector:
+    """The arm with the largest UCB1 index (Auer et al. 2002); arms never tried come first."""
+    total = max(float(utilities.outcomes.sum()), 1.0)
+    bonus = np.sqrt(2.0 * math.log(total + 1.0) / np.maximum(utilities.outcomes, 1e-9))
+    return _argmax(utilities.mean + params.get("alpha", 1.0) * np.minimum(bonus, 1e6))
+
+
+def _epsilon_greedy(utilities: Utilities, params: Mapping[str, float]) -> Vector:
+    """The best mean, except for a share ``epsilon`` spread evenly."""
+    epsilon = params.get("epsilon", 0.05)
+    return (1.0 - epsilon) * _argmax(utilities.mean) + epsilon / len(utilities.mean)
+
+
+def _greedy(utilities: Utilities, params: Mapping[str, float]) -> Vector:
+    """The best mean, always."""
+    del params
+    return _argmax(utilities.mean)
+
+
+def _uniform(utilities: Utilities, params: Mapping[str, float]) -> Vector:
+    """Every arm alike: the baseline that learns nothing, and the best teacher for off-line evaluation."""
+    del params
+    count = len(utilities.mean)
+    return np.full(count, 1.0 / count)
+
+
+def _inverse_gap(utilities: Utilities, params: Mapping[str, float]) -> Vector:
+    """Probability inverse to the gap to the best mean (Foster & Rakhlin 2020, SquareCB).
+
+    ``gamma`` grows with the square root of the outcomes seen.
+    """
+    count = len(utilities.mean)
+    gamma = params.get("gamma", 20.0) * math.sqrt(max(float(utilities.outcomes.sum()), 1.0))
+    best = int(utilities.mean.argmax())
+    vector = 1.0 / (count + gamma * (utilities.mean[best] - utilities.mean))
+    vector[best] = 0.0
+    vector[best] = 1.0 - vector.sum()
+    return np.asarray(vector)
+
+
+def _argmax(score: Vector) -> Vector:
+    """All probability to the largest score; arms that tie share it, so the order of the arms never matters."""
+    best = score == score.max()
+    return np.asarray(best / best.sum())
+
+
+def _normal_cdf(z: Vector) -> Vector:
+    """Standard normal distribution function, within 3e-4 (Page 1977)."""
+    return np.asarray(0.5 + 0.5 * np.tanh(0.7978845608028654 * (z + 0.044715 * z * z * z)))
+
+
+_STEPS = np.linspace(0.0, 1.0, 41) ** 2
+
+RULES: dict[str, _Rule] = {
+    "thompson": _thompson,
+    "ucb": _ucb,
+    "ucb1": _ucb1,
+    "epsilon_greedy": _epsilon_greedy,
+    "greedy": _greedy,
+    "uniform": _uniform,
+    "inverse_gap": _inverse_gap,
+}
