@@ -79,7 +79,7 @@ def utilities(
     predicted = candidates.baseline + (candidates.mean @ x).reshape(len(SIGNALS), count)
     variance = (candidates.variance @ (x * x)).reshape(2, count).astype(np.float64)
     quality = predicted[QUALITY]
-    success = np.clip(predicted[SUCCESS], 0.0, 1.0)
+    success = np.minimum(np.maximum(predicted[SUCCESS], 0.0), 1.0)
     mean = objective.quality * quality * success
     for row, weight in ((COST, objective.cost), (LATENCY, objective.latency)):
         least, span = candidates.scale[row - COST]

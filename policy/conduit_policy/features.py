@@ -68,7 +68,7 @@ def to_fixed_point(values: NDArray[np.floating[Any]]) -> Context:
     >>> to_fixed_point(np.array([1.0, -0.5, 1e9])).tolist()
     [1024, -512, 32767]
     """
-    scaled = np.clip(np.nan_to_num(values) * _ONE, -32768, 32767)
+    scaled = np.clip(np.nan_to_num(np.clip(values, -32.0, 32.0)) * _ONE, -32768, 32767)
     fixed: Context = np.rint(scaled).astype(np.int16)
     return fixed
 
@@ -99,7 +99,9 @@ class TextFeaturizer:
         last, total, count, roles = _texts(request)
         head = last[:_HEAD].encode("utf-8", "replace")[:_HEAD]
         size = len(head) or 1
-        classes = np.bincount(np.frombuffer(head, np.uint8), minlength=256) @ _BYTE_CLASSES
+        classes = (
+            _BYTE_CLASSES @ np.bincount(np.frombuffer(head, np.uint8), minlength=256).astype(np.float32)
+        ).tolist()
         words = head.translate(_WORD_BYTES).split()
         params = request.params
         context = np.zeros(64)
@@ -122,12 +124,14 @@ class TextFeaturizer:
             math.log1p(_positive(params.get("max_tokens") or params.get("max_completion_tokens"))) / 10.0,
         )
         if words:
-            slots = np.bincount([self._slots[word] for word in words], minlength=2 * _HASHED)
-            sketch = slots[:_HASHED] - slots[_HASHED:]
-            length = math.sqrt(float(sketch @ sketch))
+            slots = np.bincount(list(map(self._slots.__getitem__, words)), minlength=2 * _HASHED)
+            sketch = (slots[:_HASHED] - slots[_HASHED:]).astype(np.float64)
+            length = math.sqrt(sketch.dot(sketch))
             if length:
                 context[_STRUCTURE:] = sketch / length
-        return to_fixed_point(context)
+        # Every component is bounded well inside the fixed point's range, so no clipping is needed.
+        fixed: Context = np.rint(context * _ONE).astype(np.int16)
+        return fixed
 
 
 _HEAD = 2048
@@ -135,9 +139,9 @@ _STRUCTURE = 16
 _HASHED = 48
 
 
-def _byte_classes() -> NDArray[np.float64]:
-    """Columns: digits, capitals, mathematical signs, code signs, bytes beyond ASCII, newlines, question marks."""
-    classes = np.zeros((256, 7))
+def _byte_classes() -> NDArray[np.float32]:
+    """Rows: digits, capitals, mathematical signs, code signs, bytes beyond ASCII, newlines, question marks."""
+    classes = np.zeros((7, 256), np.float32)
     groups = (
         b"0123456789",
         b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -147,8 +151,8 @@ def _byte_classes() -> NDArray[np.float64]:
         b"\n",
         b"?",
     )
-    for column, group in enumerate(groups):
-        classes[list(group), column] = 1.0
+    for row, group in enumerate(groups):
+        classes[row, list(group)] = 1.0
     return classes
 
 

@@ -1,0 +1,134 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conduit_policy import RULES, Utilities, probabilities
+from conduit_schemas import ConfigurationError, ExplorationRule
+
+WARM = 1e6
+
+
+def arms(mean: list[float], deviation: list[float] | float = 0.1, outcomes: list[float] | float = WARM) -> Utilities:
+    count = len(mean)
+    return Utilities(
+        np.array(mean),
+        np.broadcast_to(np.array(deviation, float), count).copy(),
+        np.broadcast_to(np.array(outcomes, float), count).copy(),
+    )
+
+
+def rule(name: str, **params: float) -> ExplorationRule:
+    return ExplorationRule(name=name, params={"floor": 0.0, **params})
+
+
+@pytest.mark.parametrize("optimistic", [0.0, 1.0])
+@pytest.mark.parametrize("scale", [0.25, 1.0])
+def test_thompson_gives_the_frequencies_of_sampling(optimistic: float, scale: float) -> None:
+    utilities = arms([0.7, 0.72, 0.6, 0.5], [0.05, 0.01, 0.2, 0.4])
+    random = np.random.default_rng(0)
+    draws = utilities.mean + scale * utilities.deviation * random.standard_normal((400_000, 4))
+    if optimistic:
+        draws = np.maximum(draws, utilities.mean)
+    frequencies = np.bincount(draws.argmax(axis=1), minlength=4) / len(draws)
+    vector, _ = probabilities(rule("thompson", scale=scale, optimistic=optimistic), utilities)
+    np.testing.assert_allclose(vector, frequencies, atol=0.01)
+
+
+def test_thompson_shares_the_traffic_between_equal_arms() -> None:
+    for optimistic in (0.0, 1.0):
+        vector, _ = probabilities(rule("thompson", optimistic=optimistic), arms([0.5] * 5))
+        np.testing.assert_allclose(vector, 0.2, atol=1e-12)
+
+
+def test_ucb_takes_the_largest_bound() -> None:
+    utilities = arms([0.5, 0.45], [0.01, 0.1])
+    assert probabilities(rule("ucb", alpha=1.0), utilities)[0].tolist() == [0.0, 1.0]
+    assert probabilities(rule("ucb", alpha=0.1), utilities)[0].tolist() == [1.0, 0.0]
+
+
+def test_ucb1_index() -> None:
+    # Bonus sqrt(2 ln 1001 / n): 0.372 for n=100 and 0.124 for n=900, so the gap decides at 0.248.
+    for gap, best in ((0.24, 0), (0.26, 1)):
+        vector, _ = probabilities(rule("ucb1", cold_share=1.0), arms([0.5, 0.5 + gap], 0.0, [100.0, 900.0]))
+        assert vector[best] == 1.0
+    vector, _ = probabilities(rule("ucb1", cold_share=1.0), arms([0.0, 1.0], 0.0, [0.0, 900.0]))
+    assert vector.tolist() == [1.0, 0.0]
+
+
+def test_epsilon_greedy_greedy_and_uniform() -> None:
+    utilities = arms([0.1, 0.9, 0.9, 0.2])
+    np.testing.assert_allclose(
+        probabilities(rule("epsilon_greedy", epsilon=0.2), utilities)[0], [0.05, 0.45, 0.45, 0.05]
+    )
+    np.testing.assert_allclose(probabilities(rule("greedy"), utilities)[0], [0.0, 0.5, 0.5, 0.0])
+    np.testing.assert_allclose(probabilities(rule("uniform"), utilities)[0], 0.25)
+
+
+def test_inverse_gap_weighting() -> None:
+    vector, _ = probabilities(rule("inverse_gap", gamma=2.0), arms([0.5, 0.3, 0.4], outcomes=[40.0, 30.0, 30.0]))
+    # gamma = 2 * sqrt(100) = 20; 1 / (3 + 20 * gap)
+    np.testing.assert_allclose(vector[1:], [1 / 7, 1 / 5])
+    np.testing.assert_allclose(vector[0], 1 - 1 / 7 - 1 / 5)
+
+
+def test_the_floor_is_spread_over_all_arms() -> None:
+    vector, _ = probabilities(ExplorationRule(name="greedy", params={"floor": 0.04}), arms([1.0, 0.0]))
+    np.testing.assert_allclose(vector, [0.98, 0.02])
+
+
+def test_a_cold_arm_is_capped_while_there_are_warm_ones() -> None:
+    utilities = arms([0.5, 0.4, 0.9], outcomes=[100.0, 100.0, 3.0])
+    vector, flags = probabilities(ExplorationRule(name="greedy"), utilities)
+    assert flags == ("cold_cap",)
+    np.testing.assert_allclose(vector[2], 0.1)
+    # The rest goes to the warm arms in the proportion they had (only the floor, so evenly).
+    np.testing.assert_allclose(vector[:2], 0.45)
+    vector, flags = probabilities(ExplorationRule(name="greedy"), arms([0.5, 0.4, 0.9], outcomes=3.0))
+    assert flags == () and vector[2] > 0.98
+
+
+def test_the_cap_holds_even_when_the_warm_arms_had_nothing() -> None:
+    vector, _ = probabilities(rule("greedy"), arms([0.5, 0.4, 0.9], outcomes=[100.0, 100.0, 3.0]))
+    np.testing.assert_allclose(vector, [0.45, 0.45, 0.1])
+
+
+def test_an_unknown_rule_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="psychic"):
+        probabilities(ExplorationRule(name="psychic"), arms([0.1, 0.2]))
+
+
+def test_one_arm_is_certain() -> None:
+    for name in RULES:
+        assert probabilities(rule(name), arms([0.3]))[0].tolist() == [1.0]
+
+
+numbers = st.floats(-2.0, 2.0)
+populations = st.lists(st.tuples(numbers, st.floats(0.0, 1.0), st.floats(0.0, 1e6)), min_size=2, max_size=12)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+@given(population=populations, optimistic=st.sampled_from([0.0, 1.0]))
+def test_every_rule_gives_a_distribution_whatever_the_beliefs(
+    name: str, population: list[tuple[float, float, float]], optimistic: float
+) -> None:
+    mean, deviation, outcomes = (list(column) for column in zip(*population, strict=True))
+    given_rule = ExplorationRule(name=name, params={"optimistic": optimistic})
+    vector, _ = probabilities(given_rule, arms(mean, deviation, outcomes))
+    assert np.isfinite(vector).all()
+    assert (vector > 0.0).all()  # the floor reaches everybody
+    assert math.isclose(vector.sum(), 1.0, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+@given(population=populations, seed=st.integers(0, 99))
+def test_the_order_of_the_arms_does_not_matter(
+    name: str, population: list[tuple[float, float, float]], seed: int
+) -> None:
+    order = np.random.default_rng(seed).permutation(len(population))
+    mean, deviation, outcomes = (np.array(column) for column in zip(*population, strict=True))
+    straight, _ = probabilities(ExplorationRule(name=name), Utilities(mean, deviation, outcomes))
+    shuffled, _ = probabilities(ExplorationRule(name=name), Utilities(mean[order], deviation[order], outcomes[order]))
+    np.testing.assert_allclose(shuffled, straight[order], atol=1e-9)
