@@ -4,6 +4,7 @@ from conduit_policy.beliefs import SIGNALS, Beliefs
 from conduit_policy.choose import Choice, choose, draw, utilities
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
 from conduit_policy.objective import Objective
+from conduit_policy.prior import prior_precision
 from conduit_policy.rules import RULES, Utilities, probabilities
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Utilities",
     "choose",
     "draw",
+    "prior_precision",
     "probabilities",
     "to_fixed_point",
     "utilities",

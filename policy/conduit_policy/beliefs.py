@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_policy.prior import prior_precision
 from conduit_schemas import ArmSnapshot, SignalPosterior, Snapshot
 
 __all__ = ["SIGNALS", "Beliefs", "Candidates"]
@@ -115,7 +116,7 @@ def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
     """What to believe of an arm that nobody has tried: the pool's averages, with the prior's uncertainty."""
     dimension = snapshot.settings.dimension
     nothing = np.zeros(dimension, "<f4").tobytes()
-    prior = np.full(dimension, snapshot.settings.lambda_reg, "<f4").tobytes()
+    prior = prior_precision(snapshot.settings).astype("<f4").tobytes()
     cold = {}
     for row, signal in enumerate(SIGNALS):
         seen = [arm.signals[signal] for arm in _sorted_arms(snapshot) if signal in arm.signals]
