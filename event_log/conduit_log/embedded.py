@@ -123,9 +123,7 @@ class EmbeddedLog:
         check_messages(topic, messages)
         if messages:
             time_ms = int(self._clock() * 1000)
-            await self._writing.run(
-                lambda connection: connection.append(topic, time_ms, messages, self._retention)
-            )
+            await self._writing.run(lambda connection: connection.append(topic, time_ms, messages, self._retention))
 
     def reader(self, topic: str, *, partitions: Collection[int] | None = None) -> "_EmbeddedReader":
         """Return a reader of the topic's only partition, starting at the beginning."""

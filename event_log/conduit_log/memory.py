@@ -195,9 +195,7 @@ class _MemoryReader:
 class _MemoryGroupReader(_MemoryReader):
     """See :class:`conduit_log.ports.GroupReader`. Partition p belongs to member p modulo the members."""
 
-    def __init__(
-        self, log: MemoryLog, topic: str, group: str, on_assigned: OnAssigned, on_revoked: OnRevoked
-    ) -> None:
+    def __init__(self, log: MemoryLog, topic: str, group: str, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
         super().__init__(log, topic, ())
         self._members = log._members(topic, group)
         self._on_assigned = on_assigned

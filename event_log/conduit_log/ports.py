@@ -172,9 +172,7 @@ class EventLog(Protocol):
         """Return a reader of some partitions (default: all), starting at the beginning."""
         ...
 
-    def group_reader(
-        self, topic: str, group: str, *, on_assigned: OnAssigned, on_revoked: OnRevoked
-    ) -> GroupReader:
+    def group_reader(self, topic: str, group: str, *, on_assigned: OnAssigned, on_revoked: OnRevoked) -> GroupReader:
         """Return a reader that shares the topic's partitions with the rest of its group."""
         ...
 
@@ -192,9 +190,7 @@ def check_topic(topics: Topics, topic: str) -> None:
         When it does not.
     """
     if topic not in topics.all:
-        raise ConfigurationError(
-            f"topic {topic!r} is not one of this installation's: {', '.join(topics.all)}"
-        )
+        raise ConfigurationError(f"topic {topic!r} is not one of this installation's: {', '.join(topics.all)}")
 
 
 def check_messages(topic: str, messages: Sequence[Message]) -> None:

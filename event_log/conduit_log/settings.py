@@ -32,6 +32,10 @@ class LogSettings:
         Passed through to the Kafka clients: ``security_protocol``, ``sasl_mechanism``,
         ``sasl_plain_username``, ``sasl_plain_password``, ``sasl_oauth_token_provider``, ``ssl_cafile``,
         ``ssl_certfile``, ``ssl_keyfile``, ``ssl_password``, ``ssl_check_hostname``.
+    timeout_s
+        How long Kafka may take to connect, to answer or to confirm before a call gives up, in seconds.
+    session_timeout_s
+        How long a group waits for a silent member before others take its partitions, in seconds.
 
     Examples
     --------
@@ -47,6 +51,8 @@ class LogSettings:
     event_retention_s: float | None = 30 * 86400.0
     compression: str = "lz4"
     kafka: dict[str, Any] = field(default_factory=dict, repr=False)  # may hold a password
+    timeout_s: float = 10.0
+    session_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
         Topics(self.prefix)
@@ -54,6 +60,8 @@ class LogSettings:
             raise ConfigurationError(f"compression {self.compression!r} is not one of none, gzip, lz4, zstd")
         if self.partitions < 1 or self.replication_factor < 1:
             raise ConfigurationError("partitions and replication_factor must be at least 1")
+        if not (self.timeout_s > 0.0 and self.session_timeout_s > 0.0):
+            raise ConfigurationError("timeout_s and session_timeout_s must be positive")
 
     @property
     def is_kafka(self) -> bool:

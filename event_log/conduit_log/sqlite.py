@@ -67,9 +67,7 @@ class Connection:
                 ((offset + index, time_ms, key, value) for index, (key, value) in enumerate(messages)),
             )
             end = offset + len(messages)
-            self._sql.execute(
-                "UPDATE topics SET next_offset = ?, newest_ms = ? WHERE name = ?", (end, time_ms, topic)
-            )
+            self._sql.execute("UPDATE topics SET next_offset = ?, newest_ms = ? WHERE name = ?", (end, time_ms, topic))
             if topic == retention.topic:
                 self._prune(topic, end, time_ms, retention)
             self._sql.execute("COMMIT")

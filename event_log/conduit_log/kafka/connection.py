@@ -1,0 +1,175 @@
+"""How to reach the brokers: options checked, TLS set up, time bounded, errors in Conduit's own words."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalOperation,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
+
+from conduit_log.ports import LogUnavailableError
+from conduit_log.settings import LogSettings
+from conduit_schemas import ConfigurationError, RecordTooLargeError
+
+__all__ = ["Connection"]
+
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+_TLS_OPTIONS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_check_hostname")
+_OPTIONS = (
+    "security_protocol",
+    "sasl_mechanism",
+    "sasl_plain_username",
+    "sasl_plain_password",
+    "sasl_oauth_token_provider",
+    *_TLS_OPTIONS,
+)
+
+
+class Connection:
+    """What every Kafka client of one log has in common.
+
+    Parameters
+    ----------
+    settings
+        Where the brokers are, and how they want to be spoken to.
+
+    Raises
+    ------
+    ConfigurationError
+        When an option is unknown, lacks its partner, or names a file that cannot be used.
+    """
+
+    def __init__(self, settings: LogSettings) -> None:
+        if not settings.bootstrap_servers:
+            raise ConfigurationError("a Kafka log needs bootstrap_servers, such as 'kafka:9092'")
+        self.servers = settings.bootstrap_servers
+        self.timeout_s = settings.timeout_s
+        self.options: Mapping[str, Any] = {
+            "bootstrap_servers": self.servers,
+            "client_id": "conduit",
+            "request_timeout_ms": int(settings.timeout_s * 1000),
+            "retry_backoff_ms": 200,
+            **_security(settings.kafka),
+        }
+        _quieten()
+
+    @asynccontextmanager
+    async def attempt(self, action: str, *, extra_s: float = 0.0) -> AsyncIterator[None]:
+        """Bound what happens inside to ``timeout_s`` (and ``extra_s``) and translate whatever it raises.
+
+        Raises
+        ------
+        LogUnavailableError
+            When Kafka did not do it, for whatever reason.
+        RecordTooLargeError
+            When Kafka refused a message for its size.
+        """
+        try:
+            async with asyncio.timeout(self.timeout_s + extra_s):
+                yield
+        except TimeoutError as error:
+            raise self.unavailable(action, f"no answer within {self.timeout_s:g} s") from error
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            raise RecordTooLargeError(
+                f"Kafka at {self.servers}: {action}: the broker refused a message for its size: "
+                "raise the topic's max.message.bytes to 1048588"
+            ) from error
+        except (KafkaError, IllegalOperation, ConsumerStoppedError, OSError) as error:
+            raise self.unavailable(action, str(error) or type(error).__name__) from error
+
+    def unavailable(self, action: str, reason: str) -> LogUnavailableError:
+        """Return the error that says so."""
+        return LogUnavailableError(
+            f"Kafka at {self.servers}: {action}: {reason}; "
+            "check the address, the security settings and the broker (the call may be repeated)"
+        )
+
+
+def _security(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the clients' security options from the operator's."""
+    unknown = sorted(set(given) - set(_OPTIONS))
+    if unknown:
+        raise ConfigurationError(
+            f"unknown Kafka option {', '.join(map(repr, unknown))}; the known ones are {', '.join(_OPTIONS)}"
+        )
+    protocol = str(given.get("security_protocol", "PLAINTEXT")).upper()
+    if protocol not in _PROTOCOLS:
+        raise ConfigurationError(f"security_protocol {protocol!r} is not one of {', '.join(_PROTOCOLS)}")
+    options: dict[str, Any] = {"security_protocol": protocol}
+    if protocol.startswith("SASL"):
+        options |= _sasl(given)
+    elif stray := sorted(name for name in given if name.startswith("sasl")):
+        raise ConfigurationError(f"{stray[0]} needs security_protocol SASL_SSL or SASL_PLAINTEXT")
+    if protocol.endswith("SSL"):
+        options["ssl_context"] = _tls(given)
+    elif stray := sorted(name for name in given if name.startswith("ssl")):
+        raise ConfigurationError(f"{stray[0]} needs security_protocol SSL or SASL_SSL")
+    return options
+
+
+def _sasl(given: Mapping[str, Any]) -> dict[str, Any]:
+    mechanism = str(given.get("sasl_mechanism", "PLAIN")).upper()
+    if mechanism not in _MECHANISMS:
+        raise ConfigurationError(f"sasl_mechanism {mechanism!r} is not one of {', '.join(_MECHANISMS)}")
+    needed = (
+        ("sasl_oauth_token_provider",) if mechanism == "OAUTHBEARER" else ("sasl_plain_username", "sasl_plain_password")
+    )
+    for name in needed:
+        if not given.get(name):
+            raise ConfigurationError(f"sasl_mechanism {mechanism} needs {name}")
+    provider = given.get("sasl_oauth_token_provider")
+    if provider is not None and not isinstance(provider, AbstractTokenProvider):
+        raise ConfigurationError("sasl_oauth_token_provider must be an aiokafka.abc.AbstractTokenProvider")
+    return {"sasl_mechanism": mechanism} | {name: given[name] for name in needed}
+
+
+def _tls(given: Mapping[str, Any]) -> ssl.SSLContext:
+    files = {name: given.get(name) for name in _TLS_OPTIONS}
+    try:
+        context = ssl.create_default_context(cafile=files["ssl_cafile"])
+        if files["ssl_certfile"]:
+            context.load_cert_chain(files["ssl_certfile"], files["ssl_keyfile"], files["ssl_password"])
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        named = ", ".join(f"{name}={files[name]!r}" for name in _TLS_OPTIONS[:3] if files[name])
+        raise ConfigurationError(f"TLS files {named or 'of the system'} cannot be used: {error}") from error
+    if files["ssl_keyfile"] and not files["ssl_certfile"]:
+        raise ConfigurationError("ssl_keyfile needs ssl_certfile")
+    checked = str(files["ssl_check_hostname"] if files["ssl_check_hostname"] is not None else True).lower()
+    if checked not in {"true", "false", "1", "0", "yes", "no"}:
+        raise ConfigurationError(f"ssl_check_hostname {checked!r} is not true or false")
+    context.check_hostname = checked in {"true", "1", "yes"}
+    return context
+
+
+class _OncePerMinute(logging.Filter):
+    """Lets each kind of message through once a minute: while a broker is away there are ten a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(str(record.msg), -60.0) < 60.0:
+            return False
+        self._last[str(record.msg)] = now
+        return True
+
+
+def _quieten() -> None:
+    """Bound the client's own log; what matters in it also reaches the caller as an error."""
+    for module in ("client", "conn", "producer.sender", "consumer.fetcher", "consumer.group_coordinator"):
+        logger = logging.getLogger(f"aiokafka.{module}")
+        if not any(isinstance(known, _OncePerMinute) for known in logger.filters):
+            logger.addFilter(_OncePerMinute())
