@@ -6,7 +6,21 @@ from pydantic import Field
 
 from conduit_schemas.fields import MAX_DIMENSION, Label, Record
 
-__all__ = ["LearningSettings"]
+__all__ = ["ALGORITHMS", "LearningSettings"]
+
+ALGORITHMS = frozenset(
+    {
+        "contextual_thompson",
+        "epsilon_greedy",
+        "greedy",
+        "inverse_gap",
+        "linucb",
+        "thompson",
+        "ucb1",
+        "uniform",
+    }
+)
+"""The names of the algorithms that a learner of this version knows."""
 
 
 class LearningSettings(Record):
@@ -19,7 +33,7 @@ class LearningSettings(Record):
     """
 
     algorithm: Label = "contextual_thompson"
-    """A name the learner knows; see ``conduit_learner.algorithms``."""
+    """One of :data:`ALGORITHMS`; ``conduit_learner.algorithms`` says what each does."""
     params: Annotated[dict[Label, float], Field(max_length=16)] = {}
     """The algorithm's own parameters; those left out take its defaults."""
     lambda_reg: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0

@@ -1,0 +1,245 @@
+"""Events on their way to the log: a queue the request path appends to, and the task that empties it."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from conduit_litellm.counters import Counters
+from conduit_litellm.ledger import Decision, Ledger
+from conduit_litellm.litellm_calls import Facts
+from conduit_log import EventLog, LogUnavailableError, Message
+from conduit_policy import SIGNALS, Choice
+from conduit_schemas import Event, Feedback, Outcome, PolicySettings, RecordError, Selection, encode
+
+__all__ = ["Emitter", "LogState", "PendingFeedback", "PendingOutcome", "PendingSelection"]
+
+_logger = logging.getLogger("conduit")
+
+_BATCH = 500
+_IDLE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+APP_OUTCOME_DELAY_S = 2.0
+"""How long an outcome the application reports waits for LiteLLM's own, which knows more."""
+
+
+class PendingSelection(NamedTuple):
+    """What the request path notes of a selection; the event is built later, elsewhere."""
+
+    time: float
+    policy: str
+    decision_id: str
+    request_id: object
+    arms: tuple[str, ...]
+    models: tuple[str, ...]
+    chosen: int
+    context: NDArray[np.int16]
+    featurizer: str
+    objective: dict[str, float]
+    choice: Choice | None
+    fallback: str | None
+    snapshot_version: int | None
+    snapshot_hash: str | None
+
+    def event(self) -> Event:
+        """Build the event."""
+        choice = self.choice
+        return Selection(
+            policy=self.policy,
+            time=self.time,
+            decision_id=self.decision_id,
+            request_id=_valid_id(self.request_id),
+            arms=self.arms,
+            models=self.models,
+            chosen=self.chosen,
+            probabilities=self._probabilities(),
+            fallback=self.fallback,
+            snapshot_version=self.snapshot_version,
+            snapshot_hash=self.snapshot_hash,
+            featurizer=self.featurizer,
+            context=self.context.astype("<i2").tobytes(),
+            predictions={}
+            if choice is None
+            else {name: tuple(row) for name, row in zip(SIGNALS, choice.predictions.tolist(), strict=True)},
+            objective=self.objective,
+            flags=() if choice is None else choice.flags,
+        )
+
+    def _probabilities(self) -> tuple[float, ...] | None:
+        if self.choice is not None:
+            return tuple(self.choice.probabilities.tolist())
+        return (1.0,) if len(self.arms) == 1 else None
+
+
+class PendingOutcome(NamedTuple):
+    """What a callback, or the application, told of a decision."""
+
+    time: float
+    decision: Decision
+    facts: Facts
+    source: str
+
+    def event(self) -> Event:
+        """Build the event."""
+        return Outcome(
+            policy=self.decision.policy,
+            time=self.time,
+            decision_id=self.decision.id,
+            source=self.source,
+            **self.facts._asdict(),
+        )
+
+
+class PendingFeedback(NamedTuple):
+    """What somebody thought of the answer."""
+
+    time: float
+    policy: str
+    decision_id: str
+    quality: float
+
+    def event(self) -> Event:
+        """Build the event."""
+        return Feedback(policy=self.policy, time=self.time, decision_id=self.decision_id, quality=self.quality)
+
+
+_Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings
+
+
+class LogState:
+    """Tells the operator, once each time, that the log went away and that it is back."""
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    def lost(self, error: Exception) -> None:
+        """Note a failure."""
+        if not self._lost:
+            self._lost = True
+            _logger.warning(
+                "the event log is unavailable (%s): requests are served as before, events wait in memory "
+                "and are delivered when it is back",
+                error,
+            )
+
+    def back(self) -> None:
+        """Note a success."""
+        if self._lost:
+            self._lost = False
+            _logger.info("the event log is back, waiting events are being delivered")
+
+
+class Emitter:
+    """A bounded queue of events, and their delivery.
+
+    The request path calls :meth:`put`, which appends to a deque and returns. :meth:`run`, in the background,
+    builds, encodes and appends the events in order, and repeats what the log did not confirm until it does.
+
+    Parameters
+    ----------
+    limit
+        Events that may wait. Beyond it new ones are dropped and counted as ``events_dropped``.
+    delivered
+        Called with the policies of every delivered batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        counters: Counters,
+        state: LogState,
+        limit: int,
+        delivered: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._ledger = ledger
+        self._counters = counters
+        self._state = state
+        self._limit = limit
+        self._delivered = delivered
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that waits: after a fork it is the parent's to deliver."""
+        self._queue: deque[_Pending] = deque()
+        self._held: deque[PendingOutcome] = deque()
+        self._batch: list[Message] = []
+        self._closing = False
+
+    def put(self, pending: _Pending) -> None:
+        """Queue an event; never waits, never raises. After :meth:`finish` nothing is taken any more."""
+        if self._closing or len(self._queue) >= self._limit:
+            self._counters.add("events_dropped")
+        else:
+            self._queue.append(pending)
+
+    def put_app_outcome(self, pending: PendingOutcome) -> None:
+        """Queue an outcome that counts only if LiteLLM reports none in the next moments."""
+        if self._closing or len(self._held) >= self._limit:
+            self._counters.add("events_dropped")
+        else:
+            self._held.append(pending)
+
+    @property
+    def waiting(self) -> int:
+        """Events not yet confirmed by the log."""
+        return len(self._queue) + len(self._held) + len(self._batch)
+
+    def finish(self) -> None:
+        """Let :meth:`run` end as soon as everything is delivered."""
+        self._closing = True
+
+    async def run(self, log: EventLog, topic: str) -> None:
+        """Deliver until :meth:`finish`; a cancelled run can be started again and loses nothing."""
+        pause = _IDLE_S
+        while True:
+            self._release_held()
+            closing = self._closing
+            if not self._batch:
+                self._fill_batch()
+            if not self._batch:
+                if closing:
+                    return
+                await asyncio.sleep(_IDLE_S)
+                continue
+            try:
+                await log.append(topic, self._batch)
+            except LogUnavailableError as error:
+                self._state.lost(error)
+                await asyncio.sleep(pause)
+                pause = min(2.0 * pause, _LONGEST_PAUSE_S)
+                continue
+            self._state.back()
+            pause = _IDLE_S
+            self._counters.add("events_delivered", len(self._batch))
+            self._delivered({message.key.decode() for message in self._batch})
+            self._batch = []
+
+    def _release_held(self) -> None:
+        due = time.time() - APP_OUTCOME_DELAY_S
+        while self._held and (self._closing or self._held[0].time <= due):
+            pending = self._held.popleft()
+            if self._ledger.claim_outcome(pending.decision):
+                self._queue.append(pending)
+
+    def _fill_batch(self) -> None:
+        while self._queue and len(self._batch) < _BATCH:
+            pending = self._queue.popleft()
+            try:
+                event = pending if isinstance(pending, PolicySettings) else pending.event()
+                self._batch.append(Message(event.policy.encode(), encode(event)))
+            except (ValidationError, RecordError) as error:
+                self._counters.add("events_invalid")
+                if self._counters["events_invalid"] == 1:
+                    _logger.warning("an event breaks the contract and is left out of the log: %s", error)
+
+
+def _valid_id(value: object) -> str | None:
+    """Return a caller's id where the contract allows it."""
+    return value if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable() else None

@@ -1,0 +1,88 @@
+"""Feedback from the application, brought to the decision it is about."""
+
+import asyncio
+import logging
+import math
+import time
+
+from conduit_litellm.counters import Counters
+from conduit_litellm.emitter import Emitter, PendingFeedback, PendingOutcome
+from conduit_litellm.ledger import Decision, Ledger
+from conduit_litellm.litellm_calls import Facts, failure_facts
+
+__all__ = ["FeedbackDesk"]
+
+_logger = logging.getLogger("conduit")
+
+Error = BaseException | str | bool | None
+
+
+class FeedbackDesk:
+    """Finds the decision that a report is about, and queues the events."""
+
+    def __init__(self, ledger: Ledger, emitter: Emitter, counters: Counters) -> None:
+        self._ledger = ledger
+        self._emitter = emitter
+        self._counters = counters
+
+    def record(
+        self,
+        deployment_id: str,
+        cost: float | None,
+        latency: float | None,
+        quality_score: float | None,
+        error: Error,
+        decision_id: str | None,
+    ) -> str | None:
+        """Queue what was reported; return the decision's id, or None when no decision fits."""
+        _check("cost", cost, "US dollars", 1e6)
+        _check("latency", latency, "seconds", 1e6)
+        _check("quality_score", quality_score, "a quality", 1.0)
+        decision = self._find(deployment_id, decision_id)
+        if decision is None:
+            self._counters.add("feedback_without_decision")
+            if self._counters["feedback_without_decision"] == 1:
+                _logger.warning(
+                    "feedback on deployment %r fits no decision of this process and is ignored; pass the "
+                    "decision_id of the response to be sure it finds its decision",
+                    deployment_id,
+                )
+            return None
+        now = time.time()
+        if quality_score is not None:
+            decision.has_feedback = True
+            self._emitter.put(PendingFeedback(now, decision.policy, decision.id, float(quality_score)))
+            self._counters.add("feedbacks")
+        if not decision.has_outcome and (cost is not None or latency is not None or error):
+            facts = _facts(cost, latency, error)
+            self._emitter.put_app_outcome(PendingOutcome(now, decision, facts, "app"))
+        return decision.id
+
+    def _find(self, deployment_id: str, decision_id: str | None) -> Decision | None:
+        if decision_id is not None:
+            return self._ledger.get(decision_id) or self._foreign(deployment_id, decision_id)
+        current = self._ledger.current
+        if current is not None and current.deployment == deployment_id:
+            return current
+        return self._ledger.newest_without_feedback(deployment_id)
+
+    def _foreign(self, deployment_id: str, decision_id: str) -> Decision | None:
+        """Stand in for a decision of another process, or one so old that it was forgotten here."""
+        policy = self._ledger.policy_of(deployment_id)
+        return None if policy is None else Decision(decision_id, policy, deployment_id, time.time())
+
+
+def _facts(cost: float | None, latency: float | None, error: Error) -> Facts:
+    if not error:
+        return Facts("success", cost_usd=cost, latency_s=latency)
+    if isinstance(error, asyncio.CancelledError):
+        return Facts("cancelled", cost_usd=cost, latency_s=latency)
+    told = failure_facts(error)
+    if isinstance(error, str):
+        told = told._replace(error_class=error[:256])
+    return told._replace(cost_usd=cost, latency_s=latency)
+
+
+def _check(name: str, value: float | None, what: str, most: float) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and 0.0 <= value <= most):
+        raise ValueError(f"{name}={value!r} is not {what} between 0 and {most:g}")

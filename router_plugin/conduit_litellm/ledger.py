@@ -1,0 +1,96 @@
+"""The decisions of this process that an outcome or a feedback may still refer to."""
+
+from collections import deque
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+__all__ = ["Decision", "Ledger"]
+
+_PER_DEPLOYMENT = 1000
+
+
+@dataclass(slots=True, eq=False)
+class Decision:
+    """One choice of a deployment for one attempt at a request."""
+
+    id: str
+    policy: str
+    deployment: str
+    time: float
+    """Seconds since 1970."""
+    has_outcome: bool = False
+    has_feedback: bool = False
+
+
+class Ledger:
+    """Remembers the newest decisions, so that each gets one outcome and feedback finds its own.
+
+    Every operation is a step or two on a built-in container, so any thread may call any method without
+    a lock.
+
+    Parameters
+    ----------
+    limit
+        Decisions remembered; the oldest are forgotten first.
+
+    Examples
+    --------
+    >>> ledger = Ledger(limit=2)
+    >>> for number in range(3):
+    ...     ledger.add(Decision(f"d{number}", "default/chat", "a", 0.0))
+    >>> ledger.get("d0"), ledger.get("d2").id, ledger.newest_without_feedback("a").id
+    (None, 'd2', 'd2')
+    """
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._decisions: dict[str, Decision] = {}
+        self._order: deque[str] = deque()
+        self._by_deployment: dict[str, deque[Decision]] = {}
+        self._policy_of: dict[str, str] = {}
+        self._current: ContextVar[Decision | None] = ContextVar("conduit_decision", default=None)
+
+    def add(self, decision: Decision) -> None:
+        """Remember a decision, and that the running task or thread made it."""
+        self._decisions[decision.id] = decision
+        self._policy_of[decision.deployment] = decision.policy
+        self._order.append(decision.id)
+        if len(self._order) > self._limit:
+            self._decisions.pop(self._order.popleft(), None)
+        newest = self._by_deployment.get(decision.deployment)
+        if newest is None:
+            newest = self._by_deployment.setdefault(decision.deployment, deque(maxlen=_PER_DEPLOYMENT))
+        newest.append(decision)
+        self._current.set(decision)
+
+    def get(self, decision_id: str) -> Decision | None:
+        """Return a decision, or None when it is unknown or forgotten."""
+        return self._decisions.get(decision_id)
+
+    def policy_of(self, deployment: str) -> str | None:
+        """Return the policy that last chose a deployment, or None when none ever did."""
+        return self._policy_of.get(deployment)
+
+    @property
+    def current(self) -> Decision | None:
+        """The newest decision made in the running task or thread."""
+        return self._current.get()
+
+    def newest_without_feedback(self, deployment: str) -> Decision | None:
+        """Return the newest decision for a deployment that nobody has given feedback on."""
+        newest = self._by_deployment.get(deployment)
+        while newest:
+            try:
+                decision = newest[-1]
+                if not decision.has_feedback:
+                    return decision
+                newest.pop()
+            except IndexError:  # another thread took the last one
+                break
+        return None
+
+    def claim_outcome(self, decision: Decision) -> bool:
+        """Say whether this is the decision's first outcome; from then on it has one."""
+        first = not decision.has_outcome
+        decision.has_outcome = True
+        return first

@@ -1,0 +1,97 @@
+"""LiteLLM's callbacks turned into outcomes: one per decision, never an error, never a wait."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import litellm
+from litellm.integrations.custom_logger import CustomLogger
+
+from conduit_litellm.counters import Counters
+from conduit_litellm.emitter import Emitter, PendingOutcome
+from conduit_litellm.ledger import Ledger
+from conduit_litellm.litellm_calls import (
+    Facts,
+    failure_facts,
+    put_stamp_on_response,
+    read_stamp,
+    success_facts,
+)
+
+__all__ = ["OutcomeLogger"]
+
+_logger = logging.getLogger("conduit")
+
+
+class OutcomeLogger(CustomLogger):
+    """Reports what became of this strategy's decisions.
+
+    LiteLLM tells of an attempt more than once and in different places: the SDK through the log events of
+    every attempt, the proxy through those of the whole request and the deployment hooks of every attempt.
+    The ledger lets the first report of a decision through.
+    """
+
+    def __init__(self, ledger: Ledger, emitter: Emitter, counters: Counters) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._emitter = emitter
+        self._counters = counters
+        # LiteLLM takes two loggers of one class for the same one unless a public attribute tells them apart.
+        self.conduit_logger_id = str(id(self))
+
+    def register(self) -> None:
+        """Make sure that LiteLLM calls this logger; an application may have replaced the list of callbacks."""
+        if self not in litellm.callbacks:
+            litellm.callbacks.append(self)
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A synchronous call succeeded, or its stream ended."""
+        self._report(kwargs.get("litellm_params"), lambda: success_facts(kwargs, start_time, end_time))
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A synchronous attempt failed."""
+        self._report(
+            kwargs.get("litellm_params"),
+            lambda: failure_facts(kwargs.get("exception"), start_time, end_time),
+        )
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """An asynchronous call succeeded, or its stream ended."""
+        self.log_success_event(kwargs, response_obj, start_time, end_time)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """An asynchronous attempt failed, or its stream broke."""
+        self.log_failure_event(kwargs, response_obj, start_time, end_time)
+
+    async def async_post_call_failure_deployment_hook(self, request_data: Any, exception: Any, call_type: Any) -> None:
+        """One attempt failed, in the SDK and in the proxy alike."""
+        self._report(request_data, lambda: failure_facts(exception))
+
+    async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> Any:
+        """Put the decision id on the response, so that the application can give feedback on it."""
+        try:
+            stamp = read_stamp(request_data)
+            if stamp is not None and self._ledger.get(stamp) is not None:
+                put_stamp_on_response(response, stamp)
+        except Exception:  # a response of an unexpected kind must reach the caller all the same
+            self._counters.add("callback_errors")
+        return None
+
+    def _report(self, arguments: Mapping[str, Any] | None, facts: Callable[[], Facts]) -> None:
+        try:
+            stamp = read_stamp(arguments or {})
+            decision = None if stamp is None else self._ledger.get(stamp)
+            if decision is None or decision.has_outcome:
+                return
+            told = facts()
+            now = time.time()
+            if told.latency_s is None and told.status == "error":
+                told = told._replace(latency_s=max(0.0, now - decision.time))
+            if self._ledger.claim_outcome(decision):
+                self._counters.add(f"outcomes_{told.status}")
+                self._emitter.put(PendingOutcome(now, decision, told, "litellm"))
+        except Exception:  # a callback must never disturb the call it reports on
+            self._counters.add("callback_errors")
+            if self._counters["callback_errors"] == 1:
+                _logger.warning("an outcome could not be recorded", exc_info=True)

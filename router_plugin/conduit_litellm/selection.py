@@ -1,0 +1,240 @@
+"""One selection: from LiteLLM's healthy deployments to a choice, noted for the log."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from conduit_litellm.counters import Counters
+from conduit_litellm.emitter import Emitter, PendingSelection
+from conduit_litellm.ledger import Decision, Ledger
+from conduit_litellm.litellm_calls import clear_stamp, write_stamp
+from conduit_litellm.litellm_compat import Deployment
+from conduit_litellm.policy_cache import PolicyCache
+from conduit_policy import Beliefs, Choice, Featurizer, Objective, Request, choose
+from conduit_schemas import LearningSettings, PolicySettings, policy_name
+from conduit_schemas.fields import MAX_ARMS
+
+__all__ = ["Selection", "Selector"]
+
+_logger = logging.getLogger("conduit")
+
+_EXPLANATIONS = {
+    "no_snapshot": "nothing has been learned yet",
+    "stale_snapshot": "the log, or the learner, has been silent for too long",
+    "unknown_featurizer": "the newest snapshot was learned with another featurizer than this strategy has",
+    "too_many_deployments": f"more than {MAX_ARMS} deployments to choose from",
+    "error": "an error of Conduit's own, see the traceback",
+}
+
+
+class Selector:
+    """What every selection of one strategy shares."""
+
+    def __init__(
+        self,
+        *,
+        settings: LearningSettings,
+        featurizer: Featurizer,
+        objective: Objective,
+        namespace: str,
+        model_groups: frozenset[str] | None,
+        policies: PolicyCache,
+        ledger: Ledger,
+        emitter: Emitter,
+        counters: Counters,
+    ) -> None:
+        self.settings = settings
+        self.featurizer = featurizer
+        self.objective = objective
+        self.weights = objective.weights()
+        self.namespace = namespace
+        self.model_groups = model_groups
+        self.policies = policies
+        self.ledger = ledger
+        self.emitter = emitter
+        self.counters = counters
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new series of decision ids, and introduce every policy to the log again."""
+        self._names: dict[str, str] = {}
+        self._prefix = os.urandom(8).hex()
+        self._numbers = count()
+
+    def decision_id(self) -> str:
+        """Return a new id; the random prefix tells processes apart."""
+        return f"{self._prefix}{next(self._numbers):08x}"
+
+    def policy(self, group: str) -> str:
+        """Return the policy of a model group; the first time, say in the log how it is to be learned."""
+        name = self._names.get(group)
+        if name is None:
+            name = self._names[group] = policy_name(self.namespace, group)
+            self.emitter.put(
+                PolicySettings(
+                    policy=name,
+                    time=time.time(),
+                    settings=self.settings,
+                    changed_by=f"{platform.node()}:{os.getpid()}"[:256],
+                )
+            )
+        return name
+
+    def count_fallback(self, reason: str) -> None:
+        """Count a selection left to LiteLLM, and say so the first time it happens for this reason."""
+        self.counters.add("fallbacks")
+        self.counters.add(f"fallback_{reason}")
+        if self.counters[f"fallback_{reason}"] == 1:
+            level = logging.INFO if reason == "no_snapshot" else logging.WARNING
+            _logger.log(
+                level,
+                "LiteLLM's own selection serves: %s (counted as fallback_%s, said once)",
+                _EXPLANATIONS.get(reason, reason),
+                reason,
+                exc_info=reason == "error",
+            )
+
+    def count_unnoted(self) -> None:
+        """Count a selection that served but could not be noted, and say so the first time."""
+        self.counters.add("selections_not_noted")
+        if self.counters["selections_not_noted"] == 1:
+            _logger.warning("a selection could not be noted and will not be learned from", exc_info=True)
+
+
+class Selection:
+    """One selection; see :class:`conduit_litellm.litellm_compat.Attempt`."""
+
+    __slots__ = (
+        "_arms",
+        "_before",
+        "_beliefs",
+        "_choice",
+        "_context",
+        "_fallback",
+        "_found",
+        "_id",
+        "_policy",
+        "_with",
+    )
+
+    def __init__(self, selector: Selector) -> None:
+        self._with = selector
+        self._found: list[Deployment] | None = None
+        self._arms: tuple[str, ...] = ()
+        self._policy: str | None = None
+        self._id = ""
+        self._context: Any = None
+        self._beliefs: Beliefs | None = None
+        self._choice: Choice | None = None
+        self._fallback: str | None = None
+        self._before = selector.ledger.current
+
+    def offer(
+        self, model: str, found: Any, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
+    ) -> Deployment | None:
+        """Pick a deployment, or return None to leave the pick to LiteLLM."""
+        if not isinstance(found, list):
+            return None  # the request named its deployment: there is nothing to choose and nothing to learn
+        try:
+            return self._choose(model, found, messages, input, request_kwargs or {})
+        except Exception:  # whatever went wrong, LiteLLM can still serve the request
+            self._choice = None
+            self._fallback = "error"
+            self._with.count_fallback("error")
+            return None
+
+    def _choose(
+        self, model: str, found: list[Deployment], messages: Any, input: Any, params: Mapping[str, Any]
+    ) -> Deployment | None:
+        selector = self._with
+        group = _group(model, found)
+        managed = selector.model_groups
+        if managed is not None and group not in managed and model not in managed:
+            return None
+        if len(found) > MAX_ARMS:
+            selector.count_fallback("too_many_deployments")
+            return None
+        self._arms = arms = tuple([deployment["model_info"]["id"] for deployment in found])
+        self._context = context = selector.featurizer(Request(messages, input, params))
+        self._id = decision_id = selector.decision_id()
+        self._found = found
+        self._policy = policy = selector.policy(group)
+        if len(found) == 1:
+            return found[0]
+        beliefs = selector.policies.get(policy)
+        reason = self._objection(policy, beliefs)
+        if reason is not None or beliefs is None:
+            self._fallback = reason
+            selector.count_fallback(reason or "no_snapshot")
+            return None
+        self._choice = choice = choose(beliefs, context, arms, objective=selector.objective, decision_id=decision_id)
+        self._beliefs = beliefs
+        return found[choice.index]
+
+    def _objection(self, policy: str, beliefs: Beliefs | None) -> str | None:
+        if beliefs is None:
+            return "no_snapshot"
+        learned = beliefs.snapshot.settings
+        ours = self._with.settings
+        if learned.featurizer != ours.featurizer or learned.dimension != ours.dimension:
+            return "unknown_featurizer"
+        if self._with.policies.is_stale(policy):
+            return "stale_snapshot"
+        return None
+
+    def finish(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+        """Note what was selected: for the log, on the request, and for feedback."""
+        try:
+            if self._policy is not None:
+                self._note(deployment, request_kwargs)
+            elif self._with.ledger.current is self._before:
+                clear_stamp(request_kwargs)
+        except Exception:  # the deployment is selected: nothing here may keep it from serving
+            self._with.count_unnoted()
+
+    def _note(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+        selector, policy = self._with, self._policy
+        arm = deployment["model_info"]["id"]
+        if policy is None or self._found is None or arm not in self._arms:
+            clear_stamp(request_kwargs)
+            return
+        choice, beliefs = self._choice, self._beliefs
+        now = time.time()
+        selector.ledger.add(Decision(self._id, policy, arm, now))
+        if request_kwargs is not None:
+            write_stamp(request_kwargs, self._id)
+        selector.counters.add("selections")
+        selector.emitter.put(
+            PendingSelection(
+                time=now,
+                policy=policy,
+                decision_id=self._id,
+                request_id=_request_id(request_kwargs or {}),
+                arms=self._arms,
+                models=tuple([candidate["litellm_params"]["model"] for candidate in self._found]),
+                chosen=self._arms.index(arm),
+                context=self._context,
+                featurizer=selector.settings.featurizer,
+                objective=selector.weights,
+                choice=choice,
+                fallback=self._fallback,
+                snapshot_version=None if beliefs is None else beliefs.snapshot.offset,
+                snapshot_hash=None if beliefs is None else beliefs.snapshot.hash,
+            )
+        )
+
+
+def _group(model: str, found: list[Deployment]) -> str:
+    """Return the model group: what the deployments call themselves, or the request's name where they differ."""
+    name = found[0].get("model_name")
+    if isinstance(name, str) and all(deployment.get("model_name") == name for deployment in found):
+        return name
+    return model
+
+
+def _request_id(request_kwargs: Mapping[str, Any]) -> object:
+    return request_kwargs.get("litellm_trace_id") or request_kwargs.get("litellm_call_id")

@@ -1,0 +1,287 @@
+"""The routing strategy: LiteLLM asks which healthy deployment is to serve, the newest snapshot answers."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from litellm.types.router import CustomRoutingStrategyBase
+from pydantic import ValidationError
+
+from conduit_litellm.background import Background
+from conduit_litellm.counters import Counters
+from conduit_litellm.embedded_learner import EmbeddedLearner
+from conduit_litellm.emitter import Emitter, LogState
+from conduit_litellm.feedback import FeedbackDesk
+from conduit_litellm.ledger import Ledger
+from conduit_litellm.litellm_calls import deployment_of, stamp_of_response
+from conduit_litellm.litellm_compat import RouterSlot, calling_object
+from conduit_litellm.outcomes import OutcomeLogger
+from conduit_litellm.policy_cache import PolicyCache
+from conduit_litellm.selection import Selection, Selector
+from conduit_log import EventLog, LogSettings
+from conduit_policy import Featurizer, Objective, TextFeaturizer
+from conduit_schemas import ALGORITHMS, ConfigurationError, LearningSettings
+
+__all__ = ["ConduitRoutingStrategy"]
+
+
+class ConduitRoutingStrategy(CustomRoutingStrategyBase):
+    """Routes each request to the deployment that is expected to serve it best, and learns from what happens.
+
+    The deployments to choose from are LiteLLM's own healthy list of the request, so cooldowns, fallbacks,
+    retries, access rules and every other filter work as before. While nothing has been learned, whenever
+    the learner has been silent for too long, and on any error of Conduit's own, LiteLLM's configured
+    ``routing_strategy`` serves the request; :attr:`counters` says how often and why.
+
+    Parameters
+    ----------
+    bandit_algorithm
+        How to learn and explore: ``contextual_thompson``, ``linucb``, ``thompson``, ``ucb1``,
+        ``epsilon_greedy`` and others; see :data:`conduit_schemas.ALGORITHMS`.
+    lambda_reg
+        Ridge regularisation of the learner's models, in observations.
+    window_size
+        Outcomes per deployment that are remembered; older ones fade.
+    params
+        The algorithm's own parameters; those left out take its defaults.
+    objective
+        What is wanted: ``balanced``, ``quality``, ``cost``, ``speed``, or an
+        :class:`~conduit_policy.Objective` with weights of its own.
+    namespace
+        Separates installations that share a log: a policy is a model group in a namespace.
+    model_groups
+        The model groups to manage; by default all. LiteLLM serves the others as it would without Conduit.
+    bootstrap_servers
+        ``host:port`` of Kafka brokers, separated by commas. Without any, and without
+        ``CONDUIT_BOOTSTRAP_SERVERS`` in the environment, the log is a file on this machine.
+    log_path
+        Folder of that file; by default ``CONDUIT_HOME`` or ``~/.conduit``.
+    topic_prefix
+        What the topics' names start with; by default ``CONDUIT_TOPIC_PREFIX`` or ``conduit``.
+    kafka_options
+        Security settings for the Kafka clients; see :class:`conduit_log.LogSettings`.
+    featurizer
+        Turns a request into the context the policy learns from; by default text and structure, 64 numbers.
+    max_snapshot_age_s
+        Seconds without a sign of the log, or of a learner at work, after which LiteLLM serves again.
+    queue_size
+        Events that may wait in memory for the log.
+    host_learner
+        Whether, without Kafka, this process may host the learner. One process per log does; when it ends,
+        another one takes over. Needs ``pip install 'conduit-litellm[learner]'``.
+
+    Raises
+    ------
+    ConfigurationError
+        When a setting is out of range or names something that does not exist.
+
+    Examples
+    --------
+    >>> strategy = ConduitRoutingStrategy(bandit_algorithm="linucb", objective="cost", host_learner=False)
+    >>> strategy.settings.algorithm, strategy.counters["fallbacks"]
+    ('linucb', 0)
+    """
+
+    def __init__(
+        self,
+        bandit_algorithm: str = "contextual_thompson",
+        lambda_reg: float = 1.0,
+        window_size: int = 2000,
+        *,
+        params: Mapping[str, float] | None = None,
+        objective: str | Objective = "balanced",
+        namespace: str = "default",
+        model_groups: Iterable[str] | None = None,
+        bootstrap_servers: str | None = None,
+        log_path: str | os.PathLike[str] | None = None,
+        topic_prefix: str | None = None,
+        kafka_options: Mapping[str, Any] | None = None,
+        featurizer: Featurizer | None = None,
+        max_snapshot_age_s: float = 900.0,
+        queue_size: int = 100_000,
+        host_learner: bool = True,
+    ) -> None:
+        if not max_snapshot_age_s > 0.0 or queue_size < 1:
+            raise ConfigurationError("max_snapshot_age_s and queue_size must be above 0")
+        if isinstance(model_groups, str):
+            raise ConfigurationError(f"model_groups={model_groups!r} must be a list of names")
+        featurizer = featurizer or TextFeaturizer()
+        self.settings = _learning_settings(
+            algorithm=bandit_algorithm,
+            params=dict(params or {}),
+            lambda_reg=lambda_reg,
+            window_size=window_size,
+            featurizer=featurizer.name,
+            dimension=featurizer.dimension,
+        )
+        self.log_settings = LogSettings.resolve(
+            bootstrap_servers=bootstrap_servers,
+            path=None if log_path is None else Path(log_path).expanduser(),
+            prefix=topic_prefix,
+            kafka=None if kafka_options is None else dict(kafka_options),
+        )
+        self.counters = Counters()
+        self._state = LogState()
+        self._ledger = Ledger()
+        self._policies = PolicyCache(max_age_s=max_snapshot_age_s, counters=self.counters, state=self._state)
+        self._emitter = Emitter(
+            ledger=self._ledger,
+            counters=self.counters,
+            state=self._state,
+            limit=queue_size,
+            delivered=self._policies.delivered,
+        )
+        self._outcomes = OutcomeLogger(self._ledger, self._emitter, self.counters)
+        self._feedback = FeedbackDesk(self._ledger, self._emitter, self.counters)
+        self._background = Background(
+            self.log_settings,
+            deliver=self._deliver,
+            follow=self._follow,
+            finish=self._emitter.finish,
+            forked=self._forked,
+        )
+        self._selector = Selector(
+            settings=self.settings,
+            featurizer=featurizer,
+            objective=objective if isinstance(objective, Objective) else Objective.preset(objective),
+            namespace=namespace,
+            model_groups=None if model_groups is None else frozenset(model_groups),
+            policies=self._policies,
+            ledger=self._ledger,
+            emitter=self._emitter,
+            counters=self.counters,
+        )
+        hosts = host_learner and not self.log_settings.is_kafka
+        self._learner = EmbeddedLearner(self.log_settings) if hosts else None
+
+    @property
+    def get_available_deployment(self) -> Any:  # type: ignore[override]  # a new pair of methods per router
+        """What LiteLLM calls for a synchronous request; whoever asks for it becomes its router."""
+        return self._slot().get_available_deployment
+
+    @property
+    def async_get_available_deployment(self) -> Any:  # type: ignore[override]  # as above
+        """What LiteLLM calls for an asynchronous request; whoever asks for it becomes its router."""
+        return self._slot().async_get_available_deployment
+
+    def install(self, router: Any) -> None:
+        """Make this the routing strategy of a router; one strategy may serve several.
+
+        ``router.set_custom_routing_strategy(strategy)`` and, from LiteLLM 1.109 on,
+        ``router.register_plugin(strategy)`` do the same.
+        """
+        self._new_slot().install(router)
+
+    async def record_feedback(
+        self,
+        deployment_id: str,
+        cost: float | None = None,
+        latency: float | None = None,
+        quality_score: float | None = None,
+        error: BaseException | str | bool | None = None,
+        *,
+        decision_id: str | None = None,
+    ) -> str | None:
+        """Report how good an answer was and, for calls made without LiteLLM, how they went.
+
+        The report goes to the decision with the given id; without one, to the newest decision of the
+        running task if it is for this deployment; otherwise to the newest decision for this deployment
+        that has no feedback yet. Only the id is certain where requests run concurrently. What LiteLLM itself
+        observed of cost, latency and errors is preferred over what is reported here.
+
+        Parameters
+        ----------
+        deployment_id
+            The deployment's ``model_info["id"]``; responses carry it as ``_hidden_params["model_id"]``.
+        cost
+            US dollars.
+        latency
+            Seconds from the call to the last byte.
+        quality_score
+            0 (useless) to 1 (perfect).
+        error
+            What went wrong, if anything: an exception, its name, or True.
+        decision_id
+            The decision this is about; see :meth:`decision_id`.
+
+        Returns
+        -------
+        str or None
+            The decision's id; None when no decision fits, which is counted and logged once.
+
+        Raises
+        ------
+        ValueError
+            When a number is out of range.
+        """
+        return self._feedback.record(deployment_id, cost, latency, quality_score, error, decision_id)
+
+    def decision_id(self, response: object = None) -> str | None:
+        """Return the id of the decision behind a response or a stream, or None when it cannot be told.
+
+        Without a response, return that of the newest decision made in the running task or thread.
+        """
+        stamp = stamp_of_response(response)
+        if stamp is not None:
+            return stamp
+        current = self._ledger.current
+        if current is None or (response is not None and deployment_of(response) != current.deployment):
+            return None
+        return current.id
+
+    @property
+    def events_waiting(self) -> int:
+        """Events that the log has not confirmed yet."""
+        return self._emitter.waiting
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Deliver the events that wait, for at most ``timeout_s`` seconds, and stop learning.
+
+        Called at the end of the process by itself. Requests are served afterwards, too, without being noted.
+        """
+        self._background.close(timeout_s)
+        if self._learner is not None:
+            self._learner.close()
+
+    async def aclose(self, timeout_s: float = 5.0) -> None:
+        """Do what :meth:`close` does without blocking the event loop."""
+        await asyncio.to_thread(self.close, timeout_s)
+
+    def _slot(self) -> RouterSlot:
+        return self._new_slot(calling_object())
+
+    def _new_slot(self, hint: object = None) -> RouterSlot:
+        self._outcomes.register()
+        return RouterSlot(self._new_selection, hint)
+
+    def _new_selection(self) -> Selection:
+        self._outcomes.register()
+        self._background.start()
+        if self._learner is not None:
+            self._learner.start()
+        return Selection(self._selector)
+
+    async def _deliver(self, log: EventLog) -> None:
+        await self._emitter.run(log, self.log_settings.topics.events)
+
+    async def _follow(self, log: EventLog) -> None:
+        await self._policies.run(log, self.log_settings.topics.snapshots)
+
+    def _forked(self) -> None:
+        self._emitter.reset()
+        self._selector.reset()
+        if self._learner is not None:
+            self._learner.after_fork()
+
+
+def _learning_settings(**fields: Any) -> LearningSettings:
+    if fields["algorithm"] not in ALGORITHMS:
+        raise ConfigurationError(f"bandit_algorithm={fields['algorithm']!r} is none of {', '.join(sorted(ALGORITHMS))}")
+    try:
+        return LearningSettings(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{where}={first['input']!r}: {first['msg']}") from error
