@@ -1,0 +1,195 @@
+"""The learner's core: one partition's log in, snapshots and refusals out. No I/O, no clock, no chance."""
+
+import hashlib
+from typing import NamedTuple
+
+from conduit_learner.algorithms import algorithm
+from conduit_learner.join import Decision, EarlyEvent, EarlyEvents
+from conduit_learner.policy_learner import PolicyLearner
+from conduit_log import StoredMessage
+from conduit_schemas import (
+    ConfigurationError,
+    DeadLetter,
+    Event,
+    PolicySettings,
+    RecordError,
+    Selection,
+    Snapshot,
+    decode_event,
+)
+
+__all__ = ["MAX_POLICIES", "Applied", "PartitionLearner", "digest_of"]
+
+MAX_POLICIES = 2_000
+"""Policies that one partition may hold, so that nobody who can write to the log can fill the memory."""
+
+
+class Applied(NamedTuple):
+    """What came of one message."""
+
+    policy: str | None
+    """The policy whose state the message changed, if any."""
+    dead_letters: tuple[DeadLetter, ...]
+    """Records that turned out unusable: this one, or earlier ones that waited in vain."""
+
+
+class PartitionLearner:
+    """The state that follows from a prefix of one partition of the event topic.
+
+    Feed it every message in offset order. It never raises because of what a message holds, and a
+    message that it has had before changes nothing. Two learners that were given the same prefix are equal
+    to the bit, whatever happened in between: snapshots taken or not, checkpoints written and restored.
+
+    Parameters
+    ----------
+    partition
+        Number of the partition.
+    topic
+        The event topic's name, for dead letters.
+
+    Examples
+    --------
+    >>> from conduit_schemas import Outcome, encode
+    >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=0,
+    ...                       featurizer="text64-v1", context=bytes(128))
+    >>> outcome = Outcome(policy="default/chat", time=1.0, decision_id="d1", status="success", cost_usd=0.01)
+    >>> learner = PartitionLearner(0)
+    >>> for offset, event in enumerate([selection, outcome]):
+    ...     _ = learner.apply(StoredMessage(0, offset, 1000 + offset, b"default/chat", encode(event)))
+    >>> snapshot = learner.snapshot("default/chat")
+    >>> snapshot.offset, snapshot.outcomes, snapshot.arms["a"].signals["success"].average
+    (2, 1, 1.0)
+    """
+
+    def __init__(self, partition: int, topic: str = "conduit.events") -> None:
+        self.partition = partition
+        self.topic = topic
+        self.offset = 0
+        """The next offset to apply."""
+        self.now_ms = 0
+        """Stream time: the latest append time so far, milliseconds since 1970."""
+        self._last: StoredMessage | None = None
+        self._tail = ""
+        self.policies: dict[str, PolicyLearner] = {}
+        self.early = EarlyEvents()
+
+    def apply(self, message: StoredMessage) -> Applied:
+        """Apply the next message.
+
+        Outcomes and feedback that precede their selection wait for it, see
+        :class:`~conduit_learner.join.EarlyEvents`; in vain, they are refused as ``orphan``.
+        """
+        if message.offset < self.offset:
+            return Applied(None, ())
+        self.offset = message.offset + 1
+        self._last = message
+        self.now_ms = max(self.now_ms, message.time_ms)
+        letters = [self._orphan(early) for early in self.early.expire(self.now_ms)]
+        policy = None
+        try:
+            event = decode_event(message.value)
+            if message.key != event.policy.encode():
+                raise _WrongPartitionError(f"the key is not the policy {event.policy!r}: order is not assured")
+            policy = self._apply(event, message)
+        except RecordError as error:
+            letters.append(self._dead_letter(message, error.reason, str(error)))
+        except ConfigurationError as error:
+            letters.append(self._dead_letter(message, "invalid", str(error)))
+        letters += [self._orphan(early) for early in self.early.expire(self.now_ms)]
+        return Applied(policy, tuple(letters))
+
+    def snapshot(self, policy: str) -> Snapshot:
+        """Return a policy's sealed snapshot after everything applied so far.
+
+        Raises
+        ------
+        KeyError
+            When the partition has held no event of this policy.
+        """
+        return self.policies[policy].snapshot(partition=self.partition, offset=self.offset, now_ms=self.now_ms)
+
+    @property
+    def tail(self) -> str:
+        """Digest of the latest message applied: tells this log from another one of the same name."""
+        if self._last is not None:
+            self._tail, self._last = digest_of(self._last), None
+        return self._tail
+
+    @tail.setter
+    def tail(self, digest: str) -> None:
+        self._tail = digest
+
+    def _apply(self, event: Event, message: StoredMessage) -> str | None:
+        policy = self.policies.get(event.policy)
+        if isinstance(event, Selection | PolicySettings):
+            if isinstance(event, PolicySettings):
+                algorithm(event.settings)  # refuse it before it leaves a trace
+            policy = policy or self._add_policy(event.policy)
+            policy.close(self.now_ms)
+            if isinstance(event, Selection):
+                self._select(policy, event, message)
+            else:
+                policy.change(event.settings)
+        else:
+            decision = None
+            if policy is not None:
+                policy.close(self.now_ms)
+                decision = policy.open.get(event.decision_id)
+            if policy is None or decision is None:
+                self.early.add(EarlyEvent(message, self.now_ms, event))
+                return None
+            policy.resolve(event, decision)
+        policy.offset = self.offset
+        return policy.name
+
+    def _select(self, policy: PolicyLearner, selection: Selection, message: StoredMessage) -> None:
+        decision = Decision(message.offset, self.now_ms)
+        decision.describe(selection)
+        if policy.select(selection, decision):
+            for early in self.early.take(selection):
+                policy.resolve(early.event, decision)
+
+    def _add_policy(self, name: str) -> PolicyLearner:
+        if len(self.policies) >= MAX_POLICIES:
+            raise _TooManyError(f"the partition holds {MAX_POLICIES} policies already")
+        policy = self.policies[name] = PolicyLearner(name)
+        return policy
+
+    def _orphan(self, early: EarlyEvent) -> DeadLetter:
+        return self._dead_letter(
+            early.message,
+            "orphan",
+            f"{early.event.kind} of decision {early.event.decision_id!r} of policy {early.event.policy!r}: no such "
+            "decision is open; its selection never arrived, or its feedback window is over",
+        )
+
+    def _dead_letter(self, message: StoredMessage, reason: str, text: str) -> DeadLetter:
+        return DeadLetter(
+            topic=self.topic,
+            partition=self.partition,
+            offset=message.offset,
+            time_ms=max(0, message.time_ms),
+            reason=reason,
+            message=text[:1000],
+            record_key=message.key[:1024],
+            record=message.value[:32_768],
+            record_bytes=len(message.value),
+        )
+
+
+class _WrongPartitionError(RecordError):
+    """Raised when a record's key does not name its policy."""
+
+    reason = "wrong_partition"
+
+
+class _TooManyError(RecordError):
+    """Raised when a record would add more than a partition may hold."""
+
+    reason = "too_many"
+
+
+def digest_of(message: StoredMessage) -> str:
+    """Return a digest of a message and of when the log took it in."""
+    content = b"%d/%d/%d/%b%b" % (message.offset, message.time_ms, len(message.key), message.key, message.value)
+    return hashlib.sha256(content).hexdigest()[:32]

@@ -1,0 +1,146 @@
+"""Which outcome belongs to which selection: decisions that are open, and events that came too early."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from conduit_log import StoredMessage
+from conduit_schemas import Feedback, Outcome, Selection
+
+__all__ = ["MAX_EARLY", "MAX_EARLY_MS", "MAX_FEEDBACKS", "Decision", "EarlyEvents", "OpenDecisions"]
+
+MAX_FEEDBACKS = 32
+"""Feedbacks of different sources and keys that one decision takes."""
+
+MAX_EARLY = 1_000
+"""Events per partition that may wait for their selection."""
+
+MAX_EARLY_MS = 60_000
+"""How long they wait, in stream time."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """One selection that may still be taught about."""
+
+    offset: int
+    opened_ms: int
+    """Stream time at which it was read."""
+    arm: str = ""
+    featurizer: str = ""
+    context: bytes = b""
+    has_outcome: bool = False
+    feedbacks: list[tuple[str, str]] = field(default_factory=list)
+    """Source and key of every feedback that counted."""
+
+    def describe(self, selection: Selection) -> None:
+        """Fill in what the selection's own record says."""
+        self.arm = selection.arm
+        self.featurizer = selection.featurizer
+        self.context = selection.context
+
+
+class OpenDecisions:
+    """The open decisions of one policy: always its latest selections, without a gap.
+
+    A decision is closed by time or by number, never by its outcome, because feedback may follow. What is
+    open is thus known from offsets and flags alone; the rest of a decision stands in the log.
+    """
+
+    def __init__(self) -> None:
+        self.awaiting = 0
+        """Decisions that have no outcome yet."""
+        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._decisions)
+
+    def __iter__(self) -> Iterator[Decision]:
+        return iter(self._decisions.values())
+
+    def get(self, decision_id: str) -> Decision | None:
+        """Return an open decision, or None."""
+        return self._decisions.get(decision_id)
+
+    def add(self, decision_id: str, decision: Decision) -> None:
+        """Open a decision, later than all that are open."""
+        self._decisions[decision_id] = decision
+        self.awaiting += not decision.has_outcome
+
+    def settle(self, decision: Decision) -> None:
+        """Note that a decision has its outcome."""
+        decision.has_outcome = True
+        self.awaiting -= 1
+
+    def close(self, *, opened_before_ms: int, keep: int) -> int:
+        """Close what is older than a time and, oldest first, what is above a number.
+
+        Returns
+        -------
+        How many of them never got an outcome.
+        """
+        censored = 0
+        while self._decisions:
+            oldest = next(iter(self._decisions.values()))
+            if oldest.opened_ms >= opened_before_ms and len(self._decisions) <= keep:
+                break
+            self._decisions.popitem(last=False)
+            censored += not oldest.has_outcome
+        self.awaiting -= censored
+        return censored
+
+
+class EarlyEvent(NamedTuple):
+    """An event that was read before its selection."""
+
+    message: StoredMessage
+    read_ms: int
+    """Stream time at which it was read."""
+    event: Outcome | Feedback
+
+
+class EarlyEvents:
+    """Events of one partition whose selection has not been read yet: bounded in number and in time.
+
+    A selection and its outcome may be appended by different processes, so their order in the log is only
+    nearly that of their making.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[int, EarlyEvent] = OrderedDict()
+        self._by_decision: dict[tuple[str, str], list[int]] = {}
+
+    def __iter__(self) -> Iterator[EarlyEvent]:
+        return iter(self._waiting.values())
+
+    def add(self, early: EarlyEvent) -> None:
+        """Let an event wait."""
+        offset = early.message.offset
+        self._waiting[offset] = early
+        self._by_decision.setdefault(_decision(early.event), []).append(offset)
+
+    def take(self, selection: Selection) -> list[EarlyEvent]:
+        """Remove and return what waited for this selection, in the order it came."""
+        offsets = self._by_decision.pop((selection.policy, selection.decision_id), ())
+        return [self._waiting.pop(offset) for offset in offsets]
+
+    def expire(self, now_ms: int) -> list[EarlyEvent]:
+        """Remove and return what has waited too long, or in too long a queue."""
+        expired = []
+        while self._waiting:
+            oldest = next(iter(self._waiting.values()))
+            if now_ms - oldest.read_ms <= MAX_EARLY_MS and len(self._waiting) <= MAX_EARLY:
+                break
+            self._waiting.popitem(last=False)
+            decision = _decision(oldest.event)
+            offsets = self._by_decision[decision]
+            offsets.pop(0)
+            if not offsets:
+                del self._by_decision[decision]
+            expired.append(oldest)
+        return expired
+
+
+def _decision(event: Outcome | Feedback) -> tuple[str, str]:
+    return event.policy, event.decision_id

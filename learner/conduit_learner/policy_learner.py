@@ -1,0 +1,243 @@
+"""What one policy has learned: the deterministic state behind its snapshots."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conduit_learner.algorithms import algorithm, exploration_rule
+from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
+from conduit_learner.posterior import posteriors
+from conduit_learner.regression import BLOCK, AdditiveRegression
+from conduit_learner.signals import SIGNALS, targets
+from conduit_policy import prior_precision
+from conduit_schemas import (
+    FRACTION_BITS,
+    MAX_ARMS,
+    MAX_EVENT_BYTES,
+    MAX_SNAPSHOT_BYTES,
+    ArmSnapshot,
+    Feedback,
+    LearningSettings,
+    Outcome,
+    Selection,
+    Snapshot,
+)
+
+__all__ = ["Arm", "PolicyLearner"]
+
+_UNIT = 2.0**-FRACTION_BITS
+_INTERCEPT = np.ones(1)
+_LEAST_FADING = 0.5
+"""A block never fades to less than this, however small the window."""
+
+
+@dataclass(slots=True)
+class Arm:
+    """What is known of one deployment."""
+
+    models: dict[str, AdditiveRegression]
+    """By signal."""
+    model: str = ""
+    """Name of the language model, for people."""
+    seen: int = 0
+    """Offset of the latest selection that had it among its candidates."""
+    selections: int = 0
+    outcomes: int = 0
+    errors: int = 0
+    feedbacks: int = 0
+
+
+@dataclass(slots=True)
+class PolicyLearner:
+    """One policy's models, counters and open decisions.
+
+    A pure state machine: what it holds follows from the events it was given and the stream time that went
+    with them, and from nothing else.
+    """
+
+    name: str
+    settings: LearningSettings = field(default_factory=LearningSettings)
+    offset: int = 0
+    """After the latest event of this policy."""
+    ticks: int = 0
+    """Events learned from. Every :data:`BLOCK` of them the statistics fade a little."""
+    selections: int = 0
+    outcomes: int = 0
+    feedbacks: int = 0
+    censored: int = 0
+    duplicates: int = 0
+    arms: dict[str, Arm] = field(default_factory=dict)
+    open: OpenDecisions = field(default_factory=OpenDecisions)
+
+    def change(self, settings: LearningSettings) -> None:
+        """Learn under other settings from here on.
+
+        Statistics of contexts start afresh when contexts begin to mean something else; those without
+        context, and everything counted, stay.
+
+        Raises
+        ------
+        ConfigurationError
+            When the settings name an algorithm or a parameter that does not exist; nothing changes.
+        """
+        before, after = _contexts(self.settings), _contexts(settings)
+        if settings == self.settings:
+            return
+        self.settings = settings
+        if before != after:
+            for arm in self.arms.values():
+                fresh = self._fresh_models()
+                arm.models = {
+                    name: fresh[name] if signal.contextual else arm.models[name] for name, signal in SIGNALS.items()
+                }
+
+    def select(self, selection: Selection, decision: Decision) -> bool:
+        """Count a selection and open its decision.
+
+        Returns
+        -------
+        False when the decision is open already: the selection is a duplicate and changes nothing.
+        """
+        if self.open.get(selection.decision_id) is not None:
+            self.duplicates += 1
+            return False
+        self.selections += 1
+        models = selection.models or ("",) * len(selection.arms)
+        for name, model in zip(selection.arms, models, strict=True):
+            arm = self.arms.get(name)
+            if arm is None:
+                arm = self._add_arm(name, keep=selection.arms)
+            arm.seen = decision.offset
+            arm.model = model or arm.model
+        self.arms[selection.arm].selections += 1
+        self.open.add(selection.decision_id, decision)
+        return True
+
+    def resolve(self, event: Outcome | Feedback, decision: Decision) -> None:
+        """Learn what an event says about an open decision; what was said before changes nothing."""
+        if isinstance(event, Feedback):
+            who = (event.source, event.key)
+            if who in decision.feedbacks or len(decision.feedbacks) >= MAX_FEEDBACKS:
+                self.duplicates += 1
+                return
+            decision.feedbacks.append(who)
+            self.feedbacks += 1
+        elif decision.has_outcome:
+            self.duplicates += 1
+            return
+        else:
+            self.open.settle(decision)
+            self.outcomes += 1
+        learned = targets(event)
+        if learned:
+            self._learn(event, decision, learned)
+
+    def close(self, now_ms: int) -> None:
+        """Close the decisions whose time is over. Doing it early, late or twice makes no difference."""
+        self.censored += self.open.close(
+            opened_before_ms=now_ms - round(self.settings.feedback_window_s * 1000.0),
+            keep=self.settings.max_open,
+        )
+
+    def snapshot(self, *, partition: int, offset: int, now_ms: int) -> Snapshot:
+        """Return what the plugins need to choose; see :meth:`PartitionLearner.snapshot`."""
+        self.close(now_ms)
+        names = sorted(self._publishable())
+        arms = [self.arms[name] for name in names]
+        beliefs = posteriors(
+            {signal: [arm.models[signal].statistics() for arm in arms] for signal in SIGNALS if arms},
+            prior=prior_precision(self.settings),
+        )
+        return Snapshot(
+            policy=self.name,
+            partition=partition,
+            offset=offset,
+            stream_time_ms=now_ms,
+            settings=self.settings,
+            rule=exploration_rule(self.settings),
+            arms={
+                name: ArmSnapshot(
+                    model=arm.model,
+                    selections=arm.selections,
+                    outcomes=arm.outcomes,
+                    errors=arm.errors,
+                    feedbacks=arm.feedbacks,
+                    signals={signal: column[index] for signal, column in beliefs.items()},
+                )
+                for index, (name, arm) in enumerate(zip(names, arms, strict=True))
+            },
+            selections=self.selections,
+            outcomes=self.outcomes,
+            feedbacks=self.feedbacks,
+            censored=self.censored,
+            open_decisions=self.open.awaiting,
+        ).sealed()
+
+    def _learn(self, event: Outcome | Feedback, decision: Decision, learned: dict[str, float]) -> None:
+        arm = self.arms.get(decision.arm)
+        if arm is not None:
+            if isinstance(event, Feedback):
+                arm.feedbacks += 1
+            else:
+                arm.outcomes += 1
+                arm.errors += event.status == "error"
+            context = None
+            for signal, value in learned.items():
+                model = arm.models[signal]
+                if model.dimension == 1:
+                    model.learn_array(_INTERCEPT, value)
+                elif self._understands(decision):
+                    if context is None:
+                        context = np.frombuffer(decision.context, "<i2") * _UNIT
+                        context[0] = 1.0  # the intercept, whatever the sender wrote
+                    model.learn_array(context, value)
+        self.ticks += 1
+        if self.ticks % BLOCK == 0:
+            self._fade()
+
+    def _understands(self, decision: Decision) -> bool:
+        return decision.featurizer == self.settings.featurizer and len(decision.context) == 2 * self.settings.dimension
+
+    def _fade(self) -> None:
+        remembered = self.settings.window_size * len(self.arms)
+        factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
+        for arm in self.arms.values():
+            for model in arm.models.values():
+                model.fade(factor)
+
+    def _add_arm(self, name: str, keep: tuple[str, ...]) -> Arm:
+        if len(self.arms) >= MAX_ARMS:
+            # Deployments come and go for ever: the one that was a candidate longest ago makes room.
+            oldest = min(self.arms.keys() - set(keep), key=lambda other: (self.arms[other].seen, other))
+            del self.arms[oldest]
+        arm = self.arms[name] = Arm(self._fresh_models())
+        return arm
+
+    def _fresh_models(self) -> dict[str, AdditiveRegression]:
+        contextual = algorithm(self.settings).contextual
+        return {
+            name: AdditiveRegression.of_dimension(self.settings.dimension if contextual and signal.contextual else 1)
+            for name, signal in SIGNALS.items()
+        }
+
+    def _publishable(self) -> list[str]:
+        """Return the arms that fit into one record; those unseen for longest are left out."""
+        vectors = len(SIGNALS) * 2 * (6 * self.settings.dimension + 4)
+        space = MAX_SNAPSHOT_BYTES - MAX_EVENT_BYTES - _OVERHEAD
+        fitting = []
+        for name in sorted(self.arms, key=lambda name: (-self.arms[name].seen, name)):
+            space -= vectors + _OVERHEAD + 6 * (len(name) + len(self.arms[name].model))
+            if space < 0:
+                break
+            fitting.append(name)
+        return fitting
+
+
+_OVERHEAD = 1_500
+"""Bytes of a snapshot, and of one of its arms, without vectors, texts and settings; generous. A character
+takes up to 6 bytes, a component 16/3, and the settings came in one event."""
+
+
+def _contexts(settings: LearningSettings) -> tuple[str, int] | None:
+    """Return what the contexts mean that are learned from; None when none are."""
+    return (settings.featurizer, settings.dimension) if algorithm(settings).contextual else None

@@ -1,0 +1,285 @@
+"""The learner at work: reads its share of the event log, publishes snapshots, leaves checkpoints behind."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from conduit_learner.checkpoint import CheckpointError, CheckpointWriter, restorations, wants
+from conduit_learner.core import PartitionLearner
+from conduit_log import EventLog, GroupReader, LogUnavailableError, Message, Reader, StoredMessage
+from conduit_schemas import ConduitError, DeadLetter, Topics, encode
+
+__all__ = ["WorkerOptions", "run_worker"]
+
+_LOG = logging.getLogger(__name__)
+_BATCH = 1_000
+"""Messages applied between two looks at what is due."""
+_POLL_S = 0.1
+_EMPTY_POLL_S = 5.0
+_EMPTY_POLLS = 3
+_IDLE_PER_BUILD = 10.0
+"""A policy rests this many times as long as its last snapshot took to build, so that learning goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How often a worker writes. None of it changes what a snapshot of a given offset holds."""
+
+    snapshot_every_events: int = 100
+    """Events learned of one policy, after which its snapshot is due."""
+    snapshot_every_s: float = 1.0
+    """Seconds after which a changed policy's snapshot is due."""
+    checkpoint_every_events: int = 5_000
+    """Events of one partition, after which its checkpoint is due."""
+    checkpoint_every_s: float = 30.0
+    """Seconds after which a changed partition's checkpoint is due."""
+    retry_s: float = 0.5
+    """First pause when the log is away; it doubles up to ``retry_max_s``."""
+    retry_max_s: float = 10.0
+
+
+async def run_worker(
+    log: EventLog, *, topics: Topics, stop: asyncio.Event, options: WorkerOptions | None = None
+) -> None:
+    """Learn until told to stop.
+
+    Several workers share the partitions. While the log is away the worker keeps what it knows, says so once,
+    and tries again. It may be killed at any moment: whoever owns its partitions next goes on from the last
+    checkpoint and arrives at the same snapshots.
+
+    Parameters
+    ----------
+    log
+        An entered log.
+    topics
+        The installation's topics.
+    stop
+        Set it to end the worker, after a last snapshot and checkpoint.
+    options
+        How often to write.
+
+    Examples
+    --------
+    >>> from conduit_log.memory import MemoryLog
+    >>> async def main() -> None:
+    ...     stop = asyncio.Event()
+    ...     async with MemoryLog() as log:
+    ...         worker = asyncio.create_task(run_worker(log, topics=log.topics, stop=stop))
+    ...         stop.set()
+    ...         await worker
+    >>> asyncio.run(main())
+    """
+    await _Worker(log, topics, options or WorkerOptions()).run(stop)
+
+
+@dataclass(slots=True)
+class _Published:
+    """When a policy was last published, and what that cost."""
+
+    ticks: int
+    at: float
+    build_s: float
+
+
+@dataclass(slots=True)
+class _Partition:
+    """One owned partition and what is still to be written of it."""
+
+    learner: PartitionLearner
+    checkpoints: CheckpointWriter
+    checkpoint_offset: int
+    checkpoint_at: float
+    changed: set[str]
+    """Policies whose newest state is not published yet."""
+    published: dict[str, _Published] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+class _Worker:
+    def __init__(self, log: EventLog, topics: Topics, options: WorkerOptions) -> None:
+        self._log = log
+        self._topics = topics
+        self._options = options
+        self._partitions: dict[int, _Partition] = {}
+        self._away = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        pause = self._options.retry_s
+        while not stop.is_set():
+            try:
+                await self._log.create_topics()
+                async with self._log.group_reader(
+                    self._topics.events,
+                    f"{self._topics.prefix}.learner",
+                    on_assigned=self._assigned,
+                    on_revoked=self._revoked,
+                ) as reader:
+                    await self._learn(reader, stop)
+                    await self._leave()
+                    return
+            except LogUnavailableError as error:
+                self._note_away(error)
+                pause = await self._pause(pause, stop)
+
+    async def _learn(self, reader: GroupReader, stop: asyncio.Event) -> None:
+        pause = self._options.retry_s
+        while not stop.is_set():
+            try:
+                for message in await reader.poll(timeout_s=_POLL_S, max_messages=_BATCH):
+                    self._apply(message)
+                await self._write_what_is_due()
+                if self._away:
+                    self._away = False
+                    _LOG.warning("the event log is back")
+                pause = self._options.retry_s
+            except LogUnavailableError as error:
+                # What is unwritten stays due, and what is unread stays in the log.
+                self._note_away(error)
+                pause = await self._pause(pause, stop)
+
+    def _apply(self, message: StoredMessage) -> None:
+        partition = self._partitions[message.partition]
+        policy, dead_letters = partition.learner.apply(message)
+        if policy is not None:
+            partition.changed.add(policy)
+        partition.dead_letters += dead_letters
+
+    async def _write_what_is_due(self, *, everything: bool = False) -> None:
+        for partition in list(self._partitions.values()):
+            await self._write(partition, everything=everything)
+
+    async def _write(self, partition: _Partition, *, everything: bool) -> None:
+        # In this order: what a checkpoint covers is never read again, so its consequences come first.
+        if partition.dead_letters:
+            await self._log.append(self._topics.dead_letters, [_to_message(dl) for dl in partition.dead_letters])
+            partition.dead_letters.clear()
+        for policy in sorted(partition.changed):
+            if everything or self._is_snapshot_due(partition, policy):
+                await self._publish(partition, policy)
+        if partition.learner.offset > partition.checkpoint_offset and (
+            everything or self._is_checkpoint_due(partition)
+        ):
+            await self._checkpoint(partition)
+
+    def _is_snapshot_due(self, partition: _Partition, policy: str) -> bool:
+        last = partition.published.get(policy)
+        if last is None:
+            return True
+        elapsed = time.monotonic() - last.at
+        learned = partition.learner.policies[policy].ticks - last.ticks
+        return elapsed >= last.build_s * _IDLE_PER_BUILD and (
+            learned >= self._options.snapshot_every_events or elapsed >= self._options.snapshot_every_s
+        )
+
+    async def _publish(self, partition: _Partition, policy: str) -> None:
+        began = time.monotonic()
+        ticks = partition.learner.policies[policy].ticks
+        snapshot = partition.learner.snapshot(policy)
+        message = Message(policy.encode(), encode(snapshot))
+        build_s = time.monotonic() - began
+        await self._log.append(self._topics.snapshots, [message])
+        partition.changed.discard(policy)
+        partition.published[policy] = _Published(ticks, time.monotonic(), build_s)
+        _LOG.debug("published policy %s at offset %d: %s", policy, snapshot.offset, snapshot.hash)
+
+    def _is_checkpoint_due(self, partition: _Partition) -> bool:
+        return (
+            partition.learner.offset - partition.checkpoint_offset >= self._options.checkpoint_every_events
+            or time.monotonic() - partition.checkpoint_at >= self._options.checkpoint_every_s
+        )
+
+    async def _checkpoint(self, partition: _Partition) -> None:
+        offset = partition.learner.offset
+        for messages in partition.checkpoints.records(partition.learner):
+            await self._log.append(self._topics.checkpoints, messages)
+        partition.checkpoint_offset = offset
+        partition.checkpoint_at = time.monotonic()
+        _LOG.debug("checkpoint of partition %d at offset %d", partition.learner.partition, offset)
+
+    async def _leave(self) -> None:
+        """Write everything for whoever comes next; if the log is away, that one reads a little more."""
+        try:
+            await self._write_what_is_due(everything=True)
+        except LogUnavailableError as error:
+            self._note_away(error)
+
+    async def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
+        records = await self._read_checkpoints(partitions)
+        for number in partitions:
+            self._partitions[number] = partition = await self._restore(number, records)
+            _LOG.info("partition %d: learning from offset %d", number, partition.learner.offset)
+        return {number: self._partitions[number].learner.offset for number in partitions}
+
+    async def _revoked(self, partitions: Collection[int]) -> None:
+        for number in partitions:
+            partition = self._partitions.pop(number, None)
+            if partition is not None:
+                with suppress(LogUnavailableError):
+                    await self._write(partition, everything=True)
+                _LOG.info("partition %d: given up at offset %d", number, partition.learner.offset)
+
+    async def _read_checkpoints(self, partitions: Collection[int]) -> dict[bytes, bytes]:
+        newest: dict[bytes, bytes] = {}
+        async with self._log.reader(self._topics.checkpoints) as reader:
+            async for message in _read(reader, await reader.end_offsets()):
+                if wants(message.key, partitions):
+                    newest[message.key] = message.value
+        return newest
+
+    async def _restore(self, number: int, records: Mapping[bytes, bytes]) -> _Partition:
+        """Return the partition as its furthest usable checkpoint has it, or as new."""
+        async with self._log.reader(self._topics.events, partitions=[number]) as reader:
+            end = (await reader.end_offsets()).get(number, 0)
+            for restoration in restorations(number, self._topics.events, records):
+                offset = restoration.learner.offset
+                try:
+                    if offset > end:
+                        raise CheckpointError(f"the log ends at offset {end}, before the checkpoint at {offset}")
+                    await reader.seek(number, restoration.resume_from)
+                    if restoration.resume_from < offset:
+                        async for message in _read(reader, {number: offset}):
+                            restoration.recall(message)
+                except CheckpointError as error:
+                    _LOG.warning("partition %d: %s; not using this checkpoint", number, error)
+                    continue
+                learner = restoration.finish()
+                # A snapshot may have been lost between this checkpoint and the end of its writer.
+                return _Partition(
+                    learner, CheckpointWriter(restoration), offset, time.monotonic(), set(learner.policies)
+                )
+        learner = PartitionLearner(number, self._topics.events)
+        return _Partition(learner, CheckpointWriter(), 0, time.monotonic(), set())
+
+    def _note_away(self, error: ConduitError) -> None:
+        if not self._away:
+            self._away = True
+            _LOG.warning("the event log is away, trying again until it is back: %s", error)
+
+    async def _pause(self, pause: float, stop: asyncio.Event) -> float:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
+        return min(2.0 * pause, self._options.retry_max_s)
+
+
+async def _read(reader: Reader, ends: Mapping[int, int]) -> AsyncIterator[StoredMessage]:
+    """Yield every message below the given offset of each partition."""
+    unfinished = {partition for partition, end in ends.items() if end > 0}
+    empty = 0
+    while unfinished and empty < _EMPTY_POLLS:
+        messages = await reader.poll(timeout_s=_EMPTY_POLL_S)
+        if not messages:
+            # Deleted messages never come; a log that is away must not look as if they were deleted.
+            await reader.end_offsets()
+            empty += 1
+        for message in messages:
+            if message.offset < ends.get(message.partition, 0):
+                yield message
+            if message.offset >= ends.get(message.partition, 0) - 1:
+                unfinished.discard(message.partition)
+
+
+def _to_message(letter: DeadLetter) -> Message:
+    return Message(f"{letter.topic}/{letter.partition}/{letter.offset}".encode(), encode(letter))
