@@ -72,8 +72,9 @@ class ReplayedWorld:
         self.models: tuple[str, ...] = tuple(sorted(set(outcomes["model"].to_pylist())))
         self._values = _pivot(directory / "outcomes.parquet", outcomes, ids, self.models)
 
-    def reply(self, index: int, model: int) -> Reply:
+    def reply(self, index: int, model: int, attempt: int) -> Reply:
         """Return what a model answered: a text that only :meth:`grade` understands, and the recorded figures."""
+        del attempt  # recorded calls do not fail
         row = {name: float(values[index, model]) for name, values in self._values.items()}
         latency_s = row["latency_s"]
         return Reply(
@@ -99,12 +100,13 @@ class ReplayedWorld:
             quality=values["quality"],
             cost_usd=values["cost_usd"],
             latency_s=values["latency_s"],
-            failed=np.zeros(values["quality"].shape, np.bool_),
+            failures=np.zeros(values["quality"].shape, np.int64),
+            lost_s=np.zeros(values["quality"].shape),
         )
 
     def deployments(self, url: str) -> list[dict[str, Any]]:
         """Return the Router's model list. The server itself sends the recorded bill, as a LiteLLM proxy does."""
-        return [deployment(model, url, column, f"openai/{model}") for column, model in enumerate(self.models)]
+        return [deployment(model, url, column) for column, model in enumerate(self.models)]
 
 
 def _read(path: Path) -> pa.Table:

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def application(world: World, speed: float) -> web.Application:
         How many times faster than in reality answers come.
     """
     rows = {text: row for row, text in enumerate(world.texts)}
-    calls: dict[int, int] = {}
+    calls: list[tuple[int, int]] = []
+    attempts: Counter[tuple[int, int]] = Counter()
 
     async def complete(request: web.Request) -> web.Response:
         column = int(request.match_info["column"])
@@ -38,8 +40,9 @@ def application(world: World, speed: float) -> web.Application:
         row = rows.get(text)
         if row is None or column >= len(world.models):
             return _error(404, "this server knows neither this model nor this message")
-        calls[row] = column
-        reply = world.reply(row, column)
+        reply = world.reply(row, column, attempts[row, column])
+        attempts[row, column] += 1
+        calls.append((row, column))
         await asyncio.sleep(reply.latency_s / speed)
         if reply.status != 200:
             return _error(reply.status, reply.text)
@@ -67,10 +70,11 @@ def application(world: World, speed: float) -> web.Application:
         )
 
     async def take_calls(request: web.Request) -> web.Response:
-        """Return which model each message reached since the last time this was asked, as a bill would."""
+        """Return every call as (row, column) in order, and forget them: the next policy finds the same world."""
         del request
-        taken = sorted(calls.items())
+        taken = list(calls)
         calls.clear()
+        attempts.clear()
         return web.json_response(taken)
 
     app = web.Application()

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from conduit_demo.models import MODELS, RATE_LIMIT_RATE, SERVER_ERROR_RATE, Model, list_price
 from conduit_demo.tasks import TASKS, Prompt, answer, compose, grade
 
-__all__ = ["GROUP", "SYSTEM_PROMPT", "Reply", "SimulatedWorld", "Table", "World", "deployment"]
+__all__ = ["GROUP", "MAX_ATTEMPTS", "SYSTEM_PROMPT", "Reply", "SimulatedWorld", "Table", "World", "deployment"]
 
 GROUP = "assistant"
 """The Router's model group that holds all models."""
+
+MAX_ATTEMPTS = 3
+"""One call and two retries, as LiteLLM does by default. Without an answer after that, the request has failed."""
 
 SYSTEM_PROMPT = "You are the assistant of a small company. Answer the user's request."
 
@@ -34,13 +37,15 @@ class Table:
 
     models: tuple[str, ...]
     quality: Array
-    """Shape (n, k), 0..1; 0 where the call fails."""
+    """Shape (n, k), 0..1: of the answer, once there is one."""
     cost_usd: Array
-    """Shape (n, k); 0 where the call fails."""
+    """Shape (n, k): of the answer; a failed call costs nothing."""
     latency_s: Array
-    """Shape (n, k), real seconds; NaN where it was not measured."""
-    failed: NDArray[np.bool_]
-    """Shape (n, k)."""
+    """Shape (n, k), real seconds: of the call that brings the answer; NaN where it was not measured."""
+    failures: NDArray[np.int64]
+    """Shape (n, k): calls that fail before one succeeds; at most `MAX_ATTEMPTS`, and then there is no answer."""
+    lost_s: Array
+    """Shape (n, k), real seconds: spent on those failures."""
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -78,8 +83,8 @@ class World(Protocol):
         """The outcome of every request on every model."""
         ...
 
-    def reply(self, index: int, model: int) -> Reply:
-        """Return what a model answers to a request."""
+    def reply(self, index: int, model: int, attempt: int) -> Reply:
+        """Return what a model answers when it gets a request for the first time (0), the second (1), ..."""
         ...
 
     def grade(self, index: int, text: str) -> float:
@@ -91,12 +96,16 @@ class World(Protocol):
         ...
 
 
-def deployment(name: str, url: str, column: int, model: str, **model_info: str) -> dict[str, Any]:
-    """Return one entry of a Router's model list; the server tells models apart by their column."""
+def deployment(name: str, url: str, column: int, **params: float) -> dict[str, Any]:
+    """Return one entry of a Router's model list; the server tells models apart by their column.
+
+    LiteLLM's Router does the retrying, on whichever model it then selects, so the client below it does none.
+    """
+    address = {"api_base": f"{url}/{column}/v1", "api_key": "none", "max_retries": 0}
     return {
         "model_name": GROUP,
-        "litellm_params": {"model": model, "api_base": f"{url}/{column}/v1", "api_key": "none"},
-        "model_info": {"id": name, **model_info},
+        "litellm_params": {"model": f"openai/{name}", **address, **params},
+        "model_info": {"id": name},
     }
 
 
@@ -117,24 +126,24 @@ class SimulatedWorld:
     Examples
     --------
     >>> world = SimulatedWorld(requests=6, seed=1)
-    >>> text = world.reply(0, 1).text
-    >>> world.grade(0, text) == world.table.quality[0, 1]
+    >>> text = world.reply(0, 1, 2).text
+    >>> world.grade(0, text) == float(world.table.quality[0, 1])
     True
     """
 
     def __init__(self, requests: int, seed: int) -> None:
         self.models = tuple(model.name for model in MODELS)
-        self._seed = seed
         self.prompts, difficulties = _prompts(requests, seed)
         self.texts = [prompt.text for prompt in self.prompts]
         self._replies = [
-            [_reply(Random(f"{seed}/{row}/{model.name}"), prompt, difficulty, model) for model in MODELS]
+            [_replies(Random(f"{seed}/{row}/{model.name}"), prompt, difficulty, model) for model in MODELS]
             for row, (prompt, difficulty) in enumerate(zip(self.prompts, difficulties, strict=True))
         ]
 
-    def reply(self, index: int, model: int) -> Reply:
-        """Return what a model answers to a request."""
-        return self._replies[index][model]
+    def reply(self, index: int, model: int, attempt: int) -> Reply:
+        """Return what a model answers; the same once it has answered at all."""
+        replies = self._replies[index][model]
+        return replies[min(attempt, len(replies) - 1)]
 
     def grade(self, index: int, text: str) -> float:
         """Return the quality of an answer to a request."""
@@ -143,28 +152,26 @@ class SimulatedWorld:
     @cached_property
     def table(self) -> Table:
         """The outcome of every request on every model, at published prices."""
-        failed = np.array([[reply.status != 200 for reply in row] for row in self._replies])
-        tokens = np.array([[(reply.input_tokens, reply.output_tokens) for reply in row] for row in self._replies])
+        answers = [[replies[-1] for replies in row] for row in self._replies]
+        tokens = np.array([[(reply.input_tokens, reply.output_tokens) for reply in row] for row in answers])
         price = np.array([list_price(model) for model in MODELS])
         return Table(
             models=self.models,
-            quality=np.array(
-                [
-                    [0.0 if reply.status != 200 else self.grade(index, reply.text) for reply in row]
-                    for index, row in enumerate(self._replies)
-                ]
-            ),
-            cost_usd=np.where(failed, 0.0, (tokens * price).sum(axis=2)),
-            latency_s=np.array([[reply.latency_s for reply in row] for row in self._replies]),
-            failed=failed,
+            quality=np.array([[self.grade(index, reply.text) for reply in row] for index, row in enumerate(answers)]),
+            cost_usd=(tokens * price).sum(axis=2),
+            latency_s=np.array([[reply.latency_s for reply in row] for row in answers]),
+            failures=np.array([[len(replies) - 1 for replies in row] for row in self._replies]),
+            lost_s=np.array([[sum(r.latency_s for r in replies[:-1]) for replies in row] for row in self._replies]),
         )
 
     def deployments(self, url: str) -> list[dict[str, Any]]:
-        """Return the Router's model list; ``base_model`` makes LiteLLM bill the published price."""
-        return [
-            deployment(model.name, url, column, f"openai/{model.name}", base_model=model.price_key)
-            for column, model in enumerate(MODELS)
-        ]
+        """Return the Router's model list. All speak the OpenAI protocol here, so each entry names its maker's price."""
+        entries = []
+        for column, model in enumerate(MODELS):
+            for_input, for_output = list_price(model)
+            price = {"input_cost_per_token": for_input, "output_cost_per_token": for_output}
+            entries.append(deployment(model.name, url, column, **price))
+        return entries
 
 
 def _prompts(requests: int, seed: int) -> tuple[list[Prompt], list[float]]:
@@ -182,20 +189,24 @@ def _prompts(requests: int, seed: int) -> tuple[list[Prompt], list[float]]:
     return prompts, difficulties
 
 
-def _reply(random: Random, prompt: Prompt, difficulty: float, model: Model) -> Reply:
-    failure = random.random()
+def _replies(random: Random, prompt: Prompt, difficulty: float, model: Model) -> list[Reply]:
+    """Return the failures, if any, and then the answer."""
     ability = math.sqrt(2.0) * NormalDist().inv_cdf(model.ability[prompt.task])
     correct = [ability - difficulty - random.gauss(0.0, 1.0) > 0.0 for _ in prompt.right]
     tokens = _LENGTHS[prompt.task] * len(prompt.right) * model.summary_words / _MEAN_WORDS
     output_tokens = max(1, round(tokens * math.exp(random.gauss(0.0, 0.25))))
     input_tokens = math.ceil((len(SYSTEM_PROMPT) + len(prompt.text)) / _CHARACTERS_PER_TOKEN)
-    wait_s = model.first_token_s * math.exp(random.gauss(0.0, 0.35))
     speed = model.tokens_per_s * math.exp(random.gauss(0.0, 0.2))
-    if failure < RATE_LIMIT_RATE:
-        return Reply(429, "rate limit reached", 0, 0, wait_s)
-    if failure < RATE_LIMIT_RATE + SERVER_ERROR_RATE:
-        return Reply(500, "internal error", 0, 0, wait_s)
-    return Reply(200, answer(prompt, correct), input_tokens, output_tokens, wait_s + output_tokens / speed)
+    replies: list[Reply] = []
+    while len(replies) < MAX_ATTEMPTS and (chance := random.random()) < RATE_LIMIT_RATE + SERVER_ERROR_RATE:
+        status, text = (429, "rate limit reached") if chance < RATE_LIMIT_RATE else (500, "internal error")
+        replies.append(Reply(status, text, 0, 0, _first_token(random, model)))
+    latency_s = _first_token(random, model) + output_tokens / speed
+    return [*replies, Reply(200, answer(prompt, correct), input_tokens, output_tokens, latency_s)]
+
+
+def _first_token(random: Random, model: Model) -> float:
+    return model.first_token_s * math.exp(random.gauss(0.0, 0.35))
 
 
 _LENGTHS = {"maths": 160.0, "reasoning": 320.0, "code": 180.0, "extraction": 14.0, "translation": 16.0, "summary": 25.0}

@@ -1,0 +1,192 @@
+"""What each policy achieved, and what fixed policies would have achieved on the same requests."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_demo.world import MAX_ATTEMPTS, Table
+
+__all__ = [
+    "WARM_UP",
+    "Served",
+    "always",
+    "at_random",
+    "best_by_objective",
+    "best_by_quality",
+    "dearest",
+    "figures",
+    "mixed_quality",
+    "replayed",
+]
+
+Array = NDArray[np.float64]
+
+WARM_UP = 1000
+"""Requests after which a learning policy is judged as a trained one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a policy made of n requests, in order."""
+
+    chosen: NDArray[np.int64]
+    """Shape (n,): the model that was called last; -1 where none was."""
+    quality: Array
+    """Shape (n,), 0..1. A request that ends without an answer has quality 0."""
+    cost_usd: Array
+    """Shape (n,)."""
+    latency_s: Array
+    """Shape (n,), real seconds, failed calls included; NaN where it is unknown."""
+    error: NDArray[np.bool_]
+    """Shape (n,): no answer, even after the retries."""
+    retried: NDArray[np.bool_]
+    """Shape (n,): at least one call failed on the way."""
+
+
+def replayed(table: Table, calls: Mapping[int, list[int]]) -> Served:
+    """Return what a policy that made these calls achieved: per request, the models in the order they were called.
+
+    The last call of a request brought its answer, unless it failed as well.
+    """
+    count = len(table)
+    served = Served(
+        chosen=np.full(count, -1),
+        quality=np.zeros(count),
+        cost_usd=np.zeros(count),
+        latency_s=np.zeros(count),
+        error=np.ones(count, np.bool_),
+        retried=np.zeros(count, np.bool_),
+    )
+    for row, models in calls.items():
+        for model in sorted(set(models)):
+            failed = min(models.count(model), int(table.failures[row, model]))
+            if failed:
+                served.retried[row] = True
+                served.latency_s[row] += table.lost_s[row, model] * failed / table.failures[row, model]
+        last = models[-1]
+        served.chosen[row] = last
+        if models.count(last) > table.failures[row, last]:
+            served.error[row] = False
+            served.quality[row] = table.quality[row, last]
+            served.cost_usd[row] = table.cost_usd[row, last]
+            served.latency_s[row] += table.latency_s[row, last]
+    return served
+
+
+def always(table: Table, model: int) -> Served:
+    """Return what one model would have achieved on every request."""
+    calls = {
+        row: [model] * min(MAX_ATTEMPTS, 1 + int(failures)) for row, failures in enumerate(table.failures[:, model])
+    }
+    return replayed(table, calls)
+
+
+def at_random(table: Table, seed: int) -> Served:
+    """Return what choosing blindly, every model alike, would have achieved; a failed call is tried elsewhere."""
+    random = Random(f"{seed}/random")
+    calls = {}
+    for row in range(len(table)):
+        order = random.sample(range(len(table.models)), min(MAX_ATTEMPTS, len(table.models)))
+        tried = [
+            model for place, model in enumerate(order) if all(table.failures[row, before] for before in order[:place])
+        ]
+        calls[row] = tried
+    return replayed(table, calls)
+
+
+def dearest(table: Table) -> int:
+    """Return the model that costs most over all requests."""
+    return int(table.cost_usd.sum(axis=0).argmax())
+
+
+def best_by_quality(table: Table) -> int:
+    """Return the model with the highest mean quality over all requests."""
+    return int(np.argmax([always(table, model).quality.mean() for model in range(len(table.models))]))
+
+
+def best_by_objective(table: Table, weights: Mapping[str, float]) -> int:
+    """Return the fixed model with the highest utility in hindsight, under the weights that Conduit was given.
+
+    The utility is that of :class:`conduit_policy.Objective`: mean quality, less the weighted places of mean ln
+    cost and mean ln latency between the pool's lowest and highest.
+
+    Parameters
+    ----------
+    weights
+        Of ``quality``, ``cost`` and ``latency``.
+    """
+    quality = np.array([always(table, model).quality.mean() for model in range(len(table.models))])
+    return int(
+        np.argmax(
+            weights["quality"] * quality
+            - weights["cost"] * _place(table.cost_usd)
+            - weights["latency"] * _place(table.latency_s)
+        )
+    )
+
+
+def _place(values: Array) -> Array:
+    """Return where each model's mean ln stands, from 0 (lowest) to 1; unknown values count for nothing."""
+    known = np.where(np.nan_to_num(values) > 0.0, values, math.nan)
+    if np.isnan(known).all(axis=0).any():
+        return np.zeros(values.shape[1])
+    level = np.nanmean(np.log(known), axis=0)
+    # A pool within a factor of 4 is scaled as if it spanned one, as conduit_policy does.
+    return np.asarray((level - level.min()) / max(float(np.ptp(level)), math.log(4.0)))
+
+
+def mixed_quality(table: Table, cost_usd: float, start: int = 0) -> float:
+    """Return the best mean quality that a fixed random mix of models reaches at a mean cost per request.
+
+    This is the bar for anything that claims to have learned from the requests themselves: a mix knows nothing about
+    them. It is the upper hull of the models' (cost, quality) points.
+
+    Parameters
+    ----------
+    cost_usd
+        What may be spent per request on average.
+    start
+        The first request that counts.
+    """
+    cost, quality = table.cost_usd[start:].mean(axis=0), table.quality[start:].mean(axis=0)
+    best = max(
+        (float(q) for c, q in zip(cost, quality, strict=True) if c <= cost_usd), default=float(quality[cost.argmin()])
+    )
+    for cheap in np.flatnonzero(cost <= cost_usd):
+        for dear in np.flatnonzero(cost > cost_usd):
+            share = (cost_usd - cost[cheap]) / (cost[dear] - cost[cheap])
+            best = max(best, float((1.0 - share) * quality[cheap] + share * quality[dear]))
+    return best
+
+
+def figures(served: Served, models: tuple[str, ...], start: int = 0) -> dict[str, Any]:
+    """Return the figures of one policy from request ``start`` on.
+
+    ``cost_usd`` is per request, ``latency_s`` the mean in real seconds (null where unknown), ``errors`` the share of
+    requests without an answer and ``retried`` the share that met a failing call on the way.
+
+    Examples
+    --------
+    >>> one = np.array([1.0])
+    >>> served = Served(np.array([0]), one, one * 0.5, one * 2.0, np.array([False]), np.array([True]))
+    >>> figures(served, ("a",))["cost_usd"], figures(served, ("a",))["share"]
+    (0.5, {'a': 1.0})
+    """
+    chosen, latency = served.chosen[start:], served.latency_s[start:]
+    known = latency[~np.isnan(latency)]
+    cost = served.cost_usd[start:]
+    return {
+        "quality": float(served.quality[start:].mean()),
+        "cost_usd": float(cost.mean()),
+        "cost_usd_total": float(cost.sum()),
+        "latency_s": float(known.mean()) if len(known) else None,
+        "latency_p95_s": float(np.quantile(known, 0.95)) if len(known) else None,
+        "errors": float(served.error[start:].mean()),
+        "retried": float(served.retried[start:].mean()),
+        "share": {model: float((chosen == column).mean()) for column, model in enumerate(models)},
+    }

@@ -1,0 +1,203 @@
+"""One run of the demo: Conduit and LiteLLM's own shuffle on real requests, fixed policies on the same table."""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import numpy as np
+
+from conduit_demo import metrics
+from conduit_demo.metrics import Served
+from conduit_demo.server import open_world
+from conduit_demo.traffic import Answer, Traffic, model_server, new_router, take_calls, time_selections
+from conduit_demo.world import Table
+from conduit_litellm import ConduitRoutingStrategy
+from conduit_policy import Objective
+from conduit_schemas import ConduitError
+
+__all__ = ["LearnerFailedError", "Result", "Settings", "Watch", "demonstrate"]
+
+
+class LearnerFailedError(ConduitError):
+    """Raised when the separate learner process ends before the demo does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to run."""
+
+    requests: int = 2000
+    seed: int = 1
+    concurrency: int = 16
+    speed: float = 25.0
+    """How many times faster than in reality the models answer."""
+    data: Path | None = None
+    """Folder of recorded outcomes; without it, the simulated models."""
+    kafka: str | None = None
+    """``host:port`` of a broker; without it, the embedded log."""
+    path: Path | None = None
+    """Folder of the embedded log; by default a temporary one."""
+
+
+class Watch(Protocol):
+    """Sees the run while it goes on."""
+
+    def begin(self, policy: str, requests: int, models: tuple[str, ...]) -> None:
+        """Learn that a policy starts to serve."""
+        ...
+
+    def answered(self, answer: Answer) -> None:
+        """Learn of one more request that is done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run."""
+
+    settings: Settings
+    objective: Objective
+    table: Table
+    served: dict[str, Served]
+    """By policy."""
+    fixed: dict[str, str]
+    """Policies that use one model only, and which."""
+    snapshots: int
+    """How many the Router took over while it served."""
+    feedbacks: int
+    selection_us: list[float] = field(repr=False)
+    seconds: float
+    """Wall clock, everything included."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all figures as one JSON object; ``after_1000`` is null in runs that are too short."""
+        policies: dict[str, Any] = {}
+        long_enough = len(self.table) > metrics.WARM_UP
+        for name, served in self.served.items():
+            entry = metrics.figures(served, self.table.models)
+            if name in self.fixed:
+                entry["model"] = self.fixed[name]
+            entry["after_1000"] = metrics.figures(served, self.table.models, metrics.WARM_UP) if long_enough else None
+            for part, start in ((entry, 0), (entry["after_1000"], metrics.WARM_UP)):
+                if part is not None:
+                    part["mix_quality"] = metrics.mixed_quality(self.table, part["cost_usd"], start)
+            policies[name] = entry
+        p50, p99 = np.quantile(self.selection_us, (0.5, 0.99)).tolist()
+        return {
+            "requests": len(self.table),
+            "policies": policies,
+            "snapshots": self.snapshots,
+            "selection_us": {"p50": p50, "p99": p99},
+            "feedbacks": self.feedbacks,
+            "objective": self.objective.weights(),
+            "log": "embedded" if self.settings.kafka is None else "kafka",
+            "seed": self.settings.seed,
+            "seconds": self.seconds,
+        }
+
+
+async def demonstrate(settings: Settings, watch: Watch) -> Result:
+    """Run the demo once.
+
+    Raises
+    ------
+    ConduitError
+        When recorded data, the broker, the learner or the model server cannot be used; the message says what to do.
+    """
+    start = time.monotonic()
+    world = open_world(settings.data, settings.requests, settings.seed)
+    requests = len(world.texts)
+    table = world.table
+    objective = Objective.preset("balanced")
+    times_us: list[float] = []
+    async with model_server(settings.data, settings.requests, settings.seed, settings.speed) as url:
+        async with _strategy(settings, objective) as strategy:
+            router = new_router(world, url, settings.speed)
+            strategy.install(router)
+            time_selections(router, times_us)
+
+            async def feedback(answer: Answer) -> None:
+                await strategy.record_feedback(
+                    str(answer.model), quality_score=answer.quality, decision_id=strategy.decision_id(answer.response)
+                )
+
+            watch.begin("conduit", requests, world.models)
+            traffic = Traffic(world, router, settings.concurrency, seed=settings.seed)
+            await traffic.run(watch.answered, feedback)
+            snapshots, feedbacks = strategy.counters["snapshots"], strategy.counters["feedbacks"]
+        conduit = metrics.replayed(table, await take_calls(url))
+        watch.begin("simple_shuffle", requests, world.models)
+        await Traffic(world, new_router(world, url, settings.speed), settings.concurrency).run(watch.answered)
+        shuffle = metrics.replayed(table, await take_calls(url))
+    fixed = {
+        "best_fixed": metrics.best_by_objective(table, objective.weights()),
+        "best_quality": metrics.best_by_quality(table),
+        "most_expensive": metrics.dearest(table),
+    }
+    return Result(
+        settings=settings,
+        objective=objective,
+        table=table,
+        served={
+            "conduit": conduit,
+            "simple_shuffle": shuffle,
+            "random": metrics.at_random(table, settings.seed),
+            **{name: metrics.always(table, model) for name, model in fixed.items()},
+        },
+        fixed={name: table.models[model] for name, model in fixed.items()},
+        snapshots=snapshots,
+        feedbacks=feedbacks,
+        selection_us=times_us,
+        seconds=time.monotonic() - start,
+    )
+
+
+@asynccontextmanager
+async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[ConduitRoutingStrategy]:
+    """Run a strategy on the log that was asked for: with a learner in this process, or in one of its own on Kafka."""
+    with tempfile.TemporaryDirectory(prefix="conduit-demo-") as folder:
+        path = settings.path or Path(folder)
+        if settings.kafka is None:
+            strategy = ConduitRoutingStrategy(log_path=path, objective=objective)
+            try:
+                yield strategy
+            finally:
+                await strategy.aclose()
+            return
+        prefix = f"conduit-demo-{uuid4().hex[:12]}"
+        async with _learner(settings.kafka, prefix):
+            strategy = ConduitRoutingStrategy(
+                bootstrap_servers=settings.kafka, topic_prefix=prefix, objective=objective
+            )
+            try:
+                yield strategy
+            finally:
+                await strategy.aclose()
+
+
+@asynccontextmanager
+async def _learner(servers: str, prefix: str) -> AsyncIterator[None]:
+    """Run ``conduit learner`` in a process of its own."""
+    arguments = ["--bootstrap-servers", servers, "--topic-prefix", prefix]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "conduit_learner", "learner", *arguments)
+    try:
+        yield
+        if process.returncode is not None:
+            raise LearnerFailedError(
+                f"the learner ended with exit code {process.returncode} while the demo ran; its messages are above"
+            )
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 10.0)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,193 @@
+"""The application of the demo: it sends requests through a LiteLLM Router, grades the answers, and says so later."""
+
+import asyncio
+import functools
+import heapq
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import aiohttp
+from litellm.router import Router
+
+from conduit_demo.world import GROUP, MAX_ATTEMPTS, SYSTEM_PROMPT, World
+from conduit_schemas import ConduitError
+
+__all__ = [
+    "Answer",
+    "Feedback",
+    "ServerFailedError",
+    "Traffic",
+    "model_server",
+    "new_router",
+    "take_calls",
+    "time_selections",
+]
+
+
+class ServerFailedError(ConduitError):
+    """Raised when the demo's own model server does not start or does not answer."""
+
+
+class Answer(NamedTuple):
+    """What the application knows of one request once it is done."""
+
+    row: int
+    model: str | None
+    """The model that answered; None when there was no answer."""
+    quality: float
+    cost_usd: float
+    """As LiteLLM billed it."""
+    response: Any
+    """LiteLLM's response; None when there was none."""
+
+
+Feedback = Callable[[Answer], Awaitable[object]]
+"""Called when the application, at last, says how good an answer was."""
+
+
+@asynccontextmanager
+async def model_server(data: Path | None, requests: int, seed: int, speed: float) -> AsyncIterator[str]:
+    """Run the model server in a process of its own; yields its address."""
+    arguments = ["--requests", str(requests), "--seed", str(seed), "--speed", str(speed)]
+    if data is not None:
+        arguments += ["--data", str(data)]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "conduit_demo.server", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        line = await process.stdout.readline()
+        if not line:
+            raise ServerFailedError(f"the model server ended at its start with exit code {await process.wait()}")
+        yield str(json.loads(line)["url"])
+    finally:
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 10.0)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def new_router(world: World, url: str, speed: float) -> Router:
+    """Return a Router over all models with LiteLLM's defaults; a cooldown passes as fast as all else here."""
+    return Router(
+        model_list=[
+            {**entry, "litellm_params": {**entry["litellm_params"], "max_retries": 0}}
+            for entry in world.deployments(url)
+        ],
+        routing_strategy="simple-shuffle",
+        num_retries=MAX_ATTEMPTS - 1,
+        cooldown_time=5.0 / speed,
+    )
+
+
+@dataclass
+class Traffic:
+    """Sends every request of a world, in order, a bounded number at a time.
+
+    Parameters
+    ----------
+    world
+        The requests and how to grade their answers.
+    router
+        Chooses the model.
+    concurrency
+        Requests under way at the same time.
+    feedback_share
+        The share of answered requests whose quality the application reports.
+    feedback_delay
+        The report comes when so many further requests have been sent: uniform between the two numbers.
+    seed
+        Decides which requests get feedback, and when.
+    """
+
+    world: World
+    router: Router
+    concurrency: int
+    feedback_share: float = 0.5
+    feedback_delay: tuple[int, int] = (30, 300)
+    seed: int = 0
+    _due: list[tuple[int, int, Answer]] = field(default_factory=list, init=False)
+
+    async def run(self, on_answer: Callable[[Answer], None], feedback: Feedback | None = None) -> None:
+        """Send all requests and wait for the answers.
+
+        Parameters
+        ----------
+        on_answer
+            Called after each request, in the order of the answers.
+        feedback
+            Called with the answers the application reports on; without it, it reports on none.
+        """
+        rows = iter(range(len(self.world.texts)))
+
+        async def worker() -> None:
+            for row in rows:
+                if feedback is not None:
+                    await self._report(row, feedback)
+                answer = await self._ask(row)
+                on_answer(answer)
+                if feedback is not None and answer.response is not None:
+                    self._plan(answer)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.concurrency):
+                group.create_task(worker())
+
+    async def _ask(self, row: int) -> Answer:
+        messages: Any = [
+            {"role": "system", "content": SYSTEM_PROMPT},
+            {"role": "user", "content": self.world.texts[row]},
+        ]
+        try:
+            response = await self.router.acompletion(model=GROUP, messages=messages)
+        except Exception:  # LiteLLM has exceptions of many families; the application only sees that there is no answer
+            return Answer(row, None, 0.0, 0.0, None)
+        hidden = response._hidden_params
+        quality = self.world.grade(row, response.choices[0].message.content or "")
+        return Answer(row, hidden["model_id"], quality, float(hidden.get("response_cost") or 0.0), response)
+
+    def _plan(self, answer: Answer) -> None:
+        random = Random(f"{self.seed}/feedback/{answer.row}")
+        if random.random() < self.feedback_share:
+            heapq.heappush(self._due, (answer.row + random.randint(*self.feedback_delay), answer.row, answer))
+
+    async def _report(self, row: int, feedback: Feedback) -> None:
+        while self._due and self._due[0][0] <= row:
+            await feedback(heapq.heappop(self._due)[2])
+
+
+async def take_calls(url: str) -> dict[int, list[int]]:
+    """Return, per request, the models that were really called, in order; the server then forgets them."""
+    async with aiohttp.ClientSession() as session, session.post(f"{url}/calls") as response:
+        calls: dict[int, list[int]] = {}
+        for row, column in await response.json():
+            calls.setdefault(row, []).append(column)
+        return calls
+
+
+def time_selections(router: Router, times_us: list[float]) -> None:
+    """Note, from now on, how many microseconds each of a router's selections takes, from call to return."""
+    core = router.__dict__.get("_core", router)  # from LiteLLM 1.109 on, a router is a facade of a core object
+    name = next(name for name in core.__dict__ if name.endswith("async_get_available_deployment"))
+    select = core.__dict__[name]
+
+    @functools.wraps(select)
+    async def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return await select(*args, **kwargs)
+        finally:
+            times_us.append((time.perf_counter() - start) * 1e6)
+
+    core.__dict__[name] = timed
