@@ -185,7 +185,7 @@ async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[C
 @asynccontextmanager
 async def _learner(servers: str, prefix: str) -> AsyncIterator[None]:
     """Run ``conduit learner`` in a process of its own."""
-    arguments = ["--bootstrap-servers", servers, "--topic-prefix", prefix]
+    arguments = ["--bootstrap-servers", servers, "--prefix", prefix]
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "conduit_learner", "learner", *arguments)
     try:
         yield
