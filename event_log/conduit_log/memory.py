@@ -201,21 +201,20 @@ class _MemoryGroupReader(_MemoryReader):
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
 
-    async def __aenter__(self) -> Self:
-        self._members.append(self)
-        self._log._notify()
-        return self
-
     async def __aexit__(self, *exc: object) -> None:
-        self._members.remove(self)
+        if self in self._members:
+            self._members.remove(self)
+            self._log._notify()
         self._positions.clear()
-        self._log._notify()
 
     @property
     def owned(self) -> Collection[int]:
         return frozenset(self._positions)
 
     async def _before_read(self) -> None:
+        if self not in self._members:
+            self._members.append(self)
+            self._log._notify()
         rank, members = self._members.index(self), len(self._members)
         due = {number for number in range(self._log.partitions) if number % members == rank}
         if lost := sorted(set(self._positions) - due):

@@ -102,7 +102,7 @@ OnRevoked = Callable[[Collection[int]], Awaitable[None]]
 
 
 class GroupReader(Protocol):
-    """Shares the partitions of one topic among the members of a group.
+    """Shares the partitions of one topic among the members of a group; the first poll joins it.
 
     Ownership is a matter of efficiency, not of correctness: for a moment two members may both believe
     that they own a partition, so whatever a member does must be harmless when done twice. Positions are

@@ -1,0 +1,41 @@
+"""One way to open each kind of log, so that one suite of tests can hold all of them to the ports."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conduit_log import EventLog, LogSettings
+from conduit_log.embedded import EmbeddedLog
+from conduit_log.kafka import KafkaLog
+from conduit_log.memory import MemoryLog
+from conduit_schemas import Topics
+
+Opening = Callable[[], EventLog]
+
+TOPICS = Topics("contract")
+PARTITIONS = 3
+
+
+def unique_prefix() -> str:
+    """A topic prefix that no other test, and no other run on the same broker, uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["memory", "embedded", "kafka"])
+def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
+    """Return a function that opens one and the same installation's log, as another process would."""
+    if request.param == "memory":
+        log = MemoryLog(TOPICS, PARTITIONS)
+        return lambda: log
+    if request.param == "embedded":
+        return lambda: EmbeddedLog(tmp_path / "log", topics=TOPICS)
+    settings = LogSettings(
+        bootstrap_servers=request.getfixturevalue("kafka_bootstrap"),
+        prefix=unique_prefix(),
+        partitions=PARTITIONS,
+        timeout_s=20.0,
+        session_timeout_s=6.0,
+    )
+    return lambda: KafkaLog(settings)
