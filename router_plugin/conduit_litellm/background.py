@@ -1,4 +1,4 @@
-"""The one thread in which everything that may wait for a network happens."""
+"""Threads with an event loop of their own, in which everything that may wait for a network happens."""
 
 import asyncio
 import atexit
@@ -8,49 +8,41 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
-from conduit_log import EventLog, LogSettings, open_log
-
-__all__ = ["Background"]
+__all__ = ["BackgroundThread"]
 
 _logger = logging.getLogger("conduit")
 
-_RETRY_OPEN_S = 5.0
-_GRACE_S = 1.0
-
-Job = Callable[[EventLog], Awaitable[None]]
+_FLUSH_S = 5.0
+_CANCEL_S = 1.0
 
 
-class Background:
-    """A daemon thread with an event loop that holds the log and runs jobs on it.
+class BackgroundThread:
+    """A daemon thread that runs one coroutine until it is told to stop.
+
+    It is started when first used, knows that a fork leaves it behind, and stops in good order at the end of
+    the process.
 
     Parameters
     ----------
-    settings
-        Which log.
-    deliver
-        The job that ends when told to (see ``finish``); leaving waits for it.
-    follow
-        The job that runs for ever; leaving cancels it.
-    finish
-        Tells ``deliver`` to end; called from another thread.
+    name
+        The thread's name.
+    main
+        What to run; it gets an event that is set when it is to end.
     forked
         Called in a child process after a fork, where the thread does not exist.
     """
 
     def __init__(
         self,
-        settings: LogSettings,
+        name: str,
+        main: Callable[[asyncio.Event], Awaitable[None]],
         *,
-        deliver: Job,
-        follow: Job,
-        finish: Callable[[], None],
-        forked: Callable[[], None],
+        forked: Callable[[], None] | None = None,
     ) -> None:
-        self._settings = settings
-        self._deliver = deliver
-        self._follow = follow
-        self._finish = finish
+        self._name = name
+        self._main = main
         self._forked = forked
         self._closed = False
         self._reset()
@@ -60,93 +52,85 @@ class Background:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._main: asyncio.Task[None] | None = None
+        self._stop: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def after_fork(self) -> None:
-        """Start anew in a child process; the log and what waits for it are the parent's."""
+        """Start anew in a child process."""
         self._reset()
-        self._forked()
+        if self._forked is not None:
+            self._forked()
 
     def start(self) -> None:
         """Start the thread unless it runs or was closed."""
-        if self._thread is not None or self._closed:
-            return
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="conduit", daemon=True)
-                self._thread.start()
+        if self._thread is None and not self._closed:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Deliver what waits, for at most ``timeout_s`` seconds, and end the thread."""
+    def tell_to_stop(self) -> None:
+        """Ask for the end without waiting for it."""
         self._closed = True
+        self._in_loop(lambda: self._stop.set() if self._stop is not None else None)
+
+    def close(self, timeout_s: float = _FLUSH_S) -> None:
+        """Ask for the end, wait for it for ``timeout_s`` seconds, then insist."""
+        self.tell_to_stop()
         thread = self._thread
-        if thread is None or not thread.is_alive():
+        if thread is None or thread is threading.current_thread():
             return
-        deadline = time.monotonic() + timeout_s
-        self._finish()
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(timeout_s)
         if thread.is_alive():
-            loop, main = self._loop, self._main
-            if loop is not None and main is not None:
-                loop.call_soon_threadsafe(main.cancel)
-            thread.join(_GRACE_S)
+            self._in_loop(lambda: self._task.cancel() if self._task is not None else None)
+            thread.join(_CANCEL_S)
+
+    def _in_loop(self, action: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop has just been closed: there is nothing left to ask for
+                loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._hold_log())
-        except asyncio.CancelledError:
-            pass
+            asyncio.run(self._hold())
         except Exception:
-            _logger.exception("the background thread ended: nothing more is delivered or learned here")
+            _logger.exception("thread %s ended on an error", self._name)
 
-    async def _hold_log(self) -> None:
+    async def _hold(self) -> None:
+        self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._main = asyncio.current_task()
-        while True:
-            try:
-                async with open_log(self._settings) as log:
-                    await self._work(log)
-                    return
-            except Exception as error:
-                if self._closed:
-                    return
-                _logger.warning(
-                    "the event log cannot be used (%s): requests are served without learning, next try in %g s",
-                    error,
-                    _RETRY_OPEN_S,
-                )
-                await asyncio.sleep(_RETRY_OPEN_S)
-
-    async def _work(self, log: EventLog) -> None:
-        follow = asyncio.ensure_future(self._follow(log))
-        deliver = asyncio.ensure_future(self._deliver(log))
+        self._task = asyncio.ensure_future(self._main_until(self._stop))
+        if self._closed:  # told so before there was a loop to tell
+            self._stop.set()
         try:
-            await asyncio.wait({follow, deliver}, return_when=asyncio.FIRST_COMPLETED)
-            if follow.done():
-                await follow
-            await deliver
-        finally:
-            follow.cancel()
-            deliver.cancel()
-            await asyncio.gather(follow, deliver, return_exceptions=True)
+            await self._task
+        except asyncio.CancelledError:
+            _logger.debug("thread %s was cancelled", self._name)
+
+    async def _main_until(self, stop: asyncio.Event) -> None:
+        await self._main(stop)
 
 
-_living: "weakref.WeakSet[Background]" = weakref.WeakSet()
+_living: "weakref.WeakSet[BackgroundThread]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for background in tuple(_living):
-        background.after_fork()
+    for thread in tuple(_living):
+        thread.after_fork()
 
 
 def _at_exit() -> None:
-    for background in tuple(_living):
-        background.close()
+    deadline = time.monotonic() + _FLUSH_S
+    for thread in tuple(_living):
+        thread.tell_to_stop()
+    for thread in tuple(_living):
+        thread.close(max(0.0, deadline - time.monotonic()))
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 # Thread pools are closed before ordinary exit functions run, and the log may need one. CPython's own
-# concurrent.futures uses the same hook; where it is missing, the ordinary one is the best there is.
+# concurrent.futures uses this hook for the same reason; where it is missing, the ordinary one is the best there is.
 getattr(threading, "_register_atexit", atexit.register)(_at_exit)

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from conduit_litellm.counters import Counters
 from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import Facts
-from conduit_log import EventLog, LogUnavailableError, Message
+from conduit_log import EventLog, Message
 from conduit_policy import SIGNALS, Choice
-from conduit_schemas import Event, Feedback, Outcome, PolicySettings, RecordError, Selection, encode
+from conduit_schemas import ConduitError, Event, Feedback, Outcome, PolicySettings, RecordError, Selection, encode
 
 __all__ = ["Emitter", "LogState", "PendingFeedback", "PendingOutcome", "PendingSelection"]
 
@@ -170,18 +170,18 @@ class Emitter:
         self._queue: deque[_Pending] = deque()
         self._held: deque[PendingOutcome] = deque()
         self._batch: list[Message] = []
-        self._closing = False
+        self._closed = False
 
     def put(self, pending: _Pending) -> None:
-        """Queue an event; never waits, never raises. After :meth:`finish` nothing is taken any more."""
-        if self._closing or len(self._queue) >= self._limit:
+        """Queue an event; never waits, never raises. After :meth:`close` nothing is taken any more."""
+        if self._closed or len(self._queue) >= self._limit:
             self._counters.add("events_dropped")
         else:
             self._queue.append(pending)
 
     def put_app_outcome(self, pending: PendingOutcome) -> None:
         """Queue an outcome that counts only if LiteLLM reports none in the next moments."""
-        if self._closing or len(self._held) >= self._limit:
+        if self._closed or len(self._held) >= self._limit:
             self._counters.add("events_dropped")
         else:
             self._held.append(pending)
@@ -191,16 +191,16 @@ class Emitter:
         """Events not yet confirmed by the log."""
         return len(self._queue) + len(self._held) + len(self._batch)
 
-    def finish(self) -> None:
-        """Let :meth:`run` end as soon as everything is delivered."""
-        self._closing = True
+    def close(self) -> None:
+        """Take no more events."""
+        self._closed = True
 
-    async def run(self, log: EventLog, topic: str) -> None:
-        """Deliver until :meth:`finish`; a cancelled run can be started again and loses nothing."""
-        pause = _IDLE_S
+    async def run(self, log: EventLog, topic: str, stop: asyncio.Event) -> None:
+        """Deliver until told to stop and nothing waits; a cancelled run can be started again and loses nothing."""
+        pause, most = _IDLE_S, _BATCH
         while True:
-            self._release_held()
-            closing = self._closing
+            closing = stop.is_set()
+            self._release_held(everything=closing)
             if not self._batch:
                 self._fill_batch()
             if not self._batch:
@@ -208,22 +208,30 @@ class Emitter:
                     return
                 await asyncio.sleep(_IDLE_S)
                 continue
+            part = self._batch[:most]
             try:
-                await log.append(topic, self._batch)
-            except LogUnavailableError as error:
+                await log.append(topic, part)
+            except RecordError as error:
+                # One of them is refused for good: halve the batch until it stands alone, and leave it out.
+                if len(part) == 1:
+                    self._refuse(error)
+                    del self._batch[:1]
+                most = max(1, len(part) // 2)
+                continue
+            except ConduitError as error:
                 self._state.lost(error)
                 await asyncio.sleep(pause)
                 pause = min(2.0 * pause, _LONGEST_PAUSE_S)
                 continue
             self._state.back()
-            pause = _IDLE_S
-            self._counters.add("events_delivered", len(self._batch))
-            self._delivered({message.key.decode() for message in self._batch})
-            self._batch = []
+            pause, most = _IDLE_S, _BATCH
+            del self._batch[: len(part)]
+            self._counters.add("events_delivered", len(part))
+            self._delivered({message.key.decode() for message in part})
 
-    def _release_held(self) -> None:
+    def _release_held(self, *, everything: bool) -> None:
         due = time.time() - APP_OUTCOME_DELAY_S
-        while self._held and (self._closing or self._held[0].time <= due):
+        while self._held and (everything or self._held[0].time <= due):
             pending = self._held.popleft()
             if self._ledger.claim_outcome(pending.decision):
                 self._queue.append(pending)
@@ -235,9 +243,12 @@ class Emitter:
                 event = pending if isinstance(pending, PolicySettings) else pending.event()
                 self._batch.append(Message(event.policy.encode(), encode(event)))
             except (ValidationError, RecordError) as error:
-                self._counters.add("events_invalid")
-                if self._counters["events_invalid"] == 1:
-                    _logger.warning("an event breaks the contract and is left out of the log: %s", error)
+                self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        self._counters.add("events_refused")
+        if self._counters["events_refused"] == 1:
+            _logger.warning("an event breaks the contract and is left out of the log: %s", error)
 
 
 def _valid_id(value: object) -> str | None:

@@ -31,6 +31,7 @@ class FeedbackDesk:
         cost: float | None,
         latency: float | None,
         quality_score: float | None,
+        *,
         error: Error,
         decision_id: str | None,
     ) -> str | None:

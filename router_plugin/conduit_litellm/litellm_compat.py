@@ -130,7 +130,7 @@ class RouterSlot:
         return view
 
     def _attach(self, core: Any) -> None:
-        kind = type(core)
+        kind: Any = type(core)
         self._async_view, self._sync_view = _views(kind)
         # From 1.109 on a wrapper resolves Kubernetes pods afterwards. The router wraps our method in the same way,
         # so the one around its own is taken off.

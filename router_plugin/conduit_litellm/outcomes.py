@@ -64,7 +64,9 @@ class OutcomeLogger(CustomLogger):
         """An asynchronous attempt failed, or its stream broke."""
         self.log_failure_event(kwargs, response_obj, start_time, end_time)
 
-    async def async_post_call_failure_deployment_hook(self, request_data: Any, exception: Any, call_type: Any) -> None:
+    async def async_post_call_failure_deployment_hook(
+        self, request_data: Any, exception: Any, call_type: Any, fallback_depth: int | None = None
+    ) -> None:
         """One attempt failed, in the SDK and in the proxy alike."""
         self._report(request_data, lambda: failure_facts(exception))
 

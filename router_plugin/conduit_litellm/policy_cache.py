@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import LogState
-from conduit_log import EventLog, LogUnavailableError
+from conduit_log import EventLog
 from conduit_policy import Beliefs
-from conduit_schemas import RecordError, Snapshot, decode_snapshot
+from conduit_schemas import ConduitError, RecordError, Snapshot, decode_snapshot
 
 __all__ = ["PolicyCache"]
 
@@ -84,7 +84,7 @@ class PolicyCache:
             while True:
                 try:
                     messages = await reader.poll(timeout_s=_POLL_S)
-                except LogUnavailableError as error:
+                except ConduitError as error:
                     self._state.lost(error)
                     await asyncio.sleep(_POLL_S)
                     continue

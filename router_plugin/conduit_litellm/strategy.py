@@ -9,18 +9,19 @@ from typing import Any
 from litellm.types.router import CustomRoutingStrategyBase
 from pydantic import ValidationError
 
-from conduit_litellm.background import Background
+from conduit_litellm import embedded_learner
+from conduit_litellm.background import BackgroundThread
 from conduit_litellm.counters import Counters
-from conduit_litellm.embedded_learner import EmbeddedLearner
 from conduit_litellm.emitter import Emitter, LogState
 from conduit_litellm.feedback import FeedbackDesk
 from conduit_litellm.ledger import Ledger
 from conduit_litellm.litellm_calls import deployment_of, stamp_of_response
 from conduit_litellm.litellm_compat import RouterSlot, calling_object
+from conduit_litellm.log_service import serve_log
 from conduit_litellm.outcomes import OutcomeLogger
 from conduit_litellm.policy_cache import PolicyCache
 from conduit_litellm.selection import Selection, Selector
-from conduit_log import EventLog, LogSettings
+from conduit_log import LogSettings, open_log
 from conduit_policy import Featurizer, Objective, TextFeaturizer
 from conduit_schemas import ALGORITHMS, ConfigurationError, LearningSettings
 
@@ -122,6 +123,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             prefix=topic_prefix,
             kafka=None if kafka_options is None else dict(kafka_options),
         )
+        open_log(self.log_settings)  # refuses impossible settings here and now; it is entered in the background
         self.counters = Counters()
         self._state = LogState()
         self._ledger = Ledger()
@@ -135,13 +137,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         )
         self._outcomes = OutcomeLogger(self._ledger, self._emitter, self.counters)
         self._feedback = FeedbackDesk(self._ledger, self._emitter, self.counters)
-        self._background = Background(
-            self.log_settings,
-            deliver=self._deliver,
-            follow=self._follow,
-            finish=self._emitter.finish,
-            forked=self._forked,
-        )
+        self._service = BackgroundThread("conduit-log", self._serve_log, forked=self._forked)
         self._selector = Selector(
             settings=self.settings,
             featurizer=featurizer,
@@ -154,15 +150,15 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             counters=self.counters,
         )
         hosts = host_learner and not self.log_settings.is_kafka
-        self._learner = EmbeddedLearner(self.log_settings) if hosts else None
+        self._learner = embedded_learner.host_learner(self.log_settings) if hosts else None
 
     @property
-    def get_available_deployment(self) -> Any:  # type: ignore[override]  # a new pair of methods per router
+    def get_available_deployment(self) -> Any:
         """What LiteLLM calls for a synchronous request; whoever asks for it becomes its router."""
         return self._slot().get_available_deployment
 
     @property
-    def async_get_available_deployment(self) -> Any:  # type: ignore[override]  # as above
+    def async_get_available_deployment(self) -> Any:
         """What LiteLLM calls for an asynchronous request; whoever asks for it becomes its router."""
         return self._slot().async_get_available_deployment
 
@@ -216,7 +212,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         ValueError
             When a number is out of range.
         """
-        return self._feedback.record(deployment_id, cost, latency, quality_score, error, decision_id)
+        return self._feedback.record(deployment_id, cost, latency, quality_score, error=error, decision_id=decision_id)
 
     def decision_id(self, response: object = None) -> str | None:
         """Return the id of the decision behind a response or a stream, or None when it cannot be told.
@@ -241,9 +237,12 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
         Called at the end of the process by itself. Requests are served afterwards, too, without being noted.
         """
-        self._background.close(timeout_s)
+        self._emitter.close()
         if self._learner is not None:
-            self._learner.close()
+            self._learner.tell_to_stop()
+        self._service.close(timeout_s)
+        if self._learner is not None:
+            self._learner.close(timeout_s)
 
     async def aclose(self, timeout_s: float = 5.0) -> None:
         """Do what :meth:`close` does without blocking the event loop."""
@@ -258,22 +257,17 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     def _new_selection(self) -> Selection:
         self._outcomes.register()
-        self._background.start()
+        self._service.start()
         if self._learner is not None:
             self._learner.start()
         return Selection(self._selector)
 
-    async def _deliver(self, log: EventLog) -> None:
-        await self._emitter.run(log, self.log_settings.topics.events)
-
-    async def _follow(self, log: EventLog) -> None:
-        await self._policies.run(log, self.log_settings.topics.snapshots)
+    async def _serve_log(self, stop: asyncio.Event) -> None:
+        await serve_log(self.log_settings, self._emitter, self._policies, stop)
 
     def _forked(self) -> None:
         self._emitter.reset()
         self._selector.reset()
-        if self._learner is not None:
-            self._learner.after_fork()
 
 
 def _learning_settings(**fields: Any) -> LearningSettings:
