@@ -27,6 +27,6 @@ def _private_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker
 
 @pytest.fixture
 def kafka_broker(_private_broker: Broker) -> Broker:
-    """A running broker that the test may stop, kill and start; its address stays the same."""
+    """A running broker that the test may stop, kill, pause and start; its address stays the same."""
     _private_broker.start()
     return _private_broker

@@ -18,13 +18,14 @@ TOPICS = Topics("contract")
 PARTITIONS = 3
 
 
+@pytest.fixture
 def unique_prefix() -> str:
     """A topic prefix that no other test, and no other run on the same broker, uses."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(params=["memory", "embedded", "kafka"])
-def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
+def opening(request: pytest.FixtureRequest, tmp_path: Path, unique_prefix: str) -> Opening:
     """Return a function that opens one and the same installation's log, as another process would."""
     if request.param == "memory":
         log = MemoryLog(TOPICS, PARTITIONS)
@@ -33,7 +34,7 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
         return lambda: EmbeddedLog(tmp_path / "log", topics=TOPICS)
     settings = LogSettings(
         bootstrap_servers=request.getfixturevalue("kafka_bootstrap"),
-        prefix=unique_prefix(),
+        prefix=unique_prefix,
         partitions=PARTITIONS,
         timeout_s=20.0,
         session_timeout_s=6.0,

@@ -6,7 +6,6 @@ Maven and are kept in ``.cache/kafka`` between runs.
 """
 
 import asyncio
-import ctypes
 import hashlib
 import os
 import re
@@ -14,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -82,6 +80,14 @@ class Broker(Protocol):
         """End it with SIGKILL; the data stays."""
         ...
 
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing is answered."""
+        ...
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        ...
+
     def close(self) -> None:
         """End it for good and remove its data."""
         ...
@@ -96,6 +102,7 @@ class JavaBroker:
         self._data = folder / "data"
         self._properties = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         port, controller = _free_ports(2)
         self.bootstrap = f"127.0.0.1:{port}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +117,12 @@ class JavaBroker:
     def start(self) -> None:
         if self._process is None:
             self._process = self._run("kafka.Kafka")
+            # Ends the broker when these tests are gone for whatever reason, which closes the guard's input.
+            self._guard = subprocess.Popen(
+                ["sh", "-c", 'read _; kill -9 "$0"', str(self._process.pid)],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
             self._wait_until_it_answers(self._process)
 
     def stop(self) -> None:
@@ -117,6 +130,14 @@ class JavaBroker:
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         self.kill()
@@ -133,11 +154,14 @@ class JavaBroker:
                 stderr=log,
                 # Its own session, so that Ctrl-C reaches the tests alone, which then end it in good order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - it makes one system call and no more
             )
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.kill()
+            guard.communicate()
         if process is None:
             return
         process.send_signal(how)
@@ -190,6 +214,12 @@ class DockerBroker:
 
     def kill(self) -> None:
         self._container.get_wrapped_container().kill()
+
+    def pause(self) -> None:
+        self._container.get_wrapped_container().pause()
+
+    def resume(self) -> None:
+        self._container.get_wrapped_container().unpause()
 
     def close(self) -> None:
         if self._created:
@@ -294,12 +324,3 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for listener in sockets:
             listener.close()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what a child runs first, so that no broker is left behind even when the tests are killed."""
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)  # loaded before the fork: a child of a threaded process must not import
-    set_parent_death_signal = 1
-    return lambda: library.prctl(set_parent_death_signal, signal.SIGKILL)

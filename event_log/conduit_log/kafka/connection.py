@@ -21,7 +21,9 @@ from conduit_log.ports import LogUnavailableError
 from conduit_log.settings import LogSettings
 from conduit_schemas import ConfigurationError, RecordTooLargeError
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "stop"]
+
+_STOP_S = 3.0
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
@@ -94,6 +96,20 @@ class Connection:
             f"Kafka at {self.servers}: {action}: {reason}; "
             "check the address, the security settings and the broker (the call may be repeated)"
         )
+
+
+async def stop(client: Any, network: Any) -> None:
+    """Stop an aiokafka client in bounded time, whatever state it is in.
+
+    Saying goodbye to a broker that is away may take for ever, and a client stopped right after its start
+    raises the cancellation of its own tasks. Then at least its connections, ``network``, are closed.
+    """
+    for closing in (client.stop, network.close):
+        task = asyncio.ensure_future(closing())
+        await asyncio.wait({task}, timeout=_STOP_S)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return
+        task.cancel()
 
 
 def _security(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,15 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
-from conduit_log.kafka.connection import Connection
+from conduit_log.kafka.connection import Connection, stop
 from conduit_log.ports import Message
 
 __all__ = ["Producer"]
-
-_CLOSE_S = 2.0
 
 _Call = tuple[str, tuple[Message, ...]]
 
@@ -71,10 +68,7 @@ class Producer:
         # Without this, stop() would wait for the delivery of what is pending, for ever if need be. Whoever
         # still waits for a confirmation learns that there will be none.
         client._message_accumulator.fail_all(ProducerClosed("gave up waiting for confirmation"))
-        with suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(client.stop(), _CLOSE_S)
-        with suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(client.client.close(), _CLOSE_S)
+        await stop(client, client.client)
 
     async def _connected(self) -> Any:
         async with self._connecting:
@@ -89,7 +83,7 @@ class Producer:
                 try:
                     await client.start()
                 except BaseException:
-                    await client.stop()
+                    await stop(client, client.client)
                     raise
                 self._client = client
             return self._client

@@ -10,13 +10,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from conduit_log.kafka.connection import Connection
+from conduit_log.kafka.connection import Connection, stop
 from conduit_log.kafka.topics import KafkaTopics
 from conduit_log.ports import LogUnavailableError, OnAssigned, OnRevoked, StoredMessage
 
 __all__ = ["KafkaGroupReader", "KafkaReader"]
 
-_CLOSE_S = 5.0
 _SLICE_S = 0.5
 _MAX_PAUSE_S = 600.0
 
@@ -83,7 +82,7 @@ class KafkaReader:
                     await consumer.start()
                     self._begin(consumer)
                 except BaseException:
-                    await _close(consumer)
+                    await stop(consumer, consumer._client)
                     raise
             self._consumer = consumer
             self._contact = time.time()
@@ -127,7 +126,7 @@ class KafkaReader:
     async def _disconnect(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _close(consumer)
+            await stop(consumer, consumer._client)
 
 
 class KafkaGroupReader(KafkaReader):
@@ -272,12 +271,3 @@ _CONSUMER_OPTIONS: Mapping[str, Any] = {
     "fetch_max_bytes": 32 << 20,
     "max_partition_fetch_bytes": 4 << 20,
 }
-
-
-async def _close(consumer: Any) -> None:
-    """Stop a client; one that cannot reach its broker may never be done with saying goodbye."""
-    with suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(consumer.stop(), _CLOSE_S)
-        return
-    with suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(consumer._client.close(), _CLOSE_S)

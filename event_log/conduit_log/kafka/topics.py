@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from conduit_log.kafka.connection import Connection
+from conduit_log.kafka.connection import Connection, stop
 from conduit_log.ports import TopicDescription
 from conduit_log.settings import LogSettings
 from conduit_schemas import ConfigurationError
@@ -169,6 +169,8 @@ class KafkaTopics:
         return configs
 
     async def _ends(self, partitions: dict[str, int]) -> dict[str, dict[int, int]]:
+        if not partitions:
+            return {}
         consumer = AIOKafkaConsumer(**self._connection.options, enable_auto_commit=False)
         places = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
         try:
@@ -177,5 +179,5 @@ class KafkaTopics:
             for place, end in sorted((await consumer.end_offsets(places)).items()):
                 ends[place.topic][place.partition] = end
         finally:
-            await consumer.stop()
+            await stop(consumer, consumer._client)
         return ends
