@@ -1,0 +1,255 @@
+"""Off-policy evaluation: what another policy would have earned, from the decisions of the one that ran.
+
+Everything here is a function of a table with one row per decision. All estimators assume that the logged
+propensities are the true ones and that a decision's reward does not depend on the decisions before it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_learner.intervals import asymptotic_sequence, betting_sequence, check_alpha, normal_interval
+from conduit_learner.logged_decisions import LoggedDecisions
+from conduit_schemas import ConfigurationError
+
+__all__ = ["Estimate", "direct", "doubly_robust", "estimates", "ips", "snips", "switch"]
+
+Vector = NDArray[np.float64]
+_NOTHING = (-math.inf, math.inf)
+_BETTING = "betting confidence sequence"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a policy would have earned per decision, and how far to trust the number."""
+
+    method: str
+    """``ips``, ``snips``, ``direct``, ``doubly_robust`` or ``switch``."""
+    value: float
+    """NaN where nothing can be said."""
+    standard_error: float
+    """NaN where it is unknown."""
+    low: float
+    high: float
+    """The interval; from -inf to inf where no honest one exists."""
+    interval: str
+    """How it was made: ``normal``, ``normal plus bias bound``, ``asymptotic confidence sequence``, ``betting confidence
+    sequence`` or ``none``. The two sequences hold at every number of decisions at once, the others at one."""
+    n: int
+    """Decisions, with or without a reward."""
+    effective_sample_size: float
+    """``sum(w)**2 / sum(w**2)``: decisions made by the policy itself that would tell as much (Kish 1965)."""
+    largest_weight: float
+    warnings: tuple[str, ...]
+    """What may be wrong with it, in sentences."""
+
+
+def ips(log: LoggedDecisions, *, anytime: bool = False, alpha: float = 0.05) -> Estimate:
+    """Return the inverse propensity score estimate (Horvitz & Thompson 1952): unbiased, needs no model, noisy.
+
+    With ``anytime`` the interval is a betting confidence sequence, which approximates nothing: it is right
+    with probability 1 - alpha at every n, and remains so without overlap. It takes the policy's value to be constant
+    and, when feedback is missing, the probabilities of feedback to be given.
+
+    Examples
+    --------
+    A fair coin chose; the policy in question takes the second action three times out of four:
+
+    >>> log = LoggedDecisions(chosen=np.arange(4) % 2, propensity=np.full(4, 0.5), reward=np.arange(4) % 2.0,
+    ...                       target=np.array([[0.25, 0.75]] * 4), bounds=(0.0, 1.0))
+    >>> ips(log).value, ips(log, anytime=True).interval
+    (0.75, 'betting confidence sequence')
+    """
+    scores = log.weights * log.rewards
+    if not anytime:
+        return _from_scores(log, "ips", scores, alpha)
+    low, high = betting_sequence(log.weights, log.rewards, bounds=_bounds(log), alpha=alpha)
+    guessed = ("the probabilities of feedback are estimates: the interval is only nearly right",)
+    warnings = guessed if log.feedback is None and not log.observed.all() else ()
+    return _result(
+        log, "ips", _mean(scores), _standard_error(scores), interval=(low, high), kind=_BETTING, warnings=warnings
+    )
+
+
+def snips(log: LoggedDecisions, *, alpha: float = 0.05) -> Estimate:
+    """Return the self-normalised estimate (Swaminathan & Joachims 2015): the weighted mean of the rewards.
+
+    A little biased and much calmer than :func:`ips`; the standard error is the delta method's (Owen, Monte Carlo
+    theory, 2013, section 9.2).
+    """
+    total = float(log.weights.sum())
+    if total <= 0.0:
+        return _result(log, "snips", math.nan, math.nan)
+    value = float(log.weights @ log.rewards) / total
+    error = math.sqrt(float(((log.weights * (log.rewards - value)) ** 2).sum())) / total if log.n > 1 else math.nan
+    return _result(log, "snips", value, error, interval=normal_interval(value, error, alpha=alpha), kind="normal")
+
+
+def direct(log: LoggedDecisions) -> Estimate:
+    """Return the direct method's estimate: what the reward model believes. It never has an interval.
+
+    The spread of its predictions says nothing about how wrong the model is: an interval made of it covered
+    the truth in 13 % of 400 simulated logs of 5,000 decisions, where 95 % were asked for.
+    """
+    scores = (log.target * _predicted(log)).sum(axis=1)
+    return _result(
+        log,
+        "direct",
+        _mean(scores),
+        math.nan,
+        warnings=("no interval: how wrong a reward model is cannot be told from its own predictions",),
+    )
+
+
+def doubly_robust(log: LoggedDecisions, *, anytime: bool = False, alpha: float = 0.05) -> Estimate:
+    """Return the doubly robust estimate (Dudik, Langford & Li 2011): the model, corrected by weighted residuals.
+
+    Unbiased whatever the model, and the less noisy the better the model: the one to report. With ``anytime`` the
+    interval is an asymptotic confidence sequence, the one to decide by while data still come in. Both
+    intervals also hold for a policy that changes with the log, for its average over the decisions.
+
+    Examples
+    --------
+    >>> log = LoggedDecisions(chosen=np.arange(4) % 2, propensity=np.full(4, 0.5), reward=np.arange(4) % 2.0,
+    ...                       target=np.array([[0.25, 0.75]] * 4), predicted=np.array([[0.0, 0.5]] * 4))
+    >>> doubly_robust(log).value, direct(log).value
+    (0.75, 0.375)
+    """
+    scores = _doubly_robust_scores(log, log.weights)
+    if not anytime:
+        return _from_scores(log, "doubly_robust", scores, alpha)
+    low, high = (side[-1] for side in asymptotic_sequence(scores, alpha=alpha)) if log.n else _NOTHING
+    return _result(
+        log,
+        "doubly_robust",
+        _mean(scores),
+        _standard_error(scores),
+        interval=(float(low), float(high)),
+        kind="asymptotic confidence sequence",
+    )
+
+
+def switch(log: LoggedDecisions, *, threshold: float | None = None, alpha: float = 0.05) -> Estimate:
+    """Return the SWITCH-DR estimate (Wang, Agarwal & Dudik 2017): doubly robust where ratios are small, else the model.
+
+    The threshold, when not given, minimises the estimated variance plus the square of the largest possible bias:
+    the span of the rewards times the share of the policy's choices above the threshold (the paper's rule, applied to
+    the scores of SWITCH-DR). The normal interval knows nothing of the bias, so it is widened by that bound.
+    """
+    least, largest = _bounds(log)
+
+    def scores(threshold: float) -> Vector:
+        return _doubly_robust_scores(log, np.where(log.ratios <= threshold, log.weights, 0.0))
+
+    def bias(threshold: float) -> float:
+        return (largest - least) * log.share_above(threshold)
+
+    if threshold is None:
+        threshold = min(_thresholds(log), key=lambda t: _standard_error(scores(t)) ** 2 + bias(t) ** 2)
+    plain = _from_scores(log, "switch", scores(threshold), alpha)
+    interval = plain.low - bias(threshold), plain.high + bias(threshold)
+    warnings = (f"ratios above {threshold:.3g} are left to the model; the bias is at most {bias(threshold):.3g}",)
+    return _result(
+        log,
+        "switch",
+        plain.value,
+        plain.standard_error,
+        interval=interval,
+        kind="normal plus bias bound",
+        warnings=warnings,
+    )
+
+
+def estimates(log: LoggedDecisions, *, alpha: float = 0.05) -> tuple[Estimate, ...]:
+    """Return every estimate that the table allows, the one to report first.
+
+    Examples
+    --------
+    >>> half = np.full((2, 2), 0.5)
+    >>> log = LoggedDecisions(chosen=np.arange(2), propensity=half[0], target=half, reward=np.array([0.0, 1.0]))
+    >>> [(estimate.method, estimate.value) for estimate in estimates(log)]
+    [('ips', 0.5), ('snips', 0.5)]
+    """
+    check_alpha(alpha)
+    modelled, bounded = log.predicted is not None, log.bounds is not None
+    wanted: list[tuple[bool, Callable[[], Estimate]]] = [
+        (modelled, lambda: doubly_robust(log, alpha=alpha)),
+        (modelled, lambda: doubly_robust(log, anytime=True, alpha=alpha)),
+        (bounded, lambda: ips(log, anytime=True, alpha=alpha)),
+        (True, lambda: ips(log, alpha=alpha)),
+        (True, lambda: snips(log, alpha=alpha)),
+        (modelled and bounded, lambda: switch(log, alpha=alpha)),
+        (modelled, lambda: direct(log)),
+    ]
+    return tuple(estimate() for possible, estimate in wanted if possible)
+
+
+def _from_scores(log: LoggedDecisions, method: str, scores: Vector, alpha: float) -> Estimate:
+    value, error = _mean(scores), _standard_error(scores)
+    return _result(log, method, value, error, interval=normal_interval(value, error, alpha=alpha), kind="normal")
+
+
+def _result(
+    log: LoggedDecisions,
+    method: str,
+    value: float,
+    error: float,
+    *,
+    interval: tuple[float, float] = _NOTHING,
+    kind: str = "none",
+    warnings: tuple[str, ...] = (),
+) -> Estimate:
+    # Where no weight is above 0 the spread of the scores says nothing; only the betting bounds know that.
+    if log.largest_weight <= 0.0 and kind != _BETTING:
+        error, interval = math.nan, _NOTHING
+    low, high = interval
+    return Estimate(
+        method=method,
+        value=value,
+        standard_error=error,
+        low=low,
+        high=high,
+        interval="none" if interval == _NOTHING else kind,
+        n=log.n,
+        effective_sample_size=log.effective_sample_size,
+        largest_weight=log.largest_weight,
+        warnings=warnings + log.warnings,
+    )
+
+
+def _doubly_robust_scores(log: LoggedDecisions, weights: Vector) -> Vector:
+    predicted = _predicted(log)
+    residuals = log.rewards - log.at_chosen(predicted)
+    return np.asarray((log.target * predicted).sum(axis=1) + weights * residuals)
+
+
+def _thresholds(log: LoggedDecisions) -> list[float]:
+    """Return 21 ratios spread geometrically between the 5 % and 95 % quantiles, and infinity: no switching."""
+    positive = log.ratios[log.ratios > 0.0]
+    if not len(positive):
+        return [math.inf]
+    low, high = np.quantile(positive, (0.05, 0.95))
+    return [math.inf, *np.geomspace(low, high, 21).tolist()]
+
+
+def _predicted(log: LoggedDecisions) -> Vector:
+    if log.predicted is None:
+        raise ConfigurationError("this estimator needs the predictions of a reward model: pass predicted")
+    return np.asarray(log.predicted)
+
+
+def _bounds(log: LoggedDecisions) -> tuple[float, float]:
+    if log.bounds is None:
+        raise ConfigurationError("this needs the least and the largest possible reward: pass bounds")
+    return log.bounds
+
+
+def _mean(scores: Vector) -> float:
+    return float(scores.mean()) if len(scores) else math.nan
+
+
+def _standard_error(scores: Vector) -> float:
+    return float(scores.std(ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
