@@ -1,8 +1,10 @@
 """What one policy has learned: the deterministic state behind its snapshots."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conduit_learner.algorithms import algorithm, exploration_rule
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
@@ -91,6 +93,14 @@ class PolicyLearner:
                     name: fresh[name] if signal.contextual else arm.models[name] for name, signal in SIGNALS.items()
                 }
 
+    def add_arm(self, name: str, *, keep: Collection[str] = ()) -> Arm:
+        """Add an arm; where there is no room, the one that was a candidate longest ago leaves, never one to keep."""
+        if len(self.arms) >= MAX_ARMS:
+            oldest = min(self.arms.keys() - set(keep), key=lambda other: (self.arms[other].seen, other))
+            del self.arms[oldest]
+        arm = self.arms[name] = Arm(self._fresh_models())
+        return arm
+
     def select(self, selection: Selection, decision: Decision) -> bool:
         """Count a selection and open its decision.
 
@@ -106,7 +116,7 @@ class PolicyLearner:
         for name, model in zip(selection.arms, models, strict=True):
             arm = self.arms.get(name)
             if arm is None:
-                arm = self._add_arm(name, keep=selection.arms)
+                arm = self.add_arm(name, keep=selection.arms)
             arm.seen = decision.offset
             arm.model = model or arm.model
         self.arms[selection.arm].selections += 1
@@ -128,9 +138,16 @@ class PolicyLearner:
         else:
             self.open.settle(decision)
             self.outcomes += 1
-        learned = targets(event)
-        if learned:
-            self._learn(event, decision, learned)
+        values = targets(event)
+        if values:
+            arm = self.arms.get(decision.arm)
+            if arm is not None:
+                if isinstance(event, Feedback):
+                    arm.feedbacks += 1
+                else:
+                    arm.outcomes += 1
+                    arm.errors += event.status == "error"
+            self.learn(decision.arm, self._context(decision), values)
 
     def close(self, now_ms: int) -> None:
         """Close the decisions whose time is over. Doing it early, late or twice makes no difference."""
@@ -173,30 +190,39 @@ class PolicyLearner:
             open_decisions=self.open.awaiting,
         ).sealed()
 
-    def _learn(self, event: Outcome | Feedback, decision: Decision, learned: dict[str, float]) -> None:
-        arm = self.arms.get(decision.arm)
-        if arm is not None:
-            if isinstance(event, Feedback):
-                arm.feedbacks += 1
-            else:
-                arm.outcomes += 1
-                arm.errors += event.status == "error"
-            context = None
-            for signal, value in learned.items():
-                model = arm.models[signal]
+    def learn(self, arm: str, context: NDArray[np.int16] | None, values: Mapping[str, float]) -> None:
+        """Learn one number per signal about an arm, and let time tick.
+
+        Parameters
+        ----------
+        arm
+            An arm that is no longer known learns nothing.
+        context
+            Fixed point, shape (dimension,); None when it is not one that the models understand.
+        values
+            By signal, on the grid of :func:`conduit_learner.signals.to_grid`.
+        """
+        known = self.arms.get(arm)
+        if known is not None:
+            row = None
+            for signal, value in values.items():
+                model = known.models[signal]
                 if model.dimension == 1:
                     model.learn_array(_INTERCEPT, value)
-                elif self._understands(decision):
-                    if context is None:
-                        context = np.frombuffer(decision.context, "<i2") * _UNIT
-                        context[0] = 1.0  # the intercept, whatever the sender wrote
-                    model.learn_array(context, value)
+                elif context is not None:
+                    if row is None:
+                        row = np.multiply(context, _UNIT, dtype=np.float64)
+                        row[0] = 1.0  # the intercept, whatever the sender wrote
+                    model.learn_array(row, value)
         self.ticks += 1
         if self.ticks % BLOCK == 0:
             self._fade()
 
-    def _understands(self, decision: Decision) -> bool:
-        return decision.featurizer == self.settings.featurizer and len(decision.context) == 2 * self.settings.dimension
+    def _context(self, decision: Decision) -> NDArray[np.int16] | None:
+        same = decision.featurizer == self.settings.featurizer
+        if same and len(decision.context) == 2 * self.settings.dimension:
+            return np.frombuffer(decision.context, "<i2")
+        return None
 
     def _fade(self) -> None:
         remembered = self.settings.window_size * len(self.arms)
@@ -204,14 +230,6 @@ class PolicyLearner:
         for arm in self.arms.values():
             for model in arm.models.values():
                 model.fade(factor)
-
-    def _add_arm(self, name: str, keep: tuple[str, ...]) -> Arm:
-        if len(self.arms) >= MAX_ARMS:
-            # Deployments come and go for ever: the one that was a candidate longest ago makes room.
-            oldest = min(self.arms.keys() - set(keep), key=lambda other: (self.arms[other].seen, other))
-            del self.arms[oldest]
-        arm = self.arms[name] = Arm(self._fresh_models())
-        return arm
 
     def _fresh_models(self) -> dict[str, AdditiveRegression]:
         contextual = algorithm(self.settings).contextual

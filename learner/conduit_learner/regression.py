@@ -38,7 +38,8 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     Parameters
     ----------
     alpha
-        Prior variance of each weight.
+        Prior precision of each weight, as in Bishop (Pattern Recognition and Machine Learning, 2006, equation
+        3.52) and in river's ``learn_one``.
     beta
         Precision of the noise.
 
@@ -188,7 +189,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     def _ensure_m(self) -> None:
         if self._m_dirty:
             gram, moment, _ = self.statistics()
-            precision = self.beta * gram + np.eye(self._cap) / self.alpha
+            precision = self.beta * gram + np.eye(self._cap) * self.alpha
             self._ss_inv_arr = np.linalg.inv(precision)
             self._m_arr = self._ss_inv_arr @ (self.beta * moment)
             self._m_dirty = False

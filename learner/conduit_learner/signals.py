@@ -32,9 +32,9 @@ class Signal(NamedTuple):
 
 SIGNALS = {
     "quality": Signal(default=0.5, sigma=0.3, contextual=True),
-    "success": Signal(default=0.95, sigma=0.2, contextual=False),
+    "success": Signal(default=1.0, sigma=0.2, contextual=False),
     "cost": Signal(default=-7.0, sigma=1.0, contextual=True),
-    "latency": Signal(default=0.0, sigma=0.7, contextual=True),
+    "latency": Signal(default=0.0, sigma=1.0, contextual=True),
 }
 """Quality (0..1), success (0..1), ln of the cost in USD and ln of the latency in seconds."""
 

@@ -1,0 +1,72 @@
+"""Every algorithm through river's bandit interface, on a problem whose best arm depends on the context."""
+
+import random
+
+import pytest
+from river import bandit
+
+from conduit_learner.algorithms import ALGORITHMS
+from conduit_learner.bandit import SnapshotBandit
+from conduit_schemas import ConfigurationError
+
+ARMS: list[int | str] = ["left", "right", 3]
+CHANCE = 0.55
+
+
+def average_reward(policy: bandit.base.ContextualPolicy, pulls: int = 1_200, seed: int = 5) -> float:
+    """Rewards of the last half: 0.2 to 0.9, the best arm is told by the sign of one feature."""
+    rng = random.Random(seed)
+    earned = []
+    for number in range(pulls):
+        context = {"x": rng.uniform(-1.0, 1.0), "noise": rng.uniform(-1.0, 1.0)}
+        arm = policy.pull(ARMS, context)
+        mean = {"left": CHANCE - 0.35 * context["x"], "right": CHANCE + 0.35 * context["x"], 3: CHANCE - 0.1}[arm]
+        policy.update(arm, context, mean + rng.gauss(0.0, 0.05))
+        if number >= pulls // 2:
+            earned.append(mean)
+    return sum(earned) / len(earned)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, known in ALGORITHMS.items() if known.contextual))
+def test_contextual_algorithms_find_the_arm_of_each_context(name: str) -> None:
+    reward = average_reward(SnapshotBandit(name, seed=1))
+    if name == "uniform":
+        assert reward == pytest.approx(CHANCE - 0.1 / 3, abs=0.02)
+    else:
+        assert reward > 0.69  # the best possible is 0.725
+
+
+@pytest.mark.parametrize("name", ["thompson", "ucb1"])
+def test_algorithms_without_context_find_the_best_arm_on_average(name: str) -> None:
+    assert CHANCE - 0.04 < average_reward(SnapshotBandit(name, seed=1)) < CHANCE + 0.02
+
+
+def test_the_same_seed_makes_the_same_pulls() -> None:
+    assert average_reward(SnapshotBandit(seed=3), 200) == average_reward(SnapshotBandit(seed=3), 200)
+    assert average_reward(SnapshotBandit(seed=3), 200) != average_reward(SnapshotBandit(seed=4), 200)
+
+
+def test_without_a_context_only_the_intercept_is_used() -> None:
+    policy = SnapshotBandit("epsilon_greedy", params={"epsilon": 0.0, "floor": 0.0, "cold_share": 1.0}, seed=1)
+    for _ in range(20):
+        policy.update("left", None, 0.9)
+        policy.update("right", None, 0.1)
+    assert policy.pull(["right", "left"], None) == "left"
+
+
+def test_clones_start_afresh_and_burn_in_is_rivers() -> None:
+    policy = SnapshotBandit("linucb", params={"alpha": 0.5}, burn_in=2, seed=1)
+    pulled = []
+    for _ in range(6):
+        arm = policy.pull(ARMS, {"x": 1.0})
+        pulled.append(arm)
+        policy.update(arm, {"x": 1.0}, 0.5)
+    assert pulled == ["left", "left", "right", "right", 3, 3]
+    again = policy.clone()
+    assert again.params == {"alpha": 0.5}
+    assert again.pull(ARMS, {"x": 1.0}) == "left"
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="magic"):
+        SnapshotBandit("magic").pull(ARMS, {"x": 1.0})

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from conduit_learner.linear_solver import solve_ridge
+
+
+def problems(count: int, dimension: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, rows, dimension))
+    return np.swapaxes(x, 1, 2) @ x, rng.normal(size=(count, dimension)) * rows, rng.uniform(0.5, 50.0, dimension)
+
+
+@pytest.mark.parametrize(("dimension", "rows"), [(1, 5), (2, 1), (7, 100), (64, 20), (64, 1000), (130, 400)])
+def test_agrees_with_lapack(dimension: int, rows: int) -> None:
+    grams, rhs, prior = problems(3, dimension, rows)
+    expected = np.linalg.solve(grams + np.diag(prior), rhs[..., None])[..., 0]
+    np.testing.assert_allclose(solve_ridge(grams, rhs, prior), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_stack_changes_no_bit_and_no_input() -> None:
+    grams, rhs, prior = problems(6, 33, 50)
+    before = grams.copy(), rhs.copy()
+    together = solve_ridge(grams, rhs, prior)
+    for index in range(6):
+        alone = solve_ridge(grams[index : index + 1], rhs[index : index + 1], prior)
+        assert alone.tobytes() == together[index : index + 1].tobytes()
+    backwards = solve_ridge(np.asfortranarray(grams[::-1]), rhs[::-1], prior)
+    assert backwards[::-1].tobytes() == together.tobytes()
+    assert (grams == before[0]).all()
+    assert (rhs == before[1]).all()
+
+
+def test_known_bits() -> None:
+    # Every operation is one that IEEE 754 defines: another result means another machine would disagree.
+    hilbert = np.array([[[1.0 / (i + j + 1) for j in range(5)] for i in range(5)]])
+    weights = solve_ridge(hilbert, np.ones((1, 5)), np.full(5, 0.125))
+    assert [float(weight).hex() for weight in weights[0]] == HILBERT
+
+
+def test_nothing_seen_gives_nothing() -> None:
+    assert not solve_ridge(np.zeros((2, 3, 3)), np.zeros((2, 3)), np.ones(3)).any()
+
+
+@pytest.mark.parametrize("prior", [1e-300, 1e-12, 1e-3])
+def test_collinear_columns_stay_finite(prior: float) -> None:
+    column = np.arange(1.0, 9.0)
+    x = np.stack([column, column, 3.0 * column, np.ones(8)], axis=1) * 30.0
+    gram, rhs = (x.T @ x)[None], (x.T @ column)[None]
+    weights = solve_ridge(gram, rhs, np.full(4, prior))
+    assert np.isfinite(weights).all()
+    np.testing.assert_allclose(x @ weights[0], column, atol=1e-3)
+
+
+HILBERT = [
+    "-0x1.ea48adb118161p-2",
+    "0x1.68b27fa8dee8fp-3",
+    "0x1.3183d756bc195p+0",
+    "0x1.0503aa2e64e3bp+1",
+    "0x1.5b8218abdc940p+1",
+]

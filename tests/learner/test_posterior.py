@@ -1,0 +1,110 @@
+"""The published belief against the same model computed from the raw rows, the slow way."""
+
+import numpy as np
+import pytest
+
+from conduit_learner.posterior import BASELINE_OBSERVATIONS, SIGMA_OBSERVATIONS, posteriors
+from conduit_learner.regression import AdditiveRegression, Statistics
+from conduit_learner.signals import SIGNALS
+from conduit_schemas import SignalPosterior
+
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def rows(count: int, dimension: int, seed: int, level: float = -7.0) -> Rows:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-1024, 1024, (count, dimension)) / 1024.0
+    x[:, 0] = 1.0
+    return x, level + x @ rng.normal(size=dimension) + 0.1 * rng.normal(size=count)
+
+
+def sums(part: Rows) -> Statistics:
+    x, y = part
+    return Statistics(x.T @ x, x.T @ y, float(y @ y))
+
+
+def vector(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, "<f4")
+
+
+def reference(part: Rows, pool: float, prior: np.ndarray, default_sigma: float) -> tuple[float, np.ndarray, float]:
+    x, y = part
+    baseline = (y.sum() + BASELINE_OBSERVATIONS * pool) / (len(y) + BASELINE_OBSERVATIONS)
+    centred = y - baseline
+    # Ridge regression as least squares on rows that stand for the prior.
+    design = np.vstack([x, np.diag(np.sqrt(prior))])
+    weights, *_ = np.linalg.lstsq(design, np.concatenate([centred, np.zeros(len(prior))]))
+    penalised = float(((centred - x @ weights) ** 2).sum() + (prior * weights**2).sum())
+    variance = (SIGMA_OBSERVATIONS * default_sigma**2 + penalised) / (SIGMA_OBSERVATIONS + len(y))
+    return baseline, weights, variance**0.5
+
+
+def test_matches_the_regression_on_raw_rows() -> None:
+    parts = [rows(200, 6, seed=1), rows(7, 6, seed=2, level=-3.0), rows(50, 6, seed=3)]
+    prior = np.array([0.5, 20.0, 20.0, 5.0, 5.0, 1.0])
+    [*beliefs] = posteriors({"cost": [sums(part) for part in parts]}, prior=prior)["cost"]
+    everything = np.concatenate([y for _, y in parts])
+    for belief, part in zip(beliefs, parts, strict=True):
+        baseline, weights, sigma = reference(part, everything.mean(), prior, SIGNALS["cost"].sigma)
+        assert belief.baseline == pytest.approx(baseline, rel=1e-12)
+        np.testing.assert_allclose(vector(belief.mean), weights, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(vector(belief.precision), (part[0] ** 2).sum(axis=0) + prior, rtol=1e-6)
+        assert belief.sigma == pytest.approx(sigma, rel=1e-9)
+        assert belief.average == pytest.approx(part[1].mean(), rel=1e-12)
+        assert belief.weight == len(part[1])
+
+
+def test_an_arm_without_observations_is_believed_to_be_the_pool() -> None:
+    part, nothing = rows(40, 4, seed=1), Statistics(np.zeros((4, 4)), np.zeros(4), 0.0)
+    seen, unseen = posteriors({"latency": [sums(part), nothing]}, prior=np.ones(4))["latency"]
+    assert unseen.baseline == unseen.average == pytest.approx(part[1].mean())
+    assert not vector(unseen.mean).any()
+    assert vector(unseen.precision).tolist() == [1.0] * 4
+    assert unseen.sigma == SIGNALS["latency"].sigma
+    assert unseen.weight == 0.0
+    assert seen.weight == 40.0
+
+
+def test_before_anything_is_seen_the_defaults_hold() -> None:
+    nothing = Statistics(np.zeros((1, 1)), np.zeros(1), 0.0)
+    for signal, default in SIGNALS.items():
+        [belief] = posteriors({signal: [nothing]}, prior=np.ones(3))[signal]
+        assert (belief.baseline, belief.sigma, belief.weight) == (default.default, default.sigma, 0.0)
+
+
+def test_models_without_context_use_only_the_intercept() -> None:
+    part = rows(30, 1, seed=4)
+    [belief] = posteriors({"success": [sums(part)]}, prior=np.array([2.0, 7.0, 7.0]))["success"]
+    baseline, weights, _ = reference(part, part[1].mean(), np.array([2.0]), 0.2)
+    assert vector(belief.mean)[0] == pytest.approx(weights[0], abs=1e-6)
+    assert belief.baseline == pytest.approx(baseline)
+    assert vector(belief.mean).tolist()[1:] == [0.0, 0.0]
+    assert vector(belief.precision)[0] == 32.0
+    assert (np.float32(belief.sigma**2) / vector(belief.precision)[1:] < 1e-37).all()
+
+
+def test_signals_of_different_size_are_not_mixed_up() -> None:
+    wide, narrow = [rows(30, 5, seed=5), rows(60, 5, seed=6)], [rows(20, 1, seed=7), rows(10, 1, seed=8)]
+    prior = np.array([1.0, 9.0, 9.0, 9.0, 9.0])
+    together = posteriors(
+        {
+            "cost": [sums(part) for part in wide],
+            "success": [sums(part) for part in narrow],
+            "latency": [sums(part) for part in reversed(wide)],
+        },
+        prior=prior,
+    )
+    alone: dict[str, list[SignalPosterior]] = {}
+    alone |= posteriors({"cost": [sums(part) for part in wide]}, prior=prior)
+    alone |= posteriors({"success": [sums(part) for part in narrow]}, prior=prior)
+    alone |= posteriors({"latency": [sums(part) for part in reversed(wide)]}, prior=prior)
+    assert together == alone
+
+
+def test_a_faultless_fit_has_no_negative_noise() -> None:
+    model = AdditiveRegression.of_dimension(1)
+    for _ in range(1000):
+        model.learn_array(np.ones(1), 0.3)
+    [belief] = posteriors({"quality": [model.statistics()]}, prior=np.array([1e-9]))["quality"]
+    expected = (SIGMA_OBSERVATIONS * 0.3**2 / (SIGMA_OBSERVATIONS + 1000)) ** 0.5
+    assert belief.sigma == pytest.approx(expected, rel=1e-6)
