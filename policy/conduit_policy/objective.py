@@ -15,18 +15,18 @@ class Objective:
 
     The utility of an arm is ``quality * P(success) * q - cost * c - latency * l``. ``q`` is the predicted
     quality in 0..1; ``c`` and ``l`` say where the arm's predicted cost and latency stand, on a log scale,
-    between the pool's cheapest (fastest) arm, 0, and its dearest (slowest), 1. So ``cost=0.1`` means: going
-    from the dearest model to the cheapest is worth a loss of 0.1 in quality.
+    between the pool's cheapest (fastest) arm, 0, and its dearest (slowest), 1. So ``cost=0.05`` means: going
+    from the dearest model to the cheapest is worth a loss of 0.05 in quality.
 
     Examples
     --------
     >>> Objective.preset("balanced").cost
-    0.1
+    0.05
     """
 
     quality: float = 1.0
-    cost: float = 0.1
-    latency: float = 0.02
+    cost: float = 0.05
+    latency: float = 0.01
 
     def __post_init__(self) -> None:
         for name, weight in self.weights().items():
@@ -55,8 +55,8 @@ class Objective:
 
 
 _PRESETS = {
-    "quality": (1.0, 0.01, 0.0),
-    "balanced": (1.0, 0.1, 0.02),
-    "cost": (1.0, 0.3, 0.02),
-    "speed": (1.0, 0.05, 0.2),
+    "quality": (1.0, 0.005, 0.0),
+    "balanced": (1.0, 0.05, 0.01),
+    "cost": (1.0, 0.2, 0.01),
+    "speed": (1.0, 0.03, 0.15),
 }
