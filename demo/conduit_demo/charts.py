@@ -90,7 +90,7 @@ def scatter(
 ) -> str:
     """Return quality over cost, cost on a logarithmic scale, with the best fixed mixes as a curve."""
     xs, ys = [math.log10(point.x) for point in points], [point.y for point in points]
-    across = _Axis(min(xs), max(xs), _LEFT, _WIDTH - 24, margin=0.12)
+    across = _Axis(min(xs), max(xs), _LEFT, _WIDTH - 24, margin=0.12, powers=True)
     up = _Axis(min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP, margin=0.1)
     body = [_grid(across, up, lambda value: show(10.0**value), lambda value: f"{value:.2f}", "cost of 1,000 requests")]
     curve = _path([(across(math.log10(x)), up(y)) for x, y in mix])
@@ -102,35 +102,60 @@ def scatter(
         body.append(
             f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"><title>{caption}</title></circle>'
         )
-    order = sorted(range(len(points)), key=lambda index: -points[index].y)
-    taken: list[tuple[float, float]] = []
-    for index in order:
-        point = points[index]
-        x, y = across(math.log10(point.x)), up(point.y)
-        left = x > _WIDTH - 150
-        place = y + 4
-        while any(abs(place - other) < _LABEL_GAP and abs(x - where) < 120 for where, other in taken):
-            place += _LABEL_GAP
-        taken.append((x, place))
-        anchor = ' text-anchor="end"' if left else ""
-        body.append(_text(x + (-11 if left else 11), place, point.label, f"label {point.style}", anchor))
+    dots = [(across(math.log10(point.x)), up(point.y)) for point in points]
+    taken = [_Box(x - 6.0, x + 6.0, y - 6.0, y + 6.0) for x, y in dots]
+    for point, (x, y) in sorted(zip(points, dots, strict=True), key=lambda pair: "conduit" not in pair[0].style):
+        place, box = _free_place(point.label, x, y, taken)
+        taken.append(box)
+        body.append(_text(*place, point.label, f"label {point.style}"))
     return _svg(title, body)
+
+
+class _Box(NamedTuple):
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def covers(self, other: "_Box") -> bool:
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
+
+
+def _free_place(label: str, x: float, y: float, taken: Sequence[_Box]) -> tuple[tuple[float, float], _Box]:
+    """Return where a dot's label starts so that it covers nothing, or, failing that, to the right of the dot."""
+    width = 7.2 * len(label)
+    starts = [(x + 11, y + 4), (x - 11 - width, y + 4), (x - width / 2, y - 11), (x - width / 2, y + 19)]
+    boxes = [_Box(left, left + width, bottom - 11.0, bottom + 3.0) for left, bottom in starts]
+    for start, box in zip(starts, boxes, strict=True):
+        inside = box.left >= _LEFT and box.right <= _WIDTH
+        if inside and not any(box.covers(other) for other in taken):
+            return start, box
+    return starts[0], boxes[0]
 
 
 class _Axis:
     """Maps values to places on the page and knows good numbers for its ticks."""
 
-    def __init__(self, low: float, high: float, start: float, end: float, *, margin: float = 0.0) -> None:
+    def __init__(
+        self, low: float, high: float, start: float, end: float, *, margin: float = 0.0, powers: bool = False
+    ) -> None:
         span = (high - low) or abs(high) or 1.0
         self.low, self.high = low - margin * span, high + margin * span
         if self.high <= self.low:
             self.high = self.low + span
         self.start, self.end = start, end
+        self.powers = powers
+        """Whether values are decimal logarithms, so that 1, 2, 5, 10, 20, ... are the good numbers."""
 
     def __call__(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
+        if self.powers:
+            exponents = range(math.floor(self.low), math.ceil(self.high) + 1)
+            good = [exponent + math.log10(digit) for exponent in exponents for digit in (1, 2, 5)]
+            return [value for value in good if self.low <= value <= self.high]
         rough = (self.high - self.low) / 5.0
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(step for step in (power, 2.0 * power, 5.0 * power, 10.0 * power) if step >= rough)

@@ -112,11 +112,13 @@ class _Display:
         self._forget()
 
     def __enter__(self) -> "_Display":
-        self._live.__enter__()
+        if self._console.is_terminal:
+            self._live.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._live.__exit__(*exc)
+        if self._console.is_terminal:
+            self._live.__exit__(*exc)
 
     def begin(self, policy: str, requests: int, models: tuple[str, ...]) -> None:
         """Start a new bar."""
@@ -135,7 +137,9 @@ class _Display:
         # Where nothing can be drawn over, a line now and then shows that it goes on.
         if not self._console.is_terminal and time.monotonic() - self._said_at > _SAY_EVERY_S:
             self._said_at = time.monotonic()
-            self._console.print(f"{self._policy}: {self._count:,} requests, {self._so_far()}", highlight=False)
+            self._console.print(
+                f"{self._policy}: {self._count:,} requests, {self._so_far()}", highlight=False, soft_wrap=True
+            )
 
     def _forget(self) -> None:
         self._count, self._quality, self._cost_usd = 0, 0.0, 0.0
@@ -151,8 +155,7 @@ class _Display:
     def _render(self) -> Table:
         table = Table.grid()
         table.add_row(self._progress)
-        if self._console.is_terminal:
-            table.add_row(f"[dim]{self._so_far()}[/dim]")
+        table.add_row(f"[dim]{self._so_far()}[/dim]")
         return table
 
 
@@ -187,7 +190,7 @@ def _table(result: dict[str, Any], title: str) -> Table:
         table.add_column(column, justify="right")
     for policy, label in POLICIES.items():
         model = result["policies"][policy].get("model")
-        name = f"{label}\n  [dim]{model}[/dim]" if model else label
+        name = f"{label}\n[dim]{model}[/dim]" if model else label
         table.add_row(name, *cells(judged(result, policy)), style="bold" if policy == "conduit" else "")
     return table
 

@@ -90,7 +90,7 @@ def _charts(result: Result, figures: dict[str, Any]) -> list[tuple[str, str, str
         ("Quality", caption, charts.lines("Quality over time", window, curves("quality", 1.0), "{:.2f}".format)),
         (
             "Cost",
-            f"US dollars per 1,000 requests, {caption}",
+            "US dollars per 1,000 requests, measured in the same way",
             charts.lines("Cost over time", window, curves("cost_usd", 1000.0), dollars),
         ),
         (

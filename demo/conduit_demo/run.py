@@ -19,6 +19,7 @@ from conduit_demo.server import open_world
 from conduit_demo.traffic import Answer, Traffic, model_server, new_router, take_calls, time_selections
 from conduit_demo.world import Table
 from conduit_litellm import ConduitRoutingStrategy
+from conduit_log import LogSettings, open_log
 from conduit_policy import Objective
 from conduit_schemas import ConduitError
 
@@ -172,6 +173,9 @@ async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[C
                 await strategy.aclose()
             return
         prefix = f"conduit-demo-{uuid4().hex[:12]}"
+        # One policy needs one partition; and a broker that is not there is better noticed now.
+        async with open_log(LogSettings(bootstrap_servers=settings.kafka, prefix=prefix, partitions=1)) as log:
+            await log.create_topics()
         async with _learner(settings.kafka, prefix):
             strategy = ConduitRoutingStrategy(
                 bootstrap_servers=settings.kafka, topic_prefix=prefix, objective=objective

@@ -11,9 +11,9 @@ POLICIES = {
     "conduit": "Conduit",
     "simple_shuffle": "simple-shuffle",
     "random": "random",
-    "best_fixed": "best fixed model",
-    "best_quality": "best fixed by quality",
-    "most_expensive": "always most expensive",
+    "best_fixed": "best fixed",
+    "best_quality": "best quality",
+    "most_expensive": "most expensive",
 }
 """The policies in the order in which they are shown, and what people call them."""
 
