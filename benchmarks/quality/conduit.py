@@ -1,0 +1,115 @@
+"""Conduit itself as a policy: the shipped decision code and the shipped learner, joined by encoded events."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.stream import Observed, Requests
+from conduit_learner.core import PartitionLearner
+from conduit_log import StoredMessage
+from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose
+from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySettings, Selection, encode
+
+__all__ = ["POLICY", "ConduitPolicy"]
+
+POLICY = "default/benchmark"
+_KEY = POLICY.encode()
+_DECISION_MS = 1_000
+"""Stream time between two decisions."""
+
+
+class ConduitPolicy:
+    """Routes by the newest snapshot of a learner that reads the log of this policy's own decisions.
+
+    Parameters
+    ----------
+    requests
+        The stream.
+    settings
+        How to learn; None is what an installation gets that changes nothing.
+    """
+
+    def __init__(self, requests: Requests, settings: LearningSettings | None = None) -> None:
+        self._requests = requests
+        self._objective = Objective(quality=1.0, cost=requests.tradeoff, latency=0.0)
+        self._learner = PartitionLearner(0)
+        self._now_ms = 0
+        self._append(PolicySettings(policy=POLICY, time=0.0, settings=settings or LearningSettings()))
+        self._beliefs = Beliefs(self._learner.snapshot(POLICY))
+
+    def choose(self, positions: range) -> NDArray[np.intp]:
+        """Decide and log each decision."""
+        arms = self._requests.models
+        weights = self._objective.weights()
+        snapshot = self._beliefs.snapshot
+        chosen = np.empty(len(positions), np.intp)
+        for row, position in enumerate(positions):
+            self._now_ms = position * _DECISION_MS
+            context = self._requests.contexts[position]
+            decision_id = self._decision_id(position)
+            choice = choose(self._beliefs, context, arms, objective=self._objective, decision_id=decision_id)
+            chosen[row] = choice.index
+            self._append(
+                Selection(
+                    policy=POLICY,
+                    time=self._now_ms / 1e3,
+                    decision_id=decision_id,
+                    arms=arms,
+                    chosen=choice.index,
+                    probabilities=tuple(choice.probabilities.tolist()),
+                    snapshot_version=snapshot.offset,
+                    snapshot_hash=snapshot.hash,
+                    featurizer=TextFeaturizer.name,
+                    context=context.astype("<i2").tobytes(),
+                    predictions={
+                        signal: tuple(row.tolist()) for signal, row in zip(SIGNALS, choice.predictions, strict=True)
+                    },
+                    objective=weights,
+                    flags=choice.flags,
+                )
+            )
+        return chosen
+
+    def learn(self, outcomes: Observed, feedback: Observed) -> None:
+        """Log what has become known, and take the learner's next snapshot."""
+        for row, position in enumerate(outcomes.positions.tolist()):
+            self._append(
+                Outcome(
+                    policy=POLICY,
+                    time=self._now_ms / 1e3,
+                    decision_id=self._decision_id(position),
+                    status="success",
+                    cost_usd=float(outcomes.cost_usd[row]),
+                    latency_s=_known(outcomes.latency_s[row]),
+                    input_tokens=_count(outcomes.input_tokens[row]),
+                    output_tokens=_count(outcomes.output_tokens[row]),
+                )
+            )
+        for row, position in enumerate(feedback.positions.tolist()):
+            self._append(
+                Feedback(
+                    policy=POLICY,
+                    time=self._now_ms / 1e3,
+                    decision_id=self._decision_id(position),
+                    quality=float(feedback.quality[row]),
+                )
+            )
+        self._beliefs = Beliefs(self._learner.snapshot(POLICY))
+
+    def _append(self, event: Event) -> None:
+        message = StoredMessage(0, self._learner.offset, self._now_ms, _KEY, encode(event))
+        refused = self._learner.apply(message).dead_letters
+        if refused:
+            raise RuntimeError(f"the learner refused an event of the benchmark: {refused[0].message}")
+
+    def _decision_id(self, position: int) -> str:
+        return f"{self._requests.seed}-{position}"
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _count(value: float) -> int | None:
+    return None if math.isnan(value) else round(value)

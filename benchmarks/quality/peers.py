@@ -1,0 +1,177 @@
+"""Other packages' online learners behind one interface; each is optional and imported only when it plays.
+
+All of them see the same contexts as Conduit, and learn the utility itself, trade-off included: unlike Conduit they
+cannot change it afterwards.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.stream import Observed, Requests
+
+__all__ = ["MabWiserPolicy", "ParetoBanditPolicy", "RiverPolicy", "VowpalWabbitPolicy"]
+
+Indices = NDArray[np.intp]
+
+
+class RiverPolicy:
+    """river's ``LinUCBDisjoint``, with a prior ten times its default, which does much better here."""
+
+    def __init__(self, requests: Requests, seed: int) -> None:
+        from river import bandit  # noqa: PLC0415  # optional
+
+        self._policy = bandit.LinUCBDisjoint(alpha=10.0, seed=seed)
+        self._arms: list[int | str] = list(range(len(requests.models)))
+        self._features = requests.features
+
+    def choose(self, positions: range) -> Indices:
+        """Pull an arm for each request."""
+        return np.array([self._policy.pull(self._arms, context=self._context(p)) for p in positions], np.intp)
+
+    def learn(self, outcomes: Observed, feedback: Observed) -> None:
+        """Update the pulled arms."""
+        del outcomes
+        for position, arm, utility in zip(
+            feedback.positions.tolist(), feedback.arms.tolist(), feedback.utility.tolist(), strict=True
+        ):
+            self._policy.update(arm, self._context(position), utility)  # type: ignore[no-untyped-call]  # river
+
+    def _context(self, position: int) -> dict[int, float]:
+        return dict(enumerate(self._features[position].tolist()))
+
+
+class VowpalWabbitPolicy:
+    """Vowpal Wabbit's ``cb_explore_adf``, with the context crossed with the arm (``-q SA``).
+
+    Its costs are ``(1 - utility) / (1 + t)``, which is within 0..1, the range it expects. The probability it is taught
+    with is the one its own prediction gave the arm.
+    """
+
+    def __init__(self, requests: Requests, seed: int, exploration: str) -> None:
+        import vowpalwabbit  # noqa: PLC0415  # optional
+
+        self._workspace = vowpalwabbit.Workspace(
+            f"--cb_explore_adf {exploration} -q SA --quiet --random_seed {seed % 2**31}"
+        )
+        self._random = np.random.default_rng(seed)
+        self._features = requests.features
+        self._scale = 1.0 + requests.tradeoff
+        self._actions = [f"|A a{arm}" for arm in range(len(requests.models))]
+        self._propensities = np.ones(len(requests.features))
+
+    def choose(self, positions: range) -> Indices:
+        """Draw from the predicted distribution."""
+        arms = np.empty(len(positions), np.intp)
+        for row, position in enumerate(positions):
+            vector = np.array(self._workspace.predict([self._shared(position), *self._actions]))
+            arms[row] = self._random.choice(len(vector), p=vector / vector.sum())
+            self._propensities[position] = vector[arms[row]]
+        return arms
+
+    def learn(self, outcomes: Observed, feedback: Observed) -> None:
+        """Teach the cost of each chosen arm."""
+        del outcomes
+        for position, arm, utility in zip(
+            feedback.positions.tolist(), feedback.arms.tolist(), feedback.utility.tolist(), strict=True
+        ):
+            cost = (1.0 - utility) / self._scale
+            example = [self._shared(position), *self._actions]
+            example[1 + arm] = f"0:{cost:.6f}:{self._propensities[position]:.6f} {self._actions[arm]}"
+            self._workspace.learn(example)
+
+    def _shared(self, position: int) -> str:
+        return "shared |S " + " ".join(f"{i}:{x:.6g}" for i, x in enumerate(self._features[position].tolist()) if x)
+
+
+class MabWiserPolicy:
+    """MABWiser's LinUCB and LinTS; uniform until the first feedback, without which it refuses to predict."""
+
+    def __init__(self, requests: Requests, seed: int, policy: str, parameters: Mapping[str, float]) -> None:
+        from mabwiser.mab import MAB, LearningPolicy  # noqa: PLC0415  # optional
+
+        self._arms = list(range(len(requests.models)))
+        self._bandit = MAB(self._arms, getattr(LearningPolicy, policy)(**parameters), seed=seed % 2**31)
+        self._random = np.random.default_rng(seed)
+        self._features = requests.features
+        self._fitted = False
+
+    def choose(self, positions: range) -> Indices:
+        """Predict an arm for each request."""
+        if not self._fitted:
+            return self._random.integers(len(self._arms), size=len(positions))
+        return np.atleast_1d(np.array(self._bandit.predict(self._features[positions.start : positions.stop]), np.intp))
+
+    def learn(self, outcomes: Observed, feedback: Observed) -> None:
+        """Fit the new feedback."""
+        del outcomes
+        if len(feedback.positions):
+            self._bandit.partial_fit(feedback.arms, feedback.utility, self._features[feedback.positions])
+            self._fitted = True
+
+
+class ParetoBanditPolicy:
+    """The router of the package ``paretobandit``, cold start with the settings it recommends for that.
+
+    It learns quality and subtracts ``cost_penalty`` times a known price on a log scale. So that its utility is
+    ours, the penalty is t, the prices are each model's true mean cost, and the scale ends at the pool's cheapest
+    and dearest model.
+    """
+
+    def __init__(self, requests: Requests, seed: int) -> None:
+        logging.getLogger("pareto_bandit").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pareto_bandit import BanditRouter, RouterConfig  # noqa: PLC0415  # optional
+            from pareto_bandit.config import BEST_K3_TABULA_RASA_HPARAMS as COLD_START  # noqa: PLC0415  # optional
+
+        self._models = requests.models
+        self._features = requests.features
+        price = np.maximum(requests.mean_cost, 1e-3 * requests.mean_cost.max())
+        self._router = BanditRouter.create(
+            # Prices are per million tokens and the scale's ends per thousand: one request counts as 1,000 tokens.
+            model_registry={
+                model: {"input_cost_per_m": 1e3 * usd, "output_cost_per_m": 1e3 * usd}
+                for model, usd in zip(requests.models, price.tolist(), strict=True)
+            },
+            priors="none",
+            alpha=COLD_START["alpha"],
+            forgetting_factor=COLD_START["forgetting_factor"],
+            feature_service=_GivenFeatures(requests.features.shape[1]),
+            cost_penalty=requests.tradeoff,
+            bandit_seed=seed,
+            config=RouterConfig(market_cost_floor=float(price.min()), market_cost_ceiling=float(price.max())),
+        )
+        self._ids: dict[int, str] = {}
+
+    def choose(self, positions: range) -> Indices:
+        """Route each request."""
+        arms = np.empty(len(positions), np.intp)
+        for row, position in enumerate(positions):
+            model, log = self._router.route(self._features[position])
+            arms[row] = self._models.index(model)
+            self._ids[position] = log.request_id
+        return arms
+
+    def learn(self, outcomes: Observed, feedback: Observed) -> None:
+        """Report the quality of each judged answer."""
+        del outcomes
+        for position, quality in zip(feedback.positions.tolist(), feedback.quality.tolist(), strict=True):
+            self._router.process_feedback(self._ids[position], quality)
+
+
+class _GivenFeatures:
+    """Stands where ``paretobandit`` would embed the prompt: hands over the context as it is."""
+
+    bias_index = 0
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+
+    def extract_features(self, prompt: Any) -> Any:
+        """Return the given vector."""
+        return prompt

@@ -1,0 +1,206 @@
+"""How long one selection takes, side by side with LiteLLM's own strategies in one run.
+
+Run ``python -m benchmarks.selection``; with ``--json`` the last line of the output is one JSON object. Every router
+holds the same five deployments, and they are asked in turn with the same prompts, so that noise on the machine
+meets all alike. Conduit chooses from a snapshot that its own learner made of feedback on the same router, and
+while the clock runs its events go to an embedded log, as they would in an application.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from statistics import quantiles
+from typing import Any
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+from litellm.router import Router
+
+from conduit_litellm import ConduitRoutingStrategy
+from conduit_litellm.policy_cache import PolicyCache
+from conduit_policy import Objective, Request, TextFeaturizer, choose
+
+DEPLOYMENTS = 5
+LITELLM_STRATEGIES = {
+    "simple_shuffle": "simple-shuffle",
+    "latency_based": "latency-based-routing",
+    "cost_based": "cost-based-routing",
+    "usage_v2": "usage-based-routing-v2",
+}
+PROMPTS = [
+    "What is 17 * 23?",
+    "Translate to French: the meeting has been moved to Thursday afternoon, please bring the figures.",
+    "Write a Python function that merges two sorted lists without using sort(), with type hints and a docstring. "
+    "Then explain its complexity in one sentence.",
+    "Summarise the following minutes in three bullet points. " + "The board discussed the budget at length. " * 10,
+    "You are given a log excerpt. Find the first error and say what caused it.\n"
+    + "2026-03-01T12:00:00Z INFO worker[12]: task 8f3a finished in 132 ms\n" * 12,
+]
+
+Select = Callable[[dict[str, Any], list[dict[str, str]]], Awaitable[Any]]
+
+
+def new_router(**options: Any) -> Router:
+    """Return a router over the deployments."""
+    deployments = [
+        {
+            "model_name": "chat",
+            "litellm_params": {"model": "openai/gpt-4o-mini", "api_key": "unused"},
+            "model_info": {"id": f"deployment-{number}"},
+        }
+        for number in range(DEPLOYMENTS)
+    ]
+    return Router(model_list=deployments, **options)
+
+
+def selecting(router: Router) -> Select:
+    """Return the router's own selection, the way its calls use it."""
+    if hasattr(router, "select"):  # LiteLLM 1.109 and later
+        return lambda kwargs, messages: router.select("chat", kwargs, messages=messages)
+    return lambda kwargs, messages: router.async_get_available_deployment("chat", kwargs, messages)
+
+
+def listing(router: Router) -> Select:
+    """Return the router's step that lists the healthy deployments."""
+    if hasattr(router, "select"):
+        return lambda kwargs, messages: router.select("chat", kwargs, kind="healthy", messages=messages)
+    return lambda kwargs, messages: router.async_get_healthy_deployments("chat", kwargs, messages)
+
+
+async def learn(folder: str, requests: int = 300) -> None:
+    """Let a learner make a snapshot from requests whose answers got feedback."""
+    strategy = ConduitRoutingStrategy(log_path=folder)
+    router = new_router()
+    strategy.install(router)
+    select = selecting(router)
+    for number in range(requests):
+        deployment = await select({"metadata": {}}, _messages(number))
+        arm = deployment["model_info"]["id"]
+        rank = int(arm[-1])
+        await strategy.record_feedback(
+            arm, cost=1e-4 * 2**rank, latency=0.5 + 0.1 * rank, quality_score=0.5 + 0.1 * rank
+        )
+    # Outcomes that the application reports wait two seconds for LiteLLM's own, which do not come here.
+    await _until(lambda: strategy.events_waiting == 0)
+    await strategy.aclose(timeout_s=10.0)
+
+
+async def measure(repetitions: int) -> dict[str, Any]:
+    """Return the report."""
+    with tempfile.TemporaryDirectory() as folder:
+        await learn(folder)
+        strategy = ConduitRoutingStrategy(log_path=folder, host_learner=False)
+        router = new_router()
+        strategy.install(router)
+        contestants = {"conduit": selecting(router)}
+        for name, routing_strategy in LITELLM_STRATEGIES.items():
+            contestants[name] = selecting(new_router(routing_strategy=routing_strategy))
+        await contestants["conduit"]({"metadata": {}}, _messages(0))  # starts the reader of the snapshots
+        policies: PolicyCache = strategy._policies
+        await _until(lambda: policies.get("default/chat") is not None)
+        times = {name: await _timed(select, 200) for name, select in contestants.items()}  # warm-up
+        for times_of_one in times.values():
+            times_of_one.clear()
+        for _ in range(repetitions // 50):
+            for name, select in contestants.items():
+                times[name] += await _timed(select, 50)
+        parts = await _parts(router, strategy, repetitions)
+        fallbacks = strategy.counters["fallbacks"]
+        await strategy.aclose()
+    if fallbacks > 1:  # the very first selection, which had no snapshot yet
+        raise SystemExit(f"{fallbacks} selections were left to LiteLLM: this is no measurement of Conduit's choice")
+    report = {name: _percentiles(values) for name, values in times.items()}
+    return {
+        "selection_us": report,
+        "ratio_to_simple_shuffle": round(report["conduit"]["p50"] / report["simple_shuffle"]["p50"], 3),
+        "parts_us": parts,
+        "litellm": version("litellm"),
+    }
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what is waited for happens in another thread
+        await asyncio.sleep(0.05)
+
+
+async def _timed(select: Select, repetitions: int) -> list[float]:
+    microseconds = []
+    for number in range(repetitions):
+        kwargs: dict[str, Any] = {"metadata": {}}
+        messages = _messages(number)
+        start = time.perf_counter_ns()
+        await select(kwargs, messages)
+        microseconds.append((time.perf_counter_ns() - start) / 1000.0)
+        await asyncio.sleep(0)  # strategies leave tasks behind; they run here, off the clock
+    return microseconds
+
+
+async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: int) -> dict[str, float]:
+    """Return the median of each step by itself."""
+    featurizer, objective = TextFeaturizer(), Objective()
+    beliefs = strategy._policies.get("default/chat")
+    assert beliefs is not None
+    arms = tuple(f"deployment-{number}" for number in range(DEPLOYMENTS))
+    contexts = [featurizer(Request(messages=_messages(number))) for number in range(len(PROMPTS))]
+    healthy: Any = await listing(router)({}, _messages(0))
+
+    def noted(number: int) -> None:
+        selection = strategy._new_selection()
+        selection._found, selection._arms, selection._policy = healthy, arms, "default/chat"
+        selection._id, selection._context = f"benchmark-{number}", contexts[number % len(contexts)]
+        selection.finish(healthy[0], {"metadata": {}})
+
+    def chosen(number: int) -> None:
+        context = contexts[number % len(contexts)]
+        choose(beliefs, context, arms, objective=objective, decision_id=f"benchmark-{number}")
+
+    steps: dict[str, Callable[[int], object]] = {
+        "features": lambda number: featurizer(Request(messages=_messages(number))),
+        "choose": chosen,
+        "emit": noted,
+    }
+    parts = {"healthy": _percentiles(await _timed(listing(router), repetitions))["p50"]}
+    for name, step in steps.items():
+        microseconds = []
+        for number in range(repetitions):
+            start = time.perf_counter_ns()
+            step(number)
+            microseconds.append((time.perf_counter_ns() - start) / 1000.0)
+        parts[name] = _percentiles(microseconds)["p50"]
+    return parts
+
+
+def _messages(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}]
+
+
+def _percentiles(microseconds: list[float]) -> dict[str, float]:
+    cuts = quantiles(microseconds, n=100)
+    return {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--repetitions", type=int, default=2000, help="selections per strategy [2000]")
+    options = parser.parse_args()
+    report = asyncio.run(measure(options.repetitions))
+    if options.json:
+        print(json.dumps(report))
+        return
+    print(f"LiteLLM {report['litellm']}, {DEPLOYMENTS} deployments, microseconds per selection\n")
+    print(f"{'':16}{'median':>10}{'p99':>10}{'x shuffle':>12}")
+    shuffle = report["selection_us"]["simple_shuffle"]["p50"]
+    for name, values in report["selection_us"].items():
+        print(f"{name:16}{values['p50']:10.1f}{values['p99']:10.1f}{values['p50'] / shuffle:12.2f}")
+    print("\nsteps by themselves: " + ", ".join(f"{name} {value:.1f}" for name, value in report["parts_us"].items()))
+
+
+if __name__ == "__main__":
+    main()
