@@ -86,7 +86,9 @@ async def learn(folder: str, requests: int = 300) -> None:
             arm, cost=1e-4 * 2**rank, latency=0.5 + 0.1 * rank, quality_score=0.5 + 0.1 * rank
         )
     # Outcomes that the application reports wait two seconds for LiteLLM's own, which do not come here.
-    await _until(lambda: strategy.events_waiting == 0)
+    await _until(lambda: strategy.events_waiting == 0, "the events to be delivered")
+    policies: PolicyCache = strategy._policies
+    await _until(lambda: _outcomes(policies) == requests, "a snapshot")
     await strategy.aclose(timeout_s=10.0)
 
 
@@ -102,7 +104,7 @@ async def measure(repetitions: int) -> dict[str, Any]:
             contestants[name] = selecting(new_router(routing_strategy=routing_strategy))
         await contestants["conduit"]({"metadata": {}}, _messages(0))  # starts the reader of the snapshots
         policies: PolicyCache = strategy._policies
-        await _until(lambda: policies.get("default/chat") is not None)
+        await _until(lambda: _outcomes(policies) > 0, "the snapshot")
         times = {name: await _timed(select, 200) for name, select in contestants.items()}  # warm-up
         for times_of_one in times.values():
             times_of_one.clear()
@@ -123,9 +125,17 @@ async def measure(repetitions: int) -> dict[str, Any]:
     }
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for happens in another thread
+async def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60.0
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited a minute for {what}")
         await asyncio.sleep(0.05)
+
+
+def _outcomes(policies: PolicyCache) -> int:
+    beliefs = policies.get("default/chat")
+    return 0 if beliefs is None else beliefs.snapshot.outcomes
 
 
 async def _timed(select: Select, repetitions: int) -> list[float]:
