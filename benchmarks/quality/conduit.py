@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from benchmarks.quality.stream import Observed, Requests
 from conduit_learner.core import PartitionLearner
 from conduit_log import StoredMessage
-from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose
+from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose, predictions
 from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySettings, Selection, encode
 
 __all__ = ["POLICY", "ConduitPolicy"]
@@ -63,7 +63,10 @@ class ConduitPolicy:
                     featurizer=TextFeaturizer.name,
                     context=context.astype("<i2").tobytes(),
                     predictions={
-                        signal: tuple(row.tolist()) for signal, row in zip(SIGNALS, choice.predictions, strict=True)
+                        signal: tuple(means)
+                        for signal, means in zip(
+                            SIGNALS, predictions(self._beliefs, context, arms).tolist(), strict=True
+                        )
                     },
                     objective=weights,
                     flags=choice.flags,

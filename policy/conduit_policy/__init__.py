@@ -1,7 +1,7 @@
 """The mathematics of a decision: pure functions from a snapshot and a request to a choice."""
 
 from conduit_policy.beliefs import SIGNALS, Beliefs
-from conduit_policy.choose import Choice, choose, draw, utilities
+from conduit_policy.choose import Choice, choose, draw, predictions, utilities
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
 from conduit_policy.objective import Objective
 from conduit_policy.prior import prior_precision
@@ -20,6 +20,7 @@ __all__ = [
     "Utilities",
     "choose",
     "draw",
+    "predictions",
     "prior_precision",
     "probabilities",
     "to_fixed_point",

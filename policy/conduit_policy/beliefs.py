@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_policy.objective import Objective
 from conduit_policy.prior import prior_precision
 from conduit_schemas import ArmSnapshot, SignalPosterior, Snapshot
 
-__all__ = ["SIGNALS", "Beliefs", "Candidates"]
+__all__ = ["SIGNALS", "Beliefs", "Candidates", "Weighed"]
 
 SIGNALS = ("quality", "success", "cost", "latency")
 """Row order of every stacked array. Cost is ln USD and latency ln seconds."""
@@ -25,7 +27,7 @@ _LEAST_SPAN = math.log(4.0)
 """A pool whose dearest arm costs less than four times its cheapest is scaled as if it were four times, so
 that small differences stay small."""
 
-_REMEMBERED_CANDIDATES = 256
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,9 @@ class Candidates:
     """The beliefs about one ordered list of K arms; S is the number of signals, d the dimension."""
 
     mean: NDArray[np.float32]
-    """Shape (S*K, d)."""
+    """Shape (S, K, d)."""
     variance: NDArray[np.float32]
-    """Shape (2*K, d): sigma**2 / precision, of quality and success."""
+    """Shape (2, K, d): sigma**2 / precision, of quality and success."""
     baseline: NDArray[np.float64]
     """Shape (S, K)."""
     outcomes: NDArray[np.float64]
@@ -44,6 +46,41 @@ class Candidates:
     """Shape (2, 2): for cost and latency, the pool's least mean and its span, both on the log scale."""
     coverage: float
     """0..1: how far the pool's quality is known; 0 without any quality feedback."""
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return every signal's predicted mean at a context, shape (S, K)."""
+        return self.baseline + self.mean @ x
+
+
+class Weighed(NamedTuple):
+    """Candidates under one objective, folded into a single product for the request path.
+
+    With ``z`` the context followed by its squares, ``matrix @ z + offset`` has five rows of K: the means of
+    quality and success, the price to pay (cost and latency, weighed), and the variances of quality and success.
+    """
+
+    matrix: NDArray[np.float32]
+    """Shape (5*K, 2*d)."""
+    offset: NDArray[np.float64]
+    """Shape (5*K,)."""
+    outcomes: NDArray[np.float64]
+    """Shape (K,)."""
+
+    @classmethod
+    def of(cls, candidates: Candidates, objective: Objective) -> Self:
+        """Fold; cost and latency count only as far as quality is known."""
+        count, dimension = candidates.mean.shape[1:]
+        matrix = np.zeros((5, count, 2 * dimension), np.float32)
+        offset = np.zeros((5, count))
+        matrix[:2, :, :dimension] = candidates.mean[: SUCCESS + 1]
+        offset[:2] = candidates.baseline[: SUCCESS + 1]
+        matrix[3:, :, dimension:] = candidates.variance
+        for row, weight in ((COST, objective.cost), (LATENCY, objective.latency)):
+            least, span = candidates.scale[row - COST]
+            price = weight * candidates.coverage / span
+            matrix[2, :, :dimension] += np.float32(price) * candidates.mean[row]
+            offset[2] += price * (candidates.baseline[row] - least)
+        return cls(matrix.reshape(5 * count, -1), offset.ravel(), candidates.outcomes)
 
 
 class Beliefs:
@@ -55,34 +92,34 @@ class Beliefs:
     >>> snapshot = Snapshot(policy="default/chat", partition=0, offset=0, stream_time_ms=0, arms={},
     ...                     settings=LearningSettings(), rule=ExplorationRule(name="thompson"))
     >>> Beliefs(snapshot).candidates(("a", "b")).mean.shape
-    (8, 64)
+    (4, 2, 64)
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._cold = _cold_arm(snapshot)
-        self._candidates: dict[tuple[str, ...], Candidates] = {}
+        self._weighed: dict[tuple[tuple[str, ...], Objective], Weighed] = {}
 
-    def candidates(self, arms: Sequence[str]) -> Candidates:
-        """Return the stacked arrays of these arms, remembered for the next call with the same arms."""
-        key = tuple(arms)
-        known = self._candidates.get(key)
+    def weighed(self, arms: Sequence[str], objective: Objective) -> Weighed:
+        """Return these arms under this objective, remembered for the next call with the same."""
+        key = (tuple(arms), objective)
+        known = self._weighed.get(key)
         if known is None:
-            known = self._stack(key)
-            if len(self._candidates) >= _REMEMBERED_CANDIDATES:
-                self._candidates.clear()
-            self._candidates[key] = known
+            known = Weighed.of(self.candidates(arms), objective)
+            if len(self._weighed) >= _REMEMBERED:
+                self._weighed.clear()
+            self._weighed[key] = known
         return known
 
-    def _stack(self, arms: tuple[str, ...]) -> Candidates:
+    def candidates(self, arms: Sequence[str]) -> Candidates:
+        """Return the stacked arrays of these arms."""
         rows = [self._signals(arm) for arm in arms]
         posteriors = [[row[signal] for row in rows] for signal in SIGNALS]
-        mean = np.stack([_floats(p.mean) for signal in posteriors for p in signal])
-        variance = np.stack(
+        mean = np.array([[_floats(p.mean) for p in signal] for signal in posteriors])
+        variance = np.array(
             [
-                np.float32(p.sigma * p.sigma) / _floats(p.precision)
+                [np.float32(p.sigma * p.sigma) / _floats(p.precision) for p in signal]
                 for signal in posteriors[: SUCCESS + 1]
-                for p in signal
             ]
         )
         weight = np.array([[p.weight for p in signal] for signal in posteriors])

@@ -7,13 +7,13 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy.beliefs import COST, LATENCY, QUALITY, SIGNALS, SUCCESS, Beliefs
+from conduit_policy.beliefs import Beliefs
 from conduit_policy.features import Context
 from conduit_policy.objective import Objective
 from conduit_policy.rules import Utilities, probabilities
 from conduit_schemas import FRACTION_BITS
 
-__all__ = ["Choice", "choose", "draw", "utilities"]
+__all__ = ["Choice", "choose", "draw", "predictions", "utilities"]
 
 _UNIT = np.float32(2.0**-FRACTION_BITS)
 
@@ -26,8 +26,6 @@ class Choice:
     """Position in the list of arms."""
     probabilities: NDArray[np.float64]
     """Shape (K,): the vector the arm was drawn from."""
-    predictions: NDArray[np.float64]
-    """Shape (S, K): predicted mean of each of :data:`conduit_policy.SIGNALS`."""
     flags: tuple[str, ...]
     """Names of the safeguards that changed the probabilities."""
 
@@ -60,34 +58,30 @@ def choose(
     >>> choice.probabilities.tolist()
     [0.5, 0.5]
     """
-    believed, predictions = utilities(beliefs, context, arms, objective)
-    vector, flags = probabilities(beliefs.snapshot.rule, believed)
-    return Choice(draw(vector, decision_id), vector, predictions, flags)
+    vector, flags = probabilities(beliefs.snapshot.rule, utilities(beliefs, context, arms, objective))
+    return Choice(draw(vector, decision_id), vector, flags)
 
 
-def utilities(
-    beliefs: Beliefs, context: Context, arms: Sequence[str], objective: Objective
-) -> tuple[Utilities, NDArray[np.float64]]:
-    """Return the believed utility of every arm, and the predicted signals behind it, shape (S, K).
+def utilities(beliefs: Beliefs, context: Context, arms: Sequence[str], objective: Objective) -> Utilities:
+    """Return the believed utility of every arm.
 
     Cost and latency count only as far as quality is known: without any quality feedback they would send
     everything to the cheapest arm, however bad its answers.
     """
-    candidates = beliefs.candidates(arms)
-    count = len(arms)
-    x = context.astype(np.float32) * _UNIT
-    predicted = candidates.baseline + (candidates.mean @ x).reshape(len(SIGNALS), count)
-    variance = (candidates.variance @ (x * x)).reshape(2, count).astype(np.float64)
-    quality = predicted[QUALITY]
-    success = np.minimum(np.maximum(predicted[SUCCESS], 0.0), 1.0)
-    mean = objective.quality * quality * success
-    for row, weight in ((COST, objective.cost), (LATENCY, objective.latency)):
-        least, span = candidates.scale[row - COST]
-        mean = mean - (weight * candidates.coverage / span) * (predicted[row] - least)
-    deviation = objective.quality * np.sqrt(
-        success * success * variance[QUALITY] + quality * quality * variance[SUCCESS]
-    )
-    return Utilities(mean, deviation, candidates.outcomes), predicted
+    weighed = beliefs.weighed(arms, objective)
+    x = context * _UNIT
+    quality, success, price, quality_variance, success_variance = (
+        weighed.matrix.dot(np.concatenate((x, x * x))) + weighed.offset
+    ).reshape(5, -1)
+    success = np.minimum(np.maximum(success, 0.0), 1.0)
+    mean = objective.quality * quality * success - price
+    variance = success * success * quality_variance + quality * quality * success_variance
+    return Utilities(mean, objective.quality * np.sqrt(variance), weighed.outcomes)
+
+
+def predictions(beliefs: Beliefs, context: Context, arms: Sequence[str]) -> NDArray[np.float64]:
+    """Return the predicted mean of each of :data:`conduit_policy.SIGNALS` for every arm, shape (S, K)."""
+    return beliefs.candidates(arms).predict(context * _UNIT)
 
 
 def draw(vector: NDArray[np.float64], decision_id: str) -> int:

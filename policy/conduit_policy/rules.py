@@ -87,19 +87,21 @@ def _thompson(utilities: Utilities, params: Mapping[str, float]) -> Vector:
     """
     mean = utilities.mean
     deviation = np.maximum(utilities.deviation * params.get("scale", 1.0), 1e-9)
-    top = float(mean.max())
-    high = float((mean + 5.0 * deviation).max())
     optimistic = params.get("optimistic", 0.0) > 0.0
-    low = top if optimistic else float((mean - 5.0 * deviation).max())
-    nodes = low + (high - low) * (_OPTIMISTIC_STEPS if optimistic else _STEPS)
-    below = _normal_cdf((nodes[:, None] - mean) / deviation)
-    middle = np.maximum(0.5 * (below[1:] + below[:-1]), 1e-12)
-    others = middle.prod(axis=1)[:, None] / middle
-    vector = ((below[1:] - below[:-1]) * others).sum(axis=0)
+    high = mean + 5.0 * deviation
+    low = float(mean.max() if optimistic else (mean - 5.0 * deviation).max())
+    if np.count_nonzero(high > low) == 1:
+        return _argmax(high)  # nobody else gets as far as the best arm's worst draw
+    nodes = low + (float(high.max()) - low) * (_OPTIMISTIC_STEPS if optimistic else _STEPS)
+    below = _normal_cdf((nodes - mean[:, None]) / deviation[:, None])
+    middle = below[:, 1:] + below[:, :-1]
+    middle *= 0.5
+    np.maximum(middle, 1e-12, out=middle)
+    vector = ((below[:, 1:] - below[:, :-1]) / middle) @ middle.prod(axis=0)
     if optimistic:
         # With every draw below its mean the best mean wins; arms that share it share this chance.
-        best = mean == top
-        vector = vector + np.where(best, float(below[0].prod()) / int(best.sum()), 0.0)
+        best = mean == low
+        vector = vector + best * (float(below[:, 0].prod()) / np.count_nonzero(best))
     return np.asarray(vector / vector.sum())
 
 
@@ -154,7 +156,14 @@ def _argmax(score: Vector) -> Vector:
 
 def _normal_cdf(z: Vector) -> Vector:
     """Standard normal distribution function, within 3e-4 (Page 1977)."""
-    return np.asarray(0.5 + 0.5 * np.tanh(0.7978845608028654 * (z + 0.044715 * z * z * z)))
+    cubic = z * z
+    cubic *= 0.044715 * 0.7978845608028654
+    cubic += 0.7978845608028654
+    cubic *= z
+    np.tanh(cubic, out=cubic)
+    cubic *= 0.5
+    cubic += 0.5
+    return cubic
 
 
 # Cubed steps put the nodes close together near the bottom, where narrow arms change quickly. Against sampling,

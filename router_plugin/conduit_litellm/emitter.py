@@ -15,7 +15,7 @@ from conduit_litellm.counters import Counters
 from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import Facts
 from conduit_log import EventLog, Message
-from conduit_policy import SIGNALS, Choice
+from conduit_policy import SIGNALS, Beliefs, Choice, predictions
 from conduit_schemas import ConduitError, Event, Feedback, Outcome, PolicySettings, RecordError, Selection, encode
 
 __all__ = ["Emitter", "LogState", "PendingFeedback", "PendingOutcome", "PendingSelection"]
@@ -44,12 +44,16 @@ class PendingSelection(NamedTuple):
     objective: dict[str, float]
     choice: Choice | None
     fallback: str | None
-    snapshot_version: int | None
-    snapshot_hash: str | None
+    beliefs: Beliefs | None
+    """What the choice was made from."""
 
     def event(self) -> Event:
         """Build the event."""
-        choice = self.choice
+        choice, beliefs = self.choice, self.beliefs
+        predicted = {}
+        if beliefs is not None:
+            rows = predictions(beliefs, self.context, self.arms).tolist()
+            predicted = {name: tuple(row) for name, row in zip(SIGNALS, rows, strict=True)}
         return Selection(
             policy=self.policy,
             time=self.time,
@@ -60,13 +64,11 @@ class PendingSelection(NamedTuple):
             chosen=self.chosen,
             probabilities=self._probabilities(),
             fallback=self.fallback,
-            snapshot_version=self.snapshot_version,
-            snapshot_hash=self.snapshot_hash,
+            snapshot_version=None if beliefs is None else beliefs.snapshot.offset,
+            snapshot_hash=None if beliefs is None else beliefs.snapshot.hash,
             featurizer=self.featurizer,
             context=self.context.astype("<i2").tobytes(),
-            predictions={}
-            if choice is None
-            else {name: tuple(row) for name, row in zip(SIGNALS, choice.predictions.tolist(), strict=True)},
+            predictions=predicted,
             objective=self.objective,
             flags=() if choice is None else choice.flags,
         )

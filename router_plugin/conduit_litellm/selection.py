@@ -202,7 +202,6 @@ class Selection:
         if policy is None or self._found is None or arm not in self._arms:
             clear_stamp(request_kwargs)
             return
-        choice, beliefs = self._choice, self._beliefs
         now = time.time()
         selector.ledger.add(Decision(self._id, policy, arm, now))
         if request_kwargs is not None:
@@ -220,10 +219,9 @@ class Selection:
                 context=self._context,
                 featurizer=selector.settings.featurizer,
                 objective=selector.weights,
-                choice=choice,
+                choice=self._choice,
                 fallback=self._fallback,
-                snapshot_version=None if beliefs is None else beliefs.snapshot.offset,
-                snapshot_hash=None if beliefs is None else beliefs.snapshot.hash,
+                beliefs=self._beliefs,
             )
         )
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conduit_policy import SIGNALS, Beliefs, Objective, choose, draw, utilities
+from conduit_policy import SIGNALS, Beliefs, Objective, choose, draw, predictions, utilities
 from conduit_schemas import (
     ArmSnapshot,
     ConfigurationError,
@@ -67,7 +67,8 @@ def test_utility_follows_its_definition() -> None:
         )
     )
     objective = Objective(quality=2.0, cost=0.1, latency=0.05)
-    believed, predicted = utilities(beliefs, CONTEXT, ("dear", "cheap"), objective)
+    believed = utilities(beliefs, CONTEXT, ("dear", "cheap"), objective)
+    predicted = predictions(beliefs, CONTEXT, ("dear", "cheap"))
     quality = 0.9 + 0.02 * 1 + 0.1 * 0.5 - 0.03
     np.testing.assert_allclose(predicted[SIGNALS.index("quality")], [quality, 0.6], rtol=1e-6)
     np.testing.assert_allclose(predicted[SIGNALS.index("cost"), 1], math.log(0.0002) + 0.5, rtol=1e-6)
@@ -88,7 +89,7 @@ def test_a_small_difference_in_price_stays_small() -> None:
     beliefs = Beliefs(
         snapshot({"a": {**level, "cost": posterior(0.0)}, "b": {**level, "cost": posterior(math.log(1.1))}})
     )
-    believed, _ = utilities(beliefs, CONTEXT, ("a", "b"), Objective(cost=1.0))
+    believed = utilities(beliefs, CONTEXT, ("a", "b"), Objective(cost=1.0))
     np.testing.assert_allclose(believed.mean[0] - believed.mean[1], math.log(1.1) / math.log(4.0), rtol=1e-5)
 
 
@@ -98,7 +99,7 @@ def test_price_counts_only_as_far_as_quality_is_known() -> None:
             name: {"quality": posterior(0.5, weight=feedbacks), "cost": posterior(cost)}
             for name, cost in (("cheap", -9.0), ("dear", -3.0))
         }
-        believed, _ = utilities(Beliefs(snapshot(arms)), CONTEXT, ("cheap", "dear"), Objective(cost=0.4))
+        believed = utilities(Beliefs(snapshot(arms)), CONTEXT, ("cheap", "dear"), Objective(cost=0.4))
         return float(believed.mean[0] - believed.mean[1])
 
     assert gap(0.0) == 0.0
@@ -110,7 +111,9 @@ def test_price_counts_only_as_far_as_quality_is_known() -> None:
 def test_an_unknown_arm_is_believed_average_and_uncertain() -> None:
     signals = {"quality": posterior(0.8, weight=30.0, sigma=0.2), "success": posterior(1.0)}
     others = {"quality": posterior(0.4, weight=10.0, sigma=0.4), "success": posterior(0.5)}
-    believed, predicted = utilities(Beliefs(snapshot({"a": signals, "b": others})), CONTEXT, ("new", "a"), Objective())
+    beliefs = Beliefs(snapshot({"a": signals, "b": others}))
+    believed = utilities(beliefs, CONTEXT, ("new", "a"), Objective())
+    predicted = predictions(beliefs, CONTEXT, ("new", "a"))
     np.testing.assert_allclose(predicted[0, 0], 0.7)  # (30 * 0.8 + 10 * 0.4) / 40
     np.testing.assert_allclose(predicted[1, 0], 0.75)
     sigma = (30 * 0.2 + 10 * 0.4) / 40
@@ -134,7 +137,7 @@ def test_success_is_bounded_and_failing_arms_are_avoided() -> None:
             }
         )
     )
-    believed, _ = utilities(beliefs, CONTEXT, ("broken", "sound"), Objective())
+    believed = utilities(beliefs, CONTEXT, ("broken", "sound"), Objective())
     np.testing.assert_allclose(believed.mean, [0.0, 0.5])
 
 
@@ -158,12 +161,13 @@ def test_a_choice_is_the_draw_from_its_own_vector() -> None:
         assert choice.index == draw(choice.probabilities, str(number))
 
 
-def test_candidates_are_remembered_within_bounds() -> None:
+def test_what_was_folded_is_remembered_within_bounds_and_per_objective() -> None:
     beliefs = Beliefs(snapshot({}))
-    assert beliefs.candidates(["a", "b"]) is beliefs.candidates(("a", "b"))
+    assert beliefs.weighed(["a", "b"], Objective()) is beliefs.weighed(("a", "b"), Objective())
+    assert beliefs.weighed(["a", "b"], Objective(cost=0.5)) is not beliefs.weighed(("a", "b"), Objective())
     for number in range(600):
-        beliefs.candidates((str(number),))
-    assert len(beliefs._candidates) <= 256
+        beliefs.weighed((str(number),), Objective())
+    assert len(beliefs._weighed) <= 256
 
 
 @pytest.mark.parametrize("bad", [{"cost": -1.0}, {"latency": math.nan}, {"quality": 0.0, "cost": 0.0, "latency": 0.0}])
