@@ -14,7 +14,7 @@ __all__ = ["LoggedDecisions"]
 
 Vector = NDArray[np.float64]
 
-_FEW = 50.0
+_FEW = 100.0
 """An effective sample below this makes every interval doubtful."""
 
 _HEAVY = 0.05
@@ -205,7 +205,7 @@ def _overlap_warnings(log: LoggedDecisions) -> list[str]:
     if log.effective_sample_size < _FEW:
         warnings.append(
             f"{log.n:,} decisions tell no more of this policy than {log.effective_sample_size:.1f} of its own would: "
-            "the normal intervals are too narrow"
+            "the normal intervals may be too narrow"
         )
     if log.n >= _FEW and log.largest_weight > _HEAVY * total:
         warnings.append(f"one decision carries {log.largest_weight / total:.0%} of the total weight")

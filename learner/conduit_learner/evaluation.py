@@ -1,0 +1,264 @@
+"""What another algorithm or objective would have earned on the traffic that one policy logged."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from conduit_learner.algorithms import algorithm
+from conduit_learner.core import PartitionLearner
+from conduit_learner.estimators import Estimate, estimates, snips
+from conduit_learner.join import Decision
+from conduit_learner.logged_decisions import LoggedDecisions
+from conduit_learner.measures import BOUNDS, JoinedDecision, measure
+from conduit_learner.policy_learner import PolicyLearner
+from conduit_learner.reward_model import ridge_predictions
+from conduit_log import StoredMessage
+from conduit_policy import Beliefs, Objective, choose, prior_precision
+from conduit_schemas import (
+    FRACTION_BITS,
+    ConfigurationError,
+    Feedback,
+    LearningSettings,
+    Outcome,
+    RecordError,
+    Selection,
+    decode_event,
+)
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A candidate's value, estimated on what another policy logged."""
+
+    policy: str
+    decisions: int
+    """How many logged decisions the estimates stand on."""
+    left_out: Mapping[str, int]
+    """Decisions that could not be used, by reason."""
+    logged: Mapping[str, Estimate]
+    """What the logging policy itself earned, by measure; missing feedback is weighted for in the same way."""
+    estimates: Mapping[str, tuple[Estimate, ...]]
+    """By measure (see :data:`~conduit_learner.measures.MEASURES`), the one to report first."""
+    warnings: tuple[str, ...]
+    """What was assumed or left out, in sentences; every estimate adds its own."""
+
+
+def evaluate(
+    messages: Iterable[StoredMessage],
+    policy: str,
+    *,
+    settings: LearningSettings | None = None,
+    objective: Objective | None = None,
+    alpha: float = 0.05,
+) -> Evaluation:
+    """Estimate what a candidate would have earned on one policy's logged decisions.
+
+    The candidate learns from the log as the learner does, with the same core and the same joins. At every logged
+    decision it is asked for its probabilities, knowing exactly the part of the log that the logging policy's snapshot
+    covered, so it never sees the outcome it is judged by. It learns from what the logging policy chose, not
+    from what it would have chosen itself: where the two differ much it would really have learned a little
+    more about its own favourites.
+
+    Parameters
+    ----------
+    messages
+        The partition that holds the policy, in offset order from its beginning; other policies' messages are
+        passed over. It is read twice; a plain iterator is kept in memory for that.
+    policy
+        Name of the policy.
+    settings
+        How the candidate learns and explores; by default as the log says. Its featurizer must be the logged one,
+        because the log holds features and no prompts.
+    objective
+        What the candidate wants, and what utility means; by default what each decision was made for.
+    alpha
+        Error probability of the intervals.
+
+    Raises
+    ------
+    ConfigurationError
+        When no decision can be used, when the settings are unsound, or when the messages are of several partitions.
+
+    Examples
+    --------
+    >>> from conduit_schemas import encode
+    >>> events = []
+    >>> for n, arm in enumerate([0, 1] * 50):
+    ...     events += [Selection(policy="p", time=n, decision_id=f"d{n}", arms=("a", "b"), chosen=arm,
+    ...                          probabilities=(0.5, 0.5), snapshot_version=0, featurizer="text64-v1",
+    ...                          context=bytes(128)),
+    ...                Feedback(policy="p", time=n, decision_id=f"d{n}", quality=0.2 + 0.6 * arm)]
+    >>> log = [StoredMessage(0, offset, offset, b"p", encode(event)) for offset, event in enumerate(events)]
+    >>> result = evaluate(log, "p", settings=LearningSettings(algorithm="uniform"))
+    >>> round(result.estimates["quality"][0].value, 3)
+    0.5
+    """
+    if settings is not None:
+        algorithm(settings)
+    if isinstance(messages, Iterator):
+        messages = list(messages)
+    last_use = _last_uses(messages, policy)
+    candidate = _Candidate(policy, settings or LearningSettings(), objective=objective, pinned=settings is not None)
+    final = _replay(messages, candidate, last_use)
+    rows = candidate.comparable_rows()
+    if not rows:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in candidate.left_out.items()) or "there are none"
+        raise ConfigurationError(f"no decision of policy {policy!r} can be evaluated: {reasons}")
+    return _estimate(candidate, rows, final, alpha)
+
+
+@dataclass
+class _Candidate(PolicyLearner):
+    """A policy that learns from somebody else's choices, and notes at each of them what it would have done."""
+
+    objective: Objective | None = None
+    pinned: bool = False
+    """Whether it keeps its settings whatever the log says."""
+    beliefs: dict[int, Beliefs] = field(default_factory=dict)
+    """By offset, what it believed there, as long as a decision to come needs it."""
+    rows: dict[int, JoinedDecision] = field(default_factory=dict)
+    """By the selection's offset."""
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def change(self, settings: LearningSettings) -> None:
+        if not self.pinned:
+            super().change(settings)
+
+    def select(self, selection: Selection, decision: Decision) -> bool:
+        if not super().select(selection, decision):
+            return False
+        beliefs = self.beliefs[_version(selection, decision.offset)]
+        wanted = beliefs.snapshot.settings
+        if selection.probabilities is None:
+            self.left_out["were made by LiteLLM, whose probabilities are unknown"] += 1
+        elif (selection.featurizer, len(selection.context)) != (wanted.featurizer, 2 * wanted.dimension):
+            self.left_out[f"hold features of {selection.featurizer!r}, not of {wanted.featurizer!r}"] += 1
+        else:
+            objective = _logged_objective(selection) if self.objective is None else self.objective
+            context = np.frombuffer(selection.context, "<i2")
+            choice = choose(beliefs, context, selection.arms, objective=objective, decision_id=selection.decision_id)
+            self.rows[decision.offset] = JoinedDecision(
+                selection.arms, selection.chosen, selection.probabilities, choice.probabilities, context, objective
+            )
+        return True
+
+    def resolve(self, event: Outcome | Feedback, decision: Decision) -> None:
+        duplicates = self.duplicates
+        super().resolve(event, decision)
+        row = self.rows.get(decision.offset)
+        if row is not None and self.duplicates == duplicates:
+            if isinstance(event, Feedback):
+                row.qualities.append(event.quality)
+            else:
+                row.outcome = event
+
+    def comparable_rows(self) -> list[JoinedDecision]:
+        """Return the decisions whose features are of the final length: one reward model must fit them all."""
+        rows = [row for row in self.rows.values() if len(row.context) == self.settings.dimension]
+        if others := len(self.rows) - len(rows):
+            self.left_out["hold features of an earlier featurizer"] += others
+        return rows
+
+
+def _version(selection: Selection, offset: int) -> int:
+    """Return the offset up to which the decision's maker knew the log: never its own or later."""
+    return offset if selection.snapshot_version is None else min(selection.snapshot_version, offset)
+
+
+def _logged_objective(selection: Selection) -> Objective:
+    known = {name: weight for name, weight in selection.objective.items() if name in Objective().weights()}
+    return Objective(**known)
+
+
+def _last_uses(messages: Iterable[StoredMessage], policy: str) -> dict[int, int]:
+    """Return every snapshot version that a decision was made with, and the last such decision's offset."""
+    key = policy.encode()
+    last_use: dict[int, int] = {}
+    for message in messages:
+        if message.key == key:
+            try:
+                event = decode_event(message.value)
+            except RecordError:
+                continue  # the core refuses it, too
+            if isinstance(event, Selection):
+                last_use[_version(event, message.offset)] = message.offset
+    return last_use
+
+
+def _replay(messages: Iterable[StoredMessage], candidate: _Candidate, last_use: Mapping[int, int]) -> Beliefs:
+    """Let the candidate live through the log, and return what it believes at the end."""
+    key = candidate.name.encode()
+    versions = sorted(last_use, reverse=True)
+    learner: PartitionLearner | None = None
+    for message in messages:
+        if message.key != key:
+            continue
+        if learner is None:
+            learner = PartitionLearner(message.partition)
+            learner.policies[candidate.name] = candidate
+        if message.partition != learner.partition:
+            raise ConfigurationError(
+                f"policy {candidate.name!r} has messages in partition {learner.partition} and in {message.partition}: "
+                "evaluate one partition at a time"
+            )
+        while versions and versions[-1] <= message.offset:
+            candidate.beliefs[versions.pop()] = Beliefs(learner.snapshot(candidate.name))
+        learner.apply(message)
+        for version in [version for version in candidate.beliefs if last_use[version] <= message.offset]:
+            del candidate.beliefs[version]
+    learner = learner or PartitionLearner(0)
+    return Beliefs(candidate.snapshot(partition=learner.partition, offset=learner.offset, now_ms=learner.now_ms))
+
+
+def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs, alpha: float) -> Evaluation:
+    arms = sorted({arm for row in rows for arm in row.arms})
+    column = {arm: index for index, arm in enumerate(arms)}
+    count = len(rows)
+    logging, target = np.zeros((count, len(arms))), np.zeros((count, len(arms)))
+    for index, row in enumerate(rows):
+        columns = [column[arm] for arm in row.arms]
+        logging[index, columns] = row.probabilities
+        target[index, columns] = row.target
+    chosen = np.array([column[row.arms[row.chosen]] for row in rows])
+    contexts = np.stack([row.context for row in rows]).astype(np.float32) / (1 << FRACTION_BITS)
+    prior = prior_precision(candidate.settings)
+    logged: dict[str, Estimate] = {}
+    estimated: dict[str, tuple[Estimate, ...]] = {}
+    for name, (reward, feedback) in measure(rows, chosen, scale=final.candidates(arms).scale).items():
+        bounds = BOUNDS.get(name)
+        table = LoggedDecisions(
+            chosen=chosen,
+            propensity=logging[np.arange(count), chosen],
+            target=target,
+            reward=reward,
+            predicted=ridge_predictions(contexts, chosen, reward, actions=len(arms), ridge=prior, bounds=bounds),
+            logging=logging,
+            feedback=feedback,
+            bounds=bounds,
+        )
+        logged[name] = snips(replace(table, target=logging), alpha=alpha)
+        estimated[name] = estimates(table, alpha=alpha)
+    return Evaluation(
+        policy=candidate.name,
+        decisions=count,
+        left_out=dict(candidate.left_out),
+        logged=logged,
+        estimates=estimated,
+        warnings=tuple(_warnings(candidate, rows)),
+    )
+
+
+def _warnings(candidate: _Candidate, rows: list[JoinedDecision]) -> Iterator[str]:
+    for reason, count in candidate.left_out.items():
+        yield f"{count:,} decisions are left out: they {reason}"
+    worked = [row for row in rows if row.status != "error"]
+    judged = sum(bool(row.qualities) for row in worked)
+    if judged < len(worked):
+        yield (
+            f"{judged:,} of {len(worked):,} calls that did not fail got feedback; whether a call gets it is taken to "
+            "depend on its arm alone, and how often is an estimate: the betting intervals are only nearly right"
+        )
