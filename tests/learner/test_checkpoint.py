@@ -1,0 +1,162 @@
+import json
+import zlib
+
+import numpy as np
+import pytest
+from learner_traffic import POLICY, learned, selection, stored, traffic
+
+from conduit_learner.checkpoint import CheckpointError, CheckpointWriter, Restoration, dump, restorations, wants
+from conduit_learner.core import PartitionLearner
+from conduit_log import StoredMessage
+from conduit_log.ports import MAX_MESSAGE_BYTES
+from conduit_schemas import Event, LearningSettings, PolicySettings
+
+TOPIC = "conduit.events"
+LOG = stored(traffic(300, policies=("default/a", "default/b")))
+
+
+def written(learner: PartitionLearner, writer: CheckpointWriter | None = None) -> dict[bytes, bytes]:
+    return {
+        message.key: message.value for batch in (writer or CheckpointWriter()).records(learner) for message in batch
+    }
+
+
+def back(restoration: Restoration, log: list[StoredMessage] = LOG) -> PartitionLearner:
+    for message in log[restoration.resume_from : restoration.learner.offset]:
+        restoration.recall(message)
+    return restoration.finish()
+
+
+def test_a_learner_comes_back_as_it_was() -> None:
+    learner = learned(LOG)
+    [restoration] = restorations(0, TOPIC, written(learner))
+    assert dump(back(restoration)) == dump(learner)
+    assert restoration.resume_from == 0  # every decision is still open
+
+
+def test_only_the_open_window_is_read_again() -> None:
+    window = LearningSettings(feedback_window_s=2.0)
+    events = [
+        *(PolicySettings(policy=policy, time=0.0, settings=window) for policy in ("default/a", "default/b")),
+        *traffic(300, policies=("default/a", "default/b")),
+    ]
+    log = stored(events)
+    learner = learned(log)
+    [restoration] = restorations(0, TOPIC, written(learner))
+    # 2 seconds are 20 messages, and nothing waits longer for its selection than 60 seconds do.
+    oldest = min((early.message.offset for early in learner.early), default=len(log))
+    assert restoration.resume_from == min(oldest, len(log) - 21)
+    assert dump(back(restoration, log)) == dump(learner)
+
+
+def test_every_record_fits_into_the_log() -> None:
+    names = tuple(f"arm{number}" for number in range(12))
+    events: list[Event] = [
+        PolicySettings(policy=POLICY, time=0.0, settings=LearningSettings(dimension=256)),
+        selection("d1", arms=names, models=(), chosen=0, context=bytes(512)),
+    ]
+    learner = learned(stored(events))
+    for arm in learner.policies[POLICY].arms.values():
+        for model in arm.models.values():
+            noise = np.random.default_rng(1).normal(size=2 * [model.dimension])
+            model._ss_arr[:] = noise + noise.T  # does not compress
+    records = written(learner)
+    assert len(records) > 5
+    assert all(len(key) + len(value) < MAX_MESSAGE_BYTES for key, value in records.items())
+    [restoration] = restorations(0, TOPIC, records)
+    assert dump(back(restoration, stored(events))) == dump(learner)
+
+
+def test_a_policy_without_events_is_not_written_again() -> None:
+    writer = CheckpointWriter()
+    learner = learned(LOG)
+    first = written(learner, writer)
+    only_a = traffic(20, first=1000, policies=("default/a",))
+    for message in stored(only_a, start=learner.offset):
+        learner.apply(message)
+    second = written(learner, writer)
+    assert any(b"default/b" in key for key in first)
+    assert not any(b"default/b" in key for key in second)
+    [restoration] = restorations(0, TOPIC, first | second)
+    assert dump(back(restoration, LOG + stored(only_a, start=len(LOG)))) == dump(learner)
+
+
+def test_a_half_written_checkpoint_leaves_the_one_before_intact() -> None:
+    writer = CheckpointWriter()
+    records = written(learned(LOG[:400]), writer)
+    for batch in list(writer.records(learned(LOG)))[:-1]:
+        records |= dict(batch)
+    [restoration] = restorations(0, TOPIC, records)
+    assert dump(back(restoration)) == dump(learned(LOG[:400]))
+
+
+def test_two_owners_do_not_spoil_each_others_checkpoints() -> None:
+    old_owner = CheckpointWriter()
+    records = written(learned(LOG[:200]), old_owner)
+    [restoration] = restorations(0, TOPIC, records)
+    new_owner = CheckpointWriter(restoration)
+    records |= written(learned(LOG[:500]), new_owner)
+    records |= written(learned(LOG[:300]), old_owner)  # it has not heard yet
+    best, second = restorations(0, TOPIC, records)
+    assert dump(back(best)) == dump(learned(LOG[:500]))
+    assert dump(back(second)) == dump(learned(LOG[:300]))
+
+
+def test_a_damaged_checkpoint_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    records = written(learned(LOG[:200]))
+    [first] = restorations(0, TOPIC, records)
+    newer = written(learned(LOG[:500]), CheckpointWriter(first))
+    for key in [key for key in newer if b"default/a" in key]:
+        for damaged in (b"", newer[key][:-1] + b"!", zlib.compress(b"{}")):
+            [restoration] = restorations(0, TOPIC, records | newer | {key: damaged})
+            assert restoration.learner.offset == 200
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "root",
+    [b"", b"\xff", b"[]", b"{}", b'{"format": 2}', b'{"format": 1, "offset": 3}', b'{"format": 1, "offset": null}'],
+)
+def test_a_damaged_root_is_passed_over(root: bytes) -> None:
+    records = written(learned(LOG[:200]))
+    key = next(key for key in records if key.count(b"/") == 1)
+    assert list(restorations(0, TOPIC, records | {key: root})) == []
+
+
+def test_another_log_of_the_same_name_is_recognised() -> None:
+    [restoration] = restorations(0, TOPIC, written(learned(LOG)))
+    other = stored(traffic(300, seed=9, policies=("default/a", "default/b")))
+    with pytest.raises(CheckpointError, match="another log"):
+        back(restoration, other[: len(LOG)] + LOG[len(other) :])
+    [restoration] = restorations(0, TOPIC, written(learned(LOG)))
+    with pytest.raises(CheckpointError, match="another message"):
+        restoration.recall(LOG[-1]._replace(time_ms=0))
+    with pytest.raises(CheckpointError, match="offset 0"):
+        restoration.recall(LOG[0]._replace(value=b"{}"))
+
+
+def test_decisions_the_log_has_deleted_count_as_closed(caplog: pytest.LogCaptureFixture) -> None:
+    learner = learned(LOG)
+    [restoration] = restorations(0, TOPIC, written(learner))
+    for message in LOG[100:]:
+        restoration.recall(message)
+    shortened = restoration.finish()
+    for policy in learner.policies:
+        before, after = learner.snapshot(policy), shortened.snapshot(policy)
+        assert after.censored > before.censored
+        assert after.censored + after.open_decisions == before.censored + before.open_decisions
+        assert after.arms == before.arms
+    assert "keep events for longer" in caplog.text
+
+
+def test_keys_tell_whose_records_they_are() -> None:
+    keys = list(written(learned([message._replace(partition=12) for message in LOG], 12)))
+    assert all(wants(key, {12}) and not wants(key, {1, 2}) for key in keys)
+    assert not wants(b"", {0})
+    assert not wants(b"x/0", {0})
+    assert not wants("²/0".encode(), {2})
+
+
+def test_a_checkpoint_holds_numbers_and_names_only() -> None:
+    for key, value in written(learned(LOG)).items():
+        json.loads(value if key.count(b"/") == 1 else zlib.decompress(value))
