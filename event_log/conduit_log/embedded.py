@@ -50,7 +50,8 @@ class EmbeddedLog:
 
     Every call runs its SQL in a thread of its own, so the caller's event loop never waits for the disk or
     for another process. The file is ``log.sqlite3``; anybody may look into it with the ``sqlite3`` tool
-    while it is in use: one table per topic, named like the topic.
+    while it is in use: one table per topic, named like the topic. A process that forks workers enters the
+    log in the workers, not before: neither SQLite nor a lock survives being shared that way.
 
     Parameters
     ----------

@@ -2,9 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -56,8 +56,7 @@ class Connection:
     def append(self, topic: str, time_ms: int, messages: Sequence[Message], retention: Retention) -> None:
         """Append in one transaction; on return it has reached the disk."""
         verb = "REPLACE" if topic in self._topics.compacted else "INSERT"
-        self._sql.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             (offset, newest_ms), *_ = self._sql.execute(
                 "SELECT next_offset, newest_ms FROM topics WHERE name = ?", (topic,)
             )
@@ -70,12 +69,6 @@ class Connection:
             self._sql.execute("UPDATE topics SET next_offset = ?, newest_ms = ? WHERE name = ?", (end, time_ms, topic))
             if topic == retention.topic:
                 self._prune(topic, end, time_ms, retention)
-            self._sql.execute("COMMIT")
-        except BaseException:
-            # Some errors, a full disk among them, have already rolled back.
-            if self._sql.in_transaction:
-                self._sql.execute("ROLLBACK")
-            raise
 
     def read(self, topic: str, offset: int, count: int) -> list[tuple[int, int, bytes, bytes]]:
         """Return rows (offset, time_ms, key, value) from ``offset`` on: at most ``count``, about 32 MB."""
@@ -109,33 +102,43 @@ class Connection:
 
     def _prepare(self) -> None:
         execute = self._sql.execute
-        ((application_id,),) = execute("PRAGMA application_id")
-        ((tables,),) = execute("SELECT count(*) FROM sqlite_master")
+        # One statement sees one state: another process may be creating the file right now.
+        ((application_id, version, tables),) = execute(
+            "SELECT (SELECT application_id FROM pragma_application_id), "
+            "(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
+        )
         if tables and application_id != _APPLICATION_ID:
             raise ConfigurationError("it is a SQLite database of another program")
+        if version not in {0, _FORMAT}:
+            raise ConfigurationError(f"it has format {version}, this software reads {_FORMAT}: upgrade it")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA fullfsync = ON")
         execute("PRAGMA journal_size_limit = 67108864")
-        execute("BEGIN IMMEDIATE")
+        # Usually everything is there, and opening needs not wait for whoever is writing.
+        if not tables or not set(self._topics.all) <= set(self.ends()):
+            with self._transaction():
+                self._create_tables()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._sql.execute("BEGIN IMMEDIATE")
         try:
-            self._create_tables()
-            execute("COMMIT")
+            yield
+            self._sql.execute("COMMIT")
         except BaseException:
+            # Some errors, a full disk among them, have already rolled back.
             if self._sql.in_transaction:
-                execute("ROLLBACK")
+                self._sql.execute("ROLLBACK")
             raise
 
     def _create_tables(self) -> None:
         execute = self._sql.execute
-        ((version,),) = execute("PRAGMA user_version")
-        if version not in {0, _FORMAT}:
-            raise ConfigurationError(f"it has format {version}, this software reads {_FORMAT}: upgrade it")
         execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         execute(f"PRAGMA user_version = {_FORMAT}")
         execute(
             "CREATE TABLE IF NOT EXISTS topics "
-            "(name TEXT PRIMARY KEY, next_offset INTEGER NOT NULL, newest_ms INTEGER NOT NULL)"
+            "(name TEXT PRIMARY KEY COLLATE NOCASE, next_offset INTEGER NOT NULL, newest_ms INTEGER NOT NULL)"
         )
         for topic in self._topics.all:  # names are checked by Topics: they cannot contain a quote
             key = "key BLOB NOT NULL UNIQUE" if topic in self._topics.compacted else "key BLOB NOT NULL"
@@ -144,6 +147,10 @@ class Connection:
                 f"(offset INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, {key}, value BLOB NOT NULL)"
             )
             execute("INSERT OR IGNORE INTO topics VALUES (?, 0, 0)", (topic,))
+        if not set(self._topics.all) <= set(self.ends()):
+            raise ConfigurationError(
+                f"its folder already serves a prefix that differs from {self._topics.prefix!r} in case only"
+            )
 
 
 class Database:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import conduit_log.sqlite
-from conduit_log import LogUnavailableError, Message, StoredMessage
+from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage, open_log
 from conduit_log.embedded import EmbeddedLog
 from conduit_schemas import ConfigurationError, Topics
 
@@ -125,6 +125,15 @@ async def test_other_processes_appends_are_seen(tmp_path: Path) -> None:
     assert numbers(seen, b"k") == [0, 1, 2, 3, 4]
 
 
+async def test_a_folder_may_be_entered_by_many_at_the_moment_it_is_made(tmp_path: Path) -> None:
+    for attempt in range(12):
+        logs = [EmbeddedLog(tmp_path / str(attempt), topics=TOPICS) for _ in range(8)]
+        await asyncio.gather(*(log.__aenter__() for log in logs))
+        await asyncio.gather(*(log.append(EVENTS, [Message(b"k", b"")]) for log in logs))
+        assert [message.offset for message in await everything(logs[0])] == list(range(8))
+        await asyncio.gather(*(log.__aexit__() for log in logs))
+
+
 async def test_time_never_runs_backwards(tmp_path: Path) -> None:
     times = iter([100.0, 50.0, 100.5])
     async with EmbeddedLog(tmp_path, topics=TOPICS, clock=lambda: next(times)) as log:
@@ -196,7 +205,9 @@ async def test_a_file_held_for_too_long_is_reported_and_can_be_tried_again(
             with pytest.raises(LogUnavailableError, match="another process held it for too long"):
                 await log.append(EVENTS, [Message(b"k", b"1")])
             with pytest.raises(LogUnavailableError, match="another process held it for too long"):
-                await EmbeddedLog(tmp_path, topics=TOPICS).__aenter__()
+                await EmbeddedLog(tmp_path, topics=Topics("new")).__aenter__()
+            async with EmbeddedLog(tmp_path, topics=TOPICS) as reading:  # entering waits for no writer
+                assert await everything(reading) == []
             other.execute("ROLLBACK")
         await log.append(EVENTS, [Message(b"k", b"2")])
         assert [message.value for message in await everything(log)] == [b"2"]
@@ -283,6 +294,21 @@ async def test_installations_share_a_folder(tmp_path: Path) -> None:
         assert [message.value for message in await everything(ours)] == [b"ours"]
         (message,) = await everything(theirs, other.events)
         assert (message.offset, message.value) == (0, b"theirs")
+
+
+async def test_prefixes_that_differ_in_case_only_are_told_apart(tmp_path: Path) -> None:
+    async with EmbeddedLog(tmp_path, topics=Topics("team")) as log:
+        await log.append("team.events", [Message(b"k", b"")])
+        with pytest.raises(ConfigurationError, match="'Team' in case only"):
+            await EmbeddedLog(tmp_path, topics=Topics("Team")).__aenter__()
+        assert len(await everything(log, "team.events")) == 1
+
+
+async def test_settings_without_brokers_open_the_embedded_log(tmp_path: Path) -> None:
+    async with open_log(LogSettings(path=tmp_path, prefix="team", event_retention_s=60.0)) as log:
+        assert isinstance(log, EmbeddedLog)
+        assert (log.path, log.topics) == (tmp_path, Topics("team"))
+        assert (await log.describe())[0].settings["retention.s"] == "60"
 
 
 def test_partitions_and_groups_that_cannot_exist_are_refused(tmp_path: Path) -> None:

@@ -213,6 +213,55 @@ async def test_a_long_freeze_is_reported_again_and_again_and_survived(kafka_brok
     assert [message.offset for message in seen] == list(range(1, len(seen) + 1))
 
 
+async def test_a_broker_away_for_long_is_reported_each_time_and_found_again(
+    kafka_broker: Broker, unique_prefix: str
+) -> None:
+    async with log_on(kafka_broker, unique_prefix, timeout_s=1.5) as log:
+        topic = log.topics.events
+        await log.append(topic, [Message(b"k", b"before")])
+        await asyncio.to_thread(kafka_broker.stop)
+        for number in range(4):
+            with pytest.raises(LogUnavailableError):
+                await log.append(topic, [Message(b"k", b"%d" % number)])
+        await asyncio.to_thread(kafka_broker.start)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with suppress(LogUnavailableError):
+                await log.append(topic, [Message(b"k", b"after")])
+                break
+            assert time.monotonic() < deadline
+    async with log_on(kafka_broker, unique_prefix) as log:
+        values = [message.value for message in await everything(log, topic)]
+    assert values[0] == b"before"
+    assert values[-1] == b"after"
+    # What was reported as unconfirmed may be there or not, but in order.
+    assert values[1:-1] == sorted(values[1:-1])
+
+
+async def test_a_group_that_cannot_settle_is_reported_and_joined_again(
+    kafka_broker: Broker, unique_prefix: str
+) -> None:
+    async with log_on(kafka_broker, unique_prefix, timeout_s=2.0) as log:
+        topic = log.topics.events
+        await log.append(topic, [Message(b"k", b"there")])
+        member = log.group_reader(topic, "g", on_assigned=from_the_beginning, on_revoked=nothing)
+        async with member:
+            consumer = await member._connected()  # but not joined yet
+            async with frozen(kafka_broker):
+                member._session_timeout_s = 0.5  # the broker has been told another; this bounds our patience
+                deadline = time.monotonic() + PATIENCE_S
+                with pytest.raises(LogUnavailableError, match=r"group g of .* does not settle"):
+                    while time.monotonic() < deadline:
+                        assert await member.poll(timeout_s=0.3) == []
+            assert member._consumer is not consumer
+            member._session_timeout_s = 6.0
+            seen: list[StoredMessage] = []
+            while not seen and time.monotonic() < deadline:
+                with suppress(LogUnavailableError):
+                    seen = await member.poll(timeout_s=1.0)
+    assert [message.value for message in seen] == [b"there"]
+
+
 MEMBER = """
 import asyncio, sys
 from conduit_log import LogSettings
