@@ -106,10 +106,10 @@ class _Display:
             TimeElapsedColumn(),
             console=console,
         )
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
         self._models: tuple[str, ...] = ()
         self._said_at = 0.0
         self._forget()
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
 
     def __enter__(self) -> "_Display":
         if self._console.is_terminal:

@@ -73,7 +73,8 @@ class Result:
     snapshots: int
     """How many the Router took over while it served."""
     feedbacks: int
-    selection_us: list[float] = field(repr=False)
+    selection_us: dict[str, list[float]] = field(repr=False)
+    """How long each selection took, from call to return, by policy that really ran; microseconds."""
     seconds: float
     """Wall clock, everything included."""
 
@@ -90,12 +91,16 @@ class Result:
                 if part is not None:
                     part["mix_quality"] = metrics.mixed_quality(self.table, part["cost_usd"], start)
             policies[name] = entry
-        p50, p99 = np.quantile(self.selection_us, (0.5, 0.99)).tolist()
+        selection_us = {
+            name: dict(zip(("p50", "p99"), np.quantile(times, (0.5, 0.99)).tolist(), strict=True))
+            for name, times in self.selection_us.items()
+        }
         return {
             "requests": len(self.table),
             "policies": policies,
             "snapshots": self.snapshots,
-            "selection_us": {"p50": p50, "p99": p99},
+            "selection_us": selection_us["conduit"],
+            "simple_shuffle_selection_us": selection_us["simple_shuffle"],
             "feedbacks": self.feedbacks,
             "objective": self.objective.weights(),
             "log": "embedded" if self.settings.kafka is None else "kafka",
@@ -117,12 +122,12 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
     requests = len(world.texts)
     table = world.table
     objective = Objective.preset("balanced")
-    times_us: list[float] = []
+    times_us: dict[str, list[float]] = {"conduit": [], "simple_shuffle": []}
     async with model_server(settings.data, settings.requests, settings.seed, settings.speed) as url:
         async with _strategy(settings, objective) as strategy:
             router = new_router(world, url, settings.speed)
             strategy.install(router)
-            time_selections(router, times_us)
+            time_selections(router, times_us["conduit"])
 
             async def feedback(answer: Answer) -> None:
                 await strategy.record_feedback(
@@ -135,7 +140,9 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
             snapshots, feedbacks = strategy.counters["snapshots"], strategy.counters["feedbacks"]
         conduit = metrics.replayed(table, await take_calls(url))
         watch.begin("simple_shuffle", requests, world.models)
-        await Traffic(world, new_router(world, url, settings.speed), settings.concurrency).run(watch.answered)
+        router = new_router(world, url, settings.speed)
+        time_selections(router, times_us["simple_shuffle"])
+        await Traffic(world, router, settings.concurrency).run(watch.answered)
         shuffle = metrics.replayed(table, await take_calls(url))
     fixed = {
         "best_fixed": metrics.best_by_objective(table, objective.weights()),

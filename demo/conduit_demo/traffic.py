@@ -178,9 +178,11 @@ async def take_calls(url: str) -> dict[int, list[int]]:
 
 def time_selections(router: Router, times_us: list[float]) -> None:
     """Note, from now on, how many microseconds each of a router's selections takes, from call to return."""
-    core = router.__dict__.get("_core", router)  # from LiteLLM 1.109 on, a router is a facade of a core object
-    name = next(name for name in core.__dict__ if name.endswith("async_get_available_deployment"))
-    select = core.__dict__[name]
+    # From LiteLLM 1.109 on a router is a facade of a core object, whose methods have a prefix.
+    core = router.__dict__.get("_core", router)
+    method = "async_get_available_deployment"
+    name = next(name for name in (f"_core_{method}", method) if hasattr(core, name))
+    select = getattr(core, name)
 
     @functools.wraps(select)
     async def timed(*args: Any, **kwargs: Any) -> Any:
