@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from conduit_litellm.counters import Counters
 from conduit_litellm.ledger import Decision, Ledger
@@ -43,17 +42,12 @@ class PendingSelection(NamedTuple):
     featurizer: str
     objective: dict[str, float]
     choice: Choice | None
-    fallback: str | None
     beliefs: Beliefs | None
-    """What the choice was made from."""
+    fallback: str | None
 
     def event(self) -> Event:
         """Build the event."""
         choice, beliefs = self.choice, self.beliefs
-        predicted = {}
-        if beliefs is not None:
-            rows = predictions(beliefs, self.context, self.arms).tolist()
-            predicted = {name: tuple(row) for name, row in zip(SIGNALS, rows, strict=True)}
         return Selection(
             policy=self.policy,
             time=self.time,
@@ -68,7 +62,7 @@ class PendingSelection(NamedTuple):
             snapshot_hash=None if beliefs is None else beliefs.snapshot.hash,
             featurizer=self.featurizer,
             context=self.context.astype("<i2").tobytes(),
-            predictions=predicted,
+            predictions={} if beliefs is None else self._predictions(beliefs),
             objective=self.objective,
             flags=() if choice is None else choice.flags,
         )
@@ -77,6 +71,10 @@ class PendingSelection(NamedTuple):
         if self.choice is not None:
             return tuple(self.choice.probabilities.tolist())
         return (1.0,) if len(self.arms) == 1 else None
+
+    def _predictions(self, beliefs: Beliefs) -> dict[str, tuple[float, ...]]:
+        rows = predictions(beliefs, self.context, self.arms).tolist()
+        return {signal: tuple(row) for signal, row in zip(SIGNALS, rows, strict=True)}
 
 
 class PendingOutcome(NamedTuple):
@@ -244,13 +242,13 @@ class Emitter:
             try:
                 event = pending if isinstance(pending, PolicySettings) else pending.event()
                 self._batch.append(Message(event.policy.encode(), encode(event)))
-            except (ValidationError, RecordError) as error:
+            except Exception as error:  # one bad event must not keep the others from the log
                 self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         self._counters.add("events_refused")
         if self._counters["events_refused"] == 1:
-            _logger.warning("an event breaks the contract and is left out of the log: %s", error)
+            _logger.warning("an event cannot be logged and is left out: %s", error)
 
 
 def _valid_id(value: object) -> str | None:

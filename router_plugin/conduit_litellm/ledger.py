@@ -18,6 +18,8 @@ class Decision:
     deployment: str
     time: float
     """Seconds since 1970."""
+    call: str | None = None
+    """LiteLLM's id of the call that came of it."""
     has_outcome: bool = False
     has_feedback: bool = False
 
@@ -47,6 +49,7 @@ class Ledger:
         self._decisions: dict[str, Decision] = {}
         self._order: deque[str] = deque()
         self._by_deployment: dict[str, deque[Decision]] = {}
+        self._by_call: dict[str, Decision] = {}
         self._policy_of: dict[str, str] = {}
         self._current: ContextVar[Decision | None] = ContextVar("conduit_decision", default=None)
 
@@ -56,7 +59,9 @@ class Ledger:
         self._policy_of[decision.deployment] = decision.policy
         self._order.append(decision.id)
         if len(self._order) > self._limit:
-            self._decisions.pop(self._order.popleft(), None)
+            oldest = self._decisions.pop(self._order.popleft(), None)
+            if oldest is not None and oldest.call is not None:
+                self._by_call.pop(oldest.call, None)
         newest = self._by_deployment.get(decision.deployment)
         if newest is None:
             newest = self._by_deployment.setdefault(decision.deployment, deque(maxlen=_PER_DEPLOYMENT))
@@ -66,6 +71,16 @@ class Ledger:
     def get(self, decision_id: str) -> Decision | None:
         """Return a decision, or None when it is unknown or forgotten."""
         return self._decisions.get(decision_id)
+
+    def link(self, decision: Decision, call: str) -> None:
+        """Note which of LiteLLM's calls came of a decision."""
+        if decision.call is None:
+            decision.call = call
+            self._by_call[call] = decision
+
+    def of_call(self, call: str) -> Decision | None:
+        """Return the decision that a call came of, or None."""
+        return self._by_call.get(call)
 
     def policy_of(self, deployment: str) -> str | None:
         """Return the policy that last chose a deployment, or None when none ever did."""

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 __all__ = [
     "Facts",
+    "call_of",
     "clear_stamp",
     "deployment_of",
     "failure_facts",
@@ -125,6 +126,13 @@ def stamp_of_response(response: object) -> str | None:
         return str(hidden[STAMP])
     details = getattr(getattr(response, "logging_obj", None), "model_call_details", None)
     return read_stamp(details.get("litellm_params") or {}) if isinstance(details, Mapping) else None
+
+
+def call_of(response: object) -> str | None:
+    """Return LiteLLM's id of the call that gave a response."""
+    hidden = getattr(response, "_hidden_params", None)
+    call = hidden.get("litellm_call_id") if isinstance(hidden, Mapping) else None
+    return call if isinstance(call, str) else None
 
 
 def deployment_of(response: object) -> str | None:

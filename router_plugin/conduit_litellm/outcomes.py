@@ -45,8 +45,16 @@ class OutcomeLogger(CustomLogger):
         if self not in litellm.callbacks:
             litellm.callbacks.append(self)
 
+    def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+        """An attempt is about to call its provider: remember which decision its call id stands for."""
+        try:
+            self._link(kwargs)
+        except Exception:  # a callback must never disturb the call it is told of
+            self._counters.add("callback_errors")
+
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """A synchronous call succeeded, or its stream ended."""
+        self.log_pre_api_call(None, None, kwargs)
         self._report(kwargs.get("litellm_params"), lambda: success_facts(kwargs, start_time, end_time))
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -79,6 +87,12 @@ class OutcomeLogger(CustomLogger):
         except Exception:  # a response of an unexpected kind must reach the caller all the same
             self._counters.add("callback_errors")
         return None
+
+    def _link(self, kwargs: Mapping[str, Any]) -> None:
+        stamp, call = read_stamp(kwargs.get("litellm_params") or {}), kwargs.get("litellm_call_id")
+        decision = None if stamp is None else self._ledger.get(stamp)
+        if decision is not None and isinstance(call, str):
+            self._ledger.link(decision, call)
 
     def _report(self, arguments: Mapping[str, Any] | None, facts: Callable[[], Facts]) -> None:
         try:

@@ -15,7 +15,7 @@ from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter, LogState
 from conduit_litellm.feedback import FeedbackDesk
 from conduit_litellm.ledger import Ledger
-from conduit_litellm.litellm_calls import deployment_of, stamp_of_response
+from conduit_litellm.litellm_calls import call_of, deployment_of, stamp_of_response
 from conduit_litellm.litellm_compat import RouterSlot, calling_object
 from conduit_litellm.log_service import serve_log
 from conduit_litellm.outcomes import OutcomeLogger
@@ -219,13 +219,18 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
         Without a response, return that of the newest decision made in the running task or thread.
         """
+        current = self._ledger.current
+        if response is None:
+            return None if current is None else current.id
         stamp = stamp_of_response(response)
         if stamp is not None:
             return stamp
-        current = self._ledger.current
-        if current is None or (response is not None and deployment_of(response) != current.deployment):
-            return None
-        return current.id
+        called = self._ledger.of_call(call_of(response) or "")
+        if called is not None:
+            return called.id
+        if current is not None and current.deployment == deployment_of(response):
+            return current.id
+        return None
 
     @property
     def events_waiting(self) -> int:
