@@ -108,36 +108,48 @@ def test_the_direct_method_never_has_an_interval() -> None:
     assert "no interval" in estimate.warnings[0]
 
 
-def test_switch_chooses_its_threshold_by_the_rule_and_counts_the_bias() -> None:
+def test_switch_chooses_its_threshold_by_the_rule() -> None:
+    """Variance of the mean plus squared bias bound, over every threshold of the grid, in plain loops."""
     rng = np.random.default_rng(0)
-    n = 4000
-    logging = np.tile([0.999, 0.001], (n, 1))
-    chosen = (rng.random(n) < 0.001).astype(int)
+    n = 300
+    rare = rng.choice([0.5, 0.001], n)
+    logging = np.stack([rare, 1.0 - rare], axis=1)
+    chosen = (rng.random(n) > rare).astype(int)
+    chosen[np.flatnonzero(rare == 0.001)[:2]] = 0
     log = LoggedDecisions(
         chosen=chosen,
         propensity=logging[np.arange(n), chosen],
-        target=np.tile([0.97, 0.03], (n, 1)),
+        target=np.tile([0.08, 0.92], (n, 1)),
         reward=rng.random(n),
         predicted=np.full((n, 2), 0.5),
         logging=logging,
         bounds=(0.0, 1.0),
     )
+    low, high = np.quantile(log.ratios, (0.05, 0.95))
+    grid = [low * (high / low) ** (step / 20.0) for step in range(21)]
 
-    def criterion(threshold: float) -> float:
-        scores = [0.5 + (w * (r - 0.5) if w <= threshold else 0.0) for w, r in zip(log.ratios, log.reward, strict=True)]
-        bias = 0.03 if threshold < 30 else 0.0
-        return float(np.var(scores)) / (n - 1) + bias**2
+    def criterion(threshold: float) -> tuple[float, float, float]:
+        scores, above = [], 0.0
+        for row in range(n):
+            ratio = log.target[row, chosen[row]] / logging[row, chosen[row]]
+            scores.append(0.5 + (ratio * (log.reward[row] - 0.5) if ratio <= threshold * (1.0 + 1e-12) else 0.0))
+            above += sum(
+                log.target[row, arm] / n
+                for arm in range(2)
+                if log.target[row, arm] / logging[row, arm] > threshold * (1.0 + 1e-12)
+            )
+        return float(np.var(scores)) / (n - 1) + above**2, float(np.mean(scores)), above
 
-    chosen_automatically = switch(log)
-    better = 1.0 if criterion(1.0) < criterion(math.inf) else math.inf
-    assert chosen_automatically.value == switch(log, threshold=better).value
-    forced = switch(log, threshold=1.0)
-    reach = 1.959963984540054 * forced.standard_error
-    assert forced.high == pytest.approx(forced.value + reach + 0.03)
-    assert forced.low == pytest.approx(forced.value - reach - 0.03)
+    best = min(map(criterion, [math.inf, *grid]))
+    estimate = switch(log)
+    assert estimate.value == pytest.approx(best[1], rel=1e-12)
+    assert 0.0 < best[2] < 0.1
+    assert f"the bias is at most {best[2]:.3g}" in estimate.warnings[0]
+    reach = 1.959963984540054 * estimate.standard_error + best[2]
+    assert (estimate.low, estimate.high) == pytest.approx((best[1] - reach, best[1] + reach))
     # Without the whole logged vectors the share above the threshold is itself an importance-weighted estimate.
     blind = replace(log, logging=None)
-    assert blind.share_above(1.0) == pytest.approx(30.0 * chosen.mean())
+    assert blind.share_above(50.0) == pytest.approx(2 * 80.0 / n)
     assert switch(blind, threshold=math.inf).value == doubly_robust(log).value
 
 

@@ -213,6 +213,20 @@ def test_what_cannot_be_used_is_left_out_and_named() -> None:
     assert result.estimates["quality"][0].value == pytest.approx(clean.estimates["quality"][0].value)
 
 
+def test_what_is_said_twice_counts_once() -> None:
+    traffic = Traffic(failures=False).run(9, 40)
+    once = evaluate(traffic.log, "p")
+    for message in list(traffic.log):
+        event = decode_event(message.value)
+        if isinstance(event, Feedback):
+            traffic.put(event.model_copy(update={"quality": 1.0 - event.quality}))
+        elif isinstance(event, Outcome):
+            traffic.put(event.model_copy(update={"cost_usd": 1.0}))
+    twice = evaluate(traffic.log, "p")
+    for name in ("quality", "cost_usd"):
+        assert twice.logged[name] == once.logged[name]
+
+
 def test_a_new_featurizer_starts_a_new_comparison() -> None:
     traffic = Traffic(failures=False).run(6, 50)
     two = LearningSettings(featurizer="two", dimension=2)
