@@ -133,12 +133,14 @@ class _Candidate(PolicyLearner):
             return False
         beliefs = self.beliefs[_version(selection, decision.offset)]
         wanted = beliefs.snapshot.settings
+        objective = _logged_objective(selection) if self.objective is None else self.objective
         if selection.probabilities is None:
             self.left_out["were made by LiteLLM, whose probabilities are unknown"] += 1
         elif (selection.featurizer, len(selection.context)) != (wanted.featurizer, 2 * wanted.dimension):
             self.left_out[f"hold features of {selection.featurizer!r}, not of {wanted.featurizer!r}"] += 1
+        elif objective is None:
+            self.left_out["were made for an objective that makes no sense"] += 1
         else:
-            objective = _logged_objective(selection) if self.objective is None else self.objective
             context = np.frombuffer(selection.context, "<i2")
             choice = choose(beliefs, context, selection.arms, objective=objective, decision_id=selection.decision_id)
             self.rows[decision.offset] = JoinedDecision(
@@ -169,9 +171,12 @@ def _version(selection: Selection, offset: int) -> int:
     return offset if selection.snapshot_version is None else min(selection.snapshot_version, offset)
 
 
-def _logged_objective(selection: Selection) -> Objective:
+def _logged_objective(selection: Selection) -> Objective | None:
     known = {name: weight for name, weight in selection.objective.items() if name in Objective().weights()}
-    return Objective(**known)
+    try:
+        return Objective(**known)
+    except ConfigurationError:
+        return None
 
 
 def _last_uses(messages: Iterable[StoredMessage], policy: str) -> dict[int, int]:

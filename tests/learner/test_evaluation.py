@@ -197,6 +197,7 @@ def test_what_cannot_be_used_is_left_out_and_named() -> None:
         (selection.model_copy(update={"decision_id": "x1", "probabilities": None, "fallback": "stale"}), b"p"),
         (selection.model_copy(update={"decision_id": "x2", "featurizer": "other"}), b"p"),
         (selection.model_copy(update={"decision_id": "x3", "context": bytes(6)}), b"p"),
+        (selection.model_copy(update={"decision_id": "x4", "objective": {"cost": -1.0}}), b"p"),
         (selection, b"p"),
         (selection.model_copy(update={"policy": "q"}), b"q"),
     ]
@@ -205,10 +206,10 @@ def test_what_cannot_be_used_is_left_out_and_named() -> None:
     traffic.log.append(StoredMessage(0, len(traffic.log), 10 * len(traffic.log), b"p", b"no event"))
     result = evaluate(iter(traffic.log), "p")
     assert result.decisions == 60
-    assert sum(result.left_out.values()) == 3
+    assert sum(result.left_out.values()) == 4
     text = " ".join(result.warnings)
     assert "1 decisions are left out: they were made by LiteLLM" in text
-    assert "2 decisions are left out: they hold features of 'o" not in text
+    assert "1 decisions are left out: they were made for an objective that makes no sense" in text
     assert "hold features of 'other', not of 'four'" in text
     assert result.estimates["quality"][0].value == pytest.approx(clean.estimates["quality"][0].value)
 
