@@ -70,6 +70,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         rule="uniform",
         contextual=True,
         about="Every arm alike: a baseline, and the best teacher for evaluating other policies off line.",
+        params={"cold_share": 1.0},  # also while some arms are cold
     ),
 }
 """What :attr:`conduit_schemas.LearningSettings.algorithm` may name. Every one also takes ``floor``,
