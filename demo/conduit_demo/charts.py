@@ -56,7 +56,7 @@ def lines(title: str, first: int, curves: Sequence[Line], show: Callable[[float]
         body.append(f'<path class="line {curve.style}" d="{_path(places)}"><title>{escape(curve.label)}</title></path>')
     ends = [up(float(curve.values[-1])) for curve in curves]
     for curve, place in zip(curves, _spread(ends), strict=True):
-        body.append(_text(_WIDTH - _RIGHT + 6, place + 4, curve.label, f"label {curve.style}"))
+        body.append(_text(_WIDTH - _RIGHT + 6, place + 4, _short(curve.label), f"label {curve.style}"))
     return _svg(title, body)
 
 
@@ -81,7 +81,7 @@ def areas(title: str, first: int, labels: Sequence[str], shares: Array) -> str:
         body.append(f'<path class="{style}" d="{_path(lower + upper[::-1])}Z"><title>{escape(caption)}</title></path>')
         places.append(up(float(edges[-1, column] + edges[-1, column + 1]) / 2.0))
     for column, (label, place) in enumerate(zip(labels, _spread(places), strict=True)):
-        body.append(_text(_WIDTH - _RIGHT + 6, place + 4, label, f"label m{column % 10}"))
+        body.append(_text(_WIDTH - _RIGHT + 6, place + 4, _short(label), f"label m{column % 10}"))
     return _svg(title, body)
 
 
@@ -197,6 +197,11 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
 
 def _text(x: float, y: float, text: str, style: str, more: str = "") -> str:
     return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}"{more}>{escape(text)}</text>'
+
+
+def _short(label: str) -> str:
+    """Return a label that fits beside a chart; its full text shows when pointing at the curve."""
+    return label if len(label) <= 17 else f"{label[:16]}…"
 
 
 def _svg(title: str, body: Sequence[str]) -> str:
