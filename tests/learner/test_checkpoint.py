@@ -160,3 +160,19 @@ def test_keys_tell_whose_records_they_are() -> None:
 def test_a_checkpoint_holds_numbers_and_names_only() -> None:
     for key, value in written(learned(LOG)).items():
         json.loads(value if key.count(b"/") == 1 else zlib.decompress(value))
+
+
+def test_a_policy_that_hears_nothing_does_not_hold_the_window_open() -> None:
+    writer = CheckpointWriter()
+    early = stored([selection("d1", policy="default/idle")])
+    learner = learned(early)
+    records = written(learner, writer)
+    later = [message._replace(time_ms=message.time_ms + 10**9) for message in stored(traffic(30), start=1)]
+    for message in later:
+        learner.apply(message)
+    records |= written(learner, writer)  # the idle policy's part is still the old one
+    [restoration] = restorations(0, TOPIC, records)
+    assert restoration.resume_from == 1
+    restored = back(restoration, early + later)
+    assert dump(restored) == dump(learner)
+    assert restored.snapshot("default/idle").censored == 1

@@ -1,10 +1,14 @@
 """Any log, any batches, any crash, any schedule of snapshots and checkpoints: the same bits."""
 
+import os
 import random
+import subprocess
+import sys
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learner_traffic import ARMS, feedback, outcome, selection, stored, traffic
+from learner_traffic import ARMS, feedback, learned, outcome, selection, stored, traffic
 
 from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core import PartitionLearner
@@ -19,122 +23,111 @@ def fingerprint(learner: PartitionLearner) -> tuple[dict[str, bytes], dict[str, 
     return dump(learner), {policy: learner.snapshot(policy).hash for policy in learner.policies}
 
 
-def restored(learner: PartitionLearner, log: list[StoredMessage], records: dict[bytes, bytes]) -> PartitionLearner:
-    restoration = next(restorations(0, learner.topic, records))
-    for message in log[restoration.resume_from : restoration.learner.offset]:
-        restoration.recall(message)
-    return restoration.finish()
+class Chance(random.Random):
+    """Everything a log and a learner's life can be made of, drawn from one seed."""
 
+    def event(self) -> Event:
+        """Few ids and arms, so that everything is early, late, doubled or opened again."""
+        policy = self.choice(POLICIES)
+        decision_id = f"d{self.randrange(8)}"
+        kind = self.choices(("selection", "outcome", "feedback", "settings"), (40, 30, 28, 2))[0]
+        if kind == "selection":
+            return selection(
+                decision_id,
+                policy=policy,
+                arms=tuple(self.sample(ARMS, 2)),
+                models=(),
+                chosen=self.randrange(2),
+                featurizer=self.choice(("tiny", "tiny", "other")),
+                context=self.randbytes(8),
+            )
+        if kind == "outcome":
+            status = self.choice(("success", "success", "error", "cancelled"))
+            return outcome(decision_id, policy=policy, status=status, cost_usd=self.random(), latency_s=self.random())
+        if kind == "feedback":
+            return feedback(decision_id, self.random(), policy=policy, source=self.choice(("app", "judge")))
+        return self.change(policy)
 
-@st.composite
-def events(draw: st.DrawFn) -> list[Event]:
-    """Logs full of what goes wrong: few ids, so that everything is early, late, doubled or reopened."""
-    ids = st.sampled_from([f"d{number}" for number in range(6)])
-    policy = draw(st.sampled_from(POLICIES))
-    kind = st.one_of(
-        st.builds(
-            lambda d, arms, featurizer: selection(
-                d, policy=policy, arms=arms, models=(), chosen=0, featurizer=featurizer, context=bytes(range(1, 9))
-            ),
-            ids,
-            st.permutations(ARMS).map(lambda order: tuple(order[:2])),
-            st.sampled_from(("tiny", "other")),
-        ),
-        st.builds(
-            lambda d, status, cost: outcome(d, policy=policy, status=status, cost_usd=cost),
-            ids,
-            st.sampled_from(("success", "error", "cancelled")),
-            st.floats(0.0, 1.0),
-        ),
-        st.builds(
-            lambda d, quality, source: feedback(d, quality, policy=policy, source=source),
-            ids,
-            st.floats(0.0, 1.0),
-            st.sampled_from(("app", "judge")),
-        ),
-        st.builds(
-            lambda **fields: PolicySettings(policy=policy, time=0.0, settings=LearningSettings(**fields)),
-            algorithm=st.sampled_from(("linucb", "ucb1", "no such thing")),
-            featurizer=st.sampled_from(("tiny", "other")),
-            dimension=st.sampled_from((4, 5)),
-            feedback_window_s=st.sampled_from((5.0, 1000.0)),
-            max_open=st.sampled_from((1, 2, 100)),
-            window_size=st.just(10),
-        ),
-    )
-    weighted = st.one_of(kind, kind.filter(lambda event: event.kind != "settings"))
-    return draw(st.lists(weighted, max_size=12))
-
-
-@st.composite
-def logs(draw: st.DrawFn) -> list[StoredMessage]:
-    chosen = [
-        PolicySettings(
-            policy=policy,
-            time=0.0,
-            settings=LearningSettings(featurizer="tiny", dimension=4, max_open=3, window_size=10),
+    def change(self, policy: str) -> PolicySettings:
+        settings = LearningSettings(
+            algorithm=self.choice(("linucb", "linucb", "ucb1", "no such thing")),
+            featurizer=self.choice(("tiny", "tiny", "other")),
+            dimension=4,
+            feedback_window_s=self.choice((2.0, 20.0, 1000.0)),
+            max_open=self.choice((2, 5, 100)),
+            window_size=self.choice((10, 100)),
         )
-        for policy in POLICIES
-    ]
-    sequence = [*chosen, *(event for part in draw(st.lists(events(), max_size=8)) for event in part)]
-    log, time_ms = [], 0
-    for event in sequence:
-        # Mostly small steps, sometimes far beyond every window, sometimes back.
-        time_ms = max(0, time_ms + draw(st.sampled_from((0, 1, 500, 500, 4_000, 61_000, -2_000))))
-        value = draw(st.sampled_from((encode(event),) * 20 + (b"{}", b"\xff")))
-        log.append(StoredMessage(0, len(log), time_ms, event.policy.encode(), value))
-    return log
+        return PolicySettings(policy=policy, time=0.0, settings=settings)
+
+    def log(self, length: int) -> list[StoredMessage]:
+        log, time_ms = [], 10_000
+        for offset in range(length):
+            event = self.change(POLICIES[offset]) if offset < len(POLICIES) else self.event()
+            # Mostly small steps, sometimes beyond a window, sometimes back.
+            time_ms += self.choices((0, 100, 500, 3_000, 61_000, -2_000), (30, 30, 30, 5, 1, 4))[0]
+            value = encode(event) if self.random() < 0.98 else self.choice((b"{}", b"\xff", b""))
+            log.append(StoredMessage(0, offset, max(0, time_ms), event.policy.encode(), value))
+        return log
 
 
-@given(logs(), st.data())
-@settings(max_examples=300, deadline=None)
-def test_a_crash_anywhere_leaves_no_trace(log: list[StoredMessage], data: st.DataObject) -> None:
+@given(st.integers(0, 2**64), st.integers(2, 400))
+@settings(max_examples=60, deadline=None)
+def test_a_crash_anywhere_leaves_no_trace(seed: int, length: int) -> None:
+    chance = Chance(seed)
+    log = chance.log(length)
     undisturbed = PartitionLearner(0)
-    learner = PartitionLearner(0)
-    writer = CheckpointWriter()
-    records: dict[bytes, bytes] = {}
-    letters: dict[int, DeadLetter] = {}
     expected: dict[int, DeadLetter] = {}
-    steps = data.draw(st.lists(st.integers(0, 6), max_size=30))
+    for message in log:
+        for letter in undisturbed.apply(message).dead_letters:
+            assert letter.offset not in expected
+            expected[letter.offset] = letter
+
+    learner, writer = PartitionLearner(0), CheckpointWriter()
+    records: dict[bytes, bytes] = {}
+    saved = fingerprint(learner)
+    letters: dict[int, DeadLetter] = {}
     crashes = 0
-    while learner.offset < len(log):
-        step = steps.pop() if steps else 1
-        if step == 0:
-            learner.snapshot(next(iter(learner.policies))) if learner.policies else None
-        elif step == 1:
-            for messages in writer.records(learner):
-                records |= dict(messages)
-        elif step == 2 and records and crashes < 8:
-            # A crash in the middle of writing a checkpoint, then back to the last whole one.
-            batches = list(writer.records(learner))
-            for messages in batches[: data.draw(st.integers(0, len(batches) - 1))]:
-                records |= dict(messages)
-            restoration = next(restorations(0, learner.topic, records))
-            for message in log[restoration.resume_from : restoration.learner.offset]:
-                restoration.recall(message)
-            learner, writer = restoration.finish(), CheckpointWriter(restoration)
-            crashes += 1
-        for message in log[learner.offset : learner.offset + step + 1]:
+    while learner.offset < length or crashes < 3:
+        for message in log[learner.offset : learner.offset + chance.randrange(12)]:
             letters |= {letter.offset: letter for letter in learner.apply(message).dead_letters}
-        while undisturbed.offset < learner.offset:
-            for letter in undisturbed.apply(log[undisturbed.offset]).dead_letters:
-                assert letter.offset not in expected
-                expected[letter.offset] = letter
+        what = chance.choices(("nothing", "snapshot", "checkpoint", "crash"), (4, 3, 3, 1))[0]
+        if what == "snapshot" and learner.policies:
+            learner.snapshot(chance.choice(sorted(learner.policies)))
+        elif what == "checkpoint":
+            for batch in writer.records(learner):
+                records |= dict(batch)
+            saved = fingerprint(learner)
+        elif what == "crash" and crashes < 20:
+            crashes += 1
+            # It may hit in the middle of writing the next checkpoint.
+            batches = list(writer.records(learner))
+            for batch in batches[: chance.randrange(len(batches))]:
+                records |= dict(batch)
+            if records.keys() & {b"0/0", b"0/1"}:
+                restoration = next(restorations(0, learner.topic, records))
+                for message in log[restoration.resume_from : restoration.learner.offset]:
+                    restoration.recall(message)
+                learner, writer = restoration.finish(), CheckpointWriter(restoration)
+            else:
+                learner, writer = PartitionLearner(0), CheckpointWriter()
+            assert fingerprint(learner) == saved
     assert fingerprint(learner) == fingerprint(undisturbed)
     assert letters == expected
 
 
 @given(st.integers(0, 2**32), st.integers(1, 400), st.data())
 @settings(max_examples=20, deadline=None)
-def test_ordinary_traffic_survives_crashes_to_the_bit(seed: int, decisions: int, data: st.DataObject) -> None:
+def test_ordinary_traffic_survives_a_crash_to_the_bit(seed: int, decisions: int, data: st.DataObject) -> None:
     log = stored(traffic(decisions, seed=seed, policies=POLICIES))
     undisturbed, learner = PartitionLearner(0), PartitionLearner(0)
-    crash = data.draw(st.integers(0, len(log)))
-    writer, records = CheckpointWriter(), {}
+    crash = data.draw(st.integers(0, len(log) - 1))
     for message in log:
         if learner.offset == crash:
-            records = {key: value for batch in writer.records(learner) for key, value in batch}
-            learner = restored(learner, log, records)
+            records = {key: value for batch in CheckpointWriter().records(learner) for key, value in batch}
+            restoration = next(restorations(0, learner.topic, records))
+            for seen in log[restoration.resume_from : crash]:
+                restoration.recall(seen)
+            learner = restoration.finish()
         undisturbed.apply(message)
         learner.apply(message)
     assert fingerprint(learner) == fingerprint(undisturbed)
@@ -174,3 +167,33 @@ def test_policies_do_not_disturb_each_other() -> None:
     for message in stored(alone):
         single.apply(message)
     assert both.snapshot("default/a").arms == single.snapshot("default/a").arms
+
+
+REPLAY = """
+from learner_traffic import learned, stored, traffic
+
+learner = learned(stored(traffic(600)))
+print(learner.snapshot("default/chat").hash)
+"""
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1"},
+        {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"},
+        {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512_SKX AVX2 FMA3"},
+        {"PYTHONHASHSEED": "1"},
+    ],
+    ids=lambda machine: next(iter(machine.values())),
+)
+def test_another_machine_arrives_at_the_same_bits(machine: dict[str, str]) -> None:
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", REPLAY],
+        env={**os.environ, "PYTHONPATH": path, **machine},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == learned(stored(traffic(600))).snapshot("default/chat").hash
