@@ -15,7 +15,7 @@ class Topics:
     """The four topics of one installation.
 
     ``events`` is keyed by policy and kept for as long as audits should reach back. ``snapshots``
-    (keyed by policy), ``checkpoints`` (keyed by policy, part and generation) and ``dead_letters`` (keyed
+    (keyed by policy), ``checkpoints`` (keyed by partition, lane, slot, chunk and policy) and ``dead_letters`` (keyed
     by the refused record's position) are compacted: the newest record of each key stays.
 
     Examples
