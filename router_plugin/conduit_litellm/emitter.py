@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from conduit_litellm.counters import Counters
 from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import Facts
+from conduit_litellm.log_state import LogState
 from conduit_log import EventLog, Message
 from conduit_policy import SIGNALS, Beliefs, Choice, predictions
 from conduit_schemas import ConduitError, Event, Feedback, Outcome, PolicySettings, RecordError, Selection, encode
 
-__all__ = ["Emitter", "LogState", "PendingFeedback", "PendingOutcome", "PendingSelection"]
+__all__ = ["Emitter", "PendingFeedback", "PendingOutcome", "PendingSelection"]
 
 _logger = logging.getLogger("conduit")
 
@@ -112,29 +113,6 @@ class PendingFeedback(NamedTuple):
 _Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings
 
 
-class LogState:
-    """Tells the operator, once each time, that the log went away and that it is back."""
-
-    def __init__(self) -> None:
-        self._lost = False
-
-    def lost(self, error: Exception) -> None:
-        """Note a failure."""
-        if not self._lost:
-            self._lost = True
-            _logger.warning(
-                "the event log is unavailable (%s): requests are served as before, events wait in memory "
-                "and are delivered when it is back",
-                error,
-            )
-
-    def back(self) -> None:
-        """Note a success."""
-        if self._lost:
-            self._lost = False
-            _logger.info("the event log is back, waiting events are being delivered")
-
-
 class Emitter:
     """A bounded queue of events, and their delivery.
 
@@ -219,11 +197,11 @@ class Emitter:
                 most = max(1, len(part) // 2)
                 continue
             except ConduitError as error:
-                self._state.lost(error)
+                self._state.lost("delivery", error)
                 await asyncio.sleep(pause)
                 pause = min(2.0 * pause, _LONGEST_PAUSE_S)
                 continue
-            self._state.back()
+            self._state.back("delivery")
             pause, most = _IDLE_S, _BATCH
             del self._batch[: len(part)]
             self._counters.add("events_delivered", len(part))

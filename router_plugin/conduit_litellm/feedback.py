@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import math
 import time
+from numbers import Real
 
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter, PendingFeedback, PendingOutcome
@@ -36,9 +36,9 @@ class FeedbackDesk:
         decision_id: str | None,
     ) -> str | None:
         """Queue what was reported; return the decision's id, or None when no decision fits."""
-        _check("cost", cost, "US dollars", 1e6)
-        _check("latency", latency, "seconds", 1e6)
-        _check("quality_score", quality_score, "a quality", 1.0)
+        cost = _checked("cost", cost, "US dollars", 1e6)
+        latency = _checked("latency", latency, "seconds", 1e6)
+        quality = _checked("quality_score", quality_score, "a quality", 1.0)
         decision = self._find(deployment_id, decision_id)
         if decision is None:
             self._counters.add("feedback_without_decision")
@@ -50,9 +50,9 @@ class FeedbackDesk:
                 )
             return None
         now = time.time()
-        if quality_score is not None:
+        if quality is not None:
             decision.has_feedback = True
-            self._emitter.put(PendingFeedback(now, decision.policy, decision.id, float(quality_score)))
+            self._emitter.put(PendingFeedback(now, decision.policy, decision.id, quality))
             self._counters.add("feedbacks")
         if not decision.has_outcome and (cost is not None or latency is not None or error):
             facts = _facts(cost, latency, error)
@@ -84,6 +84,9 @@ def _facts(cost: float | None, latency: float | None, error: Error) -> Facts:
     return told._replace(cost_usd=cost, latency_s=latency)
 
 
-def _check(name: str, value: float | None, what: str, most: float) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and 0.0 <= value <= most):
+def _checked(name: str, value: float | None, what: str, most: float) -> float | None:
+    if value is None:
+        return None
+    if not (isinstance(value, Real) and 0.0 <= value <= most):  # which NaN is not, either
         raise ValueError(f"{name}={value!r} is not {what} between 0 and {most:g}")
+    return float(value)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import LogState
+from conduit_litellm.log_state import LogState
 from conduit_log import EventLog
 from conduit_policy import Beliefs
 from conduit_schemas import ConduitError, RecordError, Snapshot, decode_snapshot
@@ -85,9 +85,10 @@ class PolicyCache:
                 try:
                     messages = await reader.poll(timeout_s=_POLL_S)
                 except ConduitError as error:
-                    self._state.lost(error)
+                    self._state.lost("snapshots", error)
                     await asyncio.sleep(_POLL_S)
                     continue
+                self._state.back("snapshots")
                 self._heard = self._clock()
                 for message in messages:
                     self._take(message.value)

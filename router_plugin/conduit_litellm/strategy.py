@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from conduit_litellm import embedded_learner
 from conduit_litellm.background import BackgroundThread
 from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter, LogState
+from conduit_litellm.emitter import Emitter
 from conduit_litellm.feedback import FeedbackDesk
 from conduit_litellm.ledger import Ledger
 from conduit_litellm.litellm_calls import call_of, deployment_of, stamp_of_response
 from conduit_litellm.litellm_compat import RouterSlot, calling_object
 from conduit_litellm.log_service import serve_log
+from conduit_litellm.log_state import LogState
 from conduit_litellm.outcomes import OutcomeLogger
 from conduit_litellm.policy_cache import PolicyCache
 from conduit_litellm.selection import Selection, Selector
