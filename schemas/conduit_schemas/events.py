@@ -153,7 +153,7 @@ class DeadLetter(Record):
     offset: Count
     time_ms: Count
     reason: Label
-    """``invalid``, ``too_large``, ``unknown_kind``, ``newer_version``, ``orphan``, ``wrong_partition``, ``too_many``."""
+    """One of ``invalid too_large unknown_kind newer_version orphan wrong_partition too_many``."""
     message: Annotated[str, Field(max_length=1000)]
     record_key: Annotated[bytes, Field(max_length=1024)]
     record: Annotated[bytes, Field(max_length=32_768)]
