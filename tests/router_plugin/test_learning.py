@@ -47,7 +47,7 @@ async def test_a_deployment_that_only_fails_loses_the_traffic_without_any_feedba
     learned = strategy._policies
     await until(lambda: (beliefs := learned.get("default/chat")) and beliefs.snapshot.outcomes >= 80, 30.0)
     already = strategy.counters["outcomes_error"]
-    assert already > 10
+    assert already >= 1
     for _ in range(50):
         with suppress(litellm.InternalServerError):
             await router.acompletion(model="chat", messages=ASK)

@@ -88,7 +88,7 @@ def listen(process, said):
 
 
 async def test_one_process_hosts_the_learner_and_another_takes_over(tmp_path, until):
-    processes = [start(tmp_path, SERVE, host=True) for _ in range(3)]
+    processes = [start(tmp_path, SERVE, host=True) for _ in range(2)]
     said = {process: [] for process in processes}
     readers = [asyncio.create_task(asyncio.to_thread(listen, process, said[process])) for process in processes]
 
