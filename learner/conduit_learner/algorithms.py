@@ -7,7 +7,7 @@ from conduit_schemas import ConfigurationError, ExplorationRule, LearningSetting
 
 __all__ = ["ALGORITHMS", "Algorithm", "algorithm", "exploration_rule"]
 
-_SAFEGUARDS = ("floor", "cold_outcomes", "cold_share")
+_SAFEGUARDS = ("floor", "cold_ratings", "cold_share", "cold_total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         rule="uniform",
         contextual=True,
         about="Every arm alike: a baseline, and the best teacher for evaluating other policies off line.",
-        params={"cold_share": 1.0},  # also while some arms are cold
+        params={"cold_ratings": 0.0},  # also while some arms are cold
     ),
 }
 """What :attr:`conduit_schemas.LearningSettings.algorithm` may name. Every one also takes ``floor``,
-``cold_outcomes`` and ``cold_share``; see :func:`conduit_policy.probabilities`."""
+``cold_ratings``, ``cold_share`` and ``cold_total``; see :func:`conduit_policy.probabilities`."""
 
 
 def algorithm(settings: LearningSettings) -> Algorithm:

@@ -42,6 +42,8 @@ class Candidates:
     """Shape (S, K)."""
     outcomes: NDArray[np.float64]
     """Shape (K,): observations behind each arm, the largest over its signals."""
+    ratings: NDArray[np.float64]
+    """Shape (K,): quality feedbacks behind each arm."""
     scale: NDArray[np.float64]
     """Shape (2, 2): for cost and latency, the pool's least mean and its span, both on the log scale."""
     coverage: float
@@ -64,7 +66,8 @@ class Weighed(NamedTuple):
     offset: NDArray[np.float64]
     """Shape (5*K,)."""
     outcomes: NDArray[np.float64]
-    """Shape (K,)."""
+    ratings: NDArray[np.float64]
+    """Shape (K,), both."""
 
     @classmethod
     def of(cls, candidates: Candidates, objective: Objective) -> Self:
@@ -80,7 +83,7 @@ class Weighed(NamedTuple):
             price = weight * candidates.coverage / span
             matrix[2, :, :dimension] += np.float32(price) * candidates.mean[row]
             offset[2] += price * (candidates.baseline[row] - least)
-        return cls(matrix.reshape(5 * count, -1), offset.ravel(), candidates.outcomes)
+        return cls(matrix.reshape(5 * count, -1), offset.ravel(), candidates.outcomes, candidates.ratings)
 
 
 class Beliefs:
@@ -129,6 +132,7 @@ class Beliefs:
             variance=variance,
             baseline=np.array([[p.baseline for p in signal] for signal in posteriors]),
             outcomes=weight.max(axis=0),
+            ratings=weight[QUALITY],
             scale=np.array([_span(average[row], weight[row]) for row in (COST, LATENCY)]),
             coverage=min(1.0, float(weight[QUALITY].sum()) / (10.0 * len(arms))),
         )

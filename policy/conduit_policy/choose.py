@@ -76,7 +76,8 @@ def utilities(beliefs: Beliefs, context: Context, arms: Sequence[str], objective
     success = np.minimum(np.maximum(success, 0.0), 1.0)
     mean = objective.quality * quality * success - price
     variance = success * success * quality_variance + quality * quality * success_variance
-    return Utilities(mean, objective.quality * np.sqrt(variance), weighed.outcomes)
+    deviation = objective.quality * np.sqrt(variance)
+    return Utilities(mean, deviation, weighed.outcomes, weighed.ratings, success)
 
 
 def predictions(beliefs: Beliefs, context: Context, arms: Sequence[str]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ logged propensity is exact even where the vector approximates its textbook rule.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,14 @@ class Utilities(NamedTuple):
     """Shape (K,): standard deviation of the mean's posterior."""
     outcomes: Vector
     """Shape (K,): (faded) observations behind each arm."""
+    ratings: Vector
+    """Shape (K,): (faded) quality feedbacks among them."""
+    success: Vector
+    """Shape (K,): predicted probability of success, 0..1."""
+
+    def of(self, chosen: NDArray[np.bool_]) -> Self:
+        """Return some of the arms."""
+        return type(self)(*(column[chosen] for column in self))
 
 
 class _Rule(Protocol):
@@ -37,9 +45,10 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
     """Return the choice probabilities and the names of the safeguards that changed them.
 
     Two safeguards apply to every rule. ``floor`` (default 0.01) is the share of the traffic spread evenly over
-    all arms. ``cold_share`` (default 0.1) is the most that an arm with fewer than ``cold_outcomes`` (default 50)
-    outcomes may get while there are warmer ones: a snapshot is always a little old, and without the cap
-    everything would rush to a new arm until the next one arrives.
+    all arms. Arms with fewer than ``cold_ratings`` (default 30) quality feedbacks are *cold*: what is believed of
+    them is mostly luck, good or bad, so they get a fixed share instead of what the rule would give them,
+    ``cold_share`` each (default 0.1) and at most ``cold_total`` together (default 0.3). While every arm is cold they
+    share alike. Arms that fail more often than not are never cold, and where nobody gives feedback none is.
 
     Raises
     ------
@@ -48,7 +57,8 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
 
     Examples
     --------
-    >>> arms = Utilities(np.array([0.9, 0.1]), np.array([0.01, 0.01]), np.array([500.0, 500.0]))
+    >>> many = np.array([500.0, 500.0])
+    >>> arms = Utilities(np.array([0.9, 0.1]), np.array([0.01, 0.01]), many, many, np.ones(2))
     >>> vector, flags = probabilities(ExplorationRule(name="greedy"), arms)
     >>> vector.round(3).tolist()
     [0.995, 0.005]
@@ -60,23 +70,34 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
     count = len(utilities.mean)
     if count == 1:
         return np.ones(1), ()
-    vector = function(utilities, params)
+    ratings = utilities.ratings
+    least = params.get("cold_ratings", 30.0)
     flags: tuple[str, ...] = ()
+    if ratings.min() >= least or not ratings.any():
+        vector = function(utilities, params)
+    else:
+        cold = (ratings < least) & (utilities.success >= _WORKING)
+        vector, flags = _with_cold_arms(function, utilities, params, cold)
     floor = params.get("floor", 0.01)
-    if floor > 0.0:
-        vector = vector * (1.0 - floor) + floor / count
-    cap = params.get("cold_share", 0.1)
-    cold = utilities.outcomes < params.get("cold_outcomes", 50.0)
-    if cap < 1.0 and cold.any() and not cold.all():
-        excess = np.where(cold, np.maximum(vector - cap, 0.0), 0.0)
-        surplus = float(excess.sum())
-        if surplus > 0.0:
-            warm = np.where(cold, 0.0, vector)
-            if not warm.any():
-                warm = np.where(cold, 0.0, 1.0)
-            vector = vector - excess + warm * (surplus / float(warm.sum()))
-            flags = ("cold_cap",)
+    vector = vector * (1.0 - floor) + floor / count
     return vector / vector.sum(), flags
+
+
+def _with_cold_arms(
+    function: "_Rule", utilities: Utilities, params: Mapping[str, float], cold: NDArray[np.bool_]
+) -> tuple[Vector, tuple[str, ...]]:
+    number = np.count_nonzero(cold)
+    if not number:
+        return function(utilities, params), ()
+    if (utilities.ratings[~cold] < params.get("cold_ratings", 30.0)).all():
+        return cold / number, ("all_cold",)  # whoever is not cold does not work either
+    share = min(params.get("cold_share", 0.1) * number, params.get("cold_total", 0.3))
+    vector = cold * (share / number)
+    vector[~cold] = function(utilities.of(~cold), params) * (1.0 - share)
+    return vector, ("cold_share",)
+
+
+_WORKING = 0.5
 
 
 def _thompson(utilities: Utilities, params: Mapping[str, float]) -> Vector:

@@ -10,7 +10,9 @@ from conduit_schemas import ConfigurationError, LearningSettings
 def test_every_algorithm_has_a_rule_that_runs_on_its_defaults(name: str) -> None:
     rule = exploration_rule(LearningSettings(algorithm=name))
     assert rule.name in RULES
-    vector, _ = probabilities(rule, Utilities(np.array([0.2, 0.8]), np.array([0.1, 0.1]), np.array([99.0, 99.0])))
+    vector, _ = probabilities(
+        rule, Utilities(np.array([0.2, 0.8]), np.array([0.1, 0.1]), *[np.array([99.0, 99.0])] * 2, np.ones(2))
+    )
     assert vector.sum() == pytest.approx(1.0)
     assert ALGORITHMS[name].about.endswith(".")
 

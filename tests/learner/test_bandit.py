@@ -47,7 +47,7 @@ def test_the_same_seed_makes_the_same_pulls() -> None:
 
 
 def test_without_a_context_only_the_intercept_is_used() -> None:
-    policy = SnapshotBandit("epsilon_greedy", params={"epsilon": 0.0, "floor": 0.0, "cold_share": 1.0}, seed=1)
+    policy = SnapshotBandit("epsilon_greedy", params={"epsilon": 0.0, "floor": 0.0, "cold_ratings": 0.0}, seed=1)
     for _ in range(20):
         policy.update("left", None, 0.9)
         policy.update("right", None, 0.1)

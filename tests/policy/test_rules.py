@@ -11,12 +11,20 @@ from conduit_schemas import ConfigurationError, ExplorationRule
 WARM = 1e6
 
 
-def arms(mean: list[float], deviation: list[float] | float = 0.1, outcomes: list[float] | float = WARM) -> Utilities:
+def arms(
+    mean: list[float],
+    deviation: list[float] | float = 0.1,
+    outcomes: list[float] | float = WARM,
+    ratings: list[float] | float | None = None,
+    success: list[float] | float = 1.0,
+) -> Utilities:
     count = len(mean)
     return Utilities(
         np.array(mean),
         np.broadcast_to(np.array(deviation, float), count).copy(),
         np.broadcast_to(np.array(outcomes, float), count).copy(),
+        np.broadcast_to(np.array(WARM if ratings is None else ratings, float), count).copy(),
+        np.broadcast_to(np.array(success, float), count).copy(),
     )
 
 
@@ -52,9 +60,9 @@ def test_ucb_takes_the_largest_bound() -> None:
 def test_ucb1_index() -> None:
     # Bonus sqrt(2 ln 1001 / n): 0.372 for n=100 and 0.124 for n=900, so the gap decides at 0.248.
     for gap, best in ((0.24, 0), (0.26, 1)):
-        vector, _ = probabilities(rule("ucb1", cold_share=1.0), arms([0.5, 0.5 + gap], 0.0, [100.0, 900.0]))
+        vector, _ = probabilities(rule("ucb1"), arms([0.5, 0.5 + gap], 0.0, [100.0, 900.0]))
         assert vector[best] == 1.0
-    vector, _ = probabilities(rule("ucb1", cold_share=1.0), arms([0.0, 1.0], 0.0, [0.0, 900.0]))
+    vector, _ = probabilities(rule("ucb1"), arms([0.0, 1.0], 0.0, [0.0, 900.0]))
     assert vector.tolist() == [1.0, 0.0]
 
 
@@ -79,20 +87,44 @@ def test_the_floor_is_spread_over_all_arms() -> None:
     np.testing.assert_allclose(vector, [0.98, 0.02])
 
 
-def test_a_cold_arm_is_capped_while_there_are_warm_ones() -> None:
-    utilities = arms([0.5, 0.4, 0.9], outcomes=[100.0, 100.0, 3.0])
-    vector, flags = probabilities(ExplorationRule(name="greedy"), utilities)
-    assert flags == ("cold_cap",)
-    np.testing.assert_allclose(vector[2], 0.1)
-    # The rest goes to the warm arms in the proportion they had (only the floor, so evenly).
-    np.testing.assert_allclose(vector[:2], 0.45)
-    vector, flags = probabilities(ExplorationRule(name="greedy"), arms([0.5, 0.4, 0.9], outcomes=3.0))
-    assert flags == () and vector[2] > 0.98
+def test_cold_arms_get_a_fixed_share_whatever_is_believed_of_them() -> None:
+    for luck in (0.0, 1.0):
+        utilities = arms([0.5, 0.4, luck], ratings=[100.0, 100.0, 3.0])
+        vector, flags = probabilities(rule("greedy"), utilities)
+        assert flags == ("cold_share",)
+        np.testing.assert_allclose(vector, [0.9, 0.0, 0.1])
 
 
-def test_the_cap_holds_even_when_the_warm_arms_had_nothing() -> None:
-    vector, _ = probabilities(rule("greedy"), arms([0.5, 0.4, 0.9], outcomes=[100.0, 100.0, 3.0]))
-    np.testing.assert_allclose(vector, [0.45, 0.45, 0.1])
+def test_many_cold_arms_share_a_total() -> None:
+    vector, _ = probabilities(rule("greedy"), arms([0.5] + [0.9] * 6, ratings=[30.0] + [29.9] * 6))
+    np.testing.assert_allclose(vector, [0.7] + [0.05] * 6)
+    vector, _ = probabilities(
+        rule("greedy", cold_ratings=5.0, cold_share=0.2, cold_total=0.5), arms([0.5, 0.9, 0.9], ratings=[5.0, 4.0, 0.0])
+    )
+    np.testing.assert_allclose(vector, [0.6, 0.2, 0.2])
+
+
+def test_while_every_arm_is_cold_they_share_alike() -> None:
+    vector, flags = probabilities(rule("greedy"), arms([0.5, 0.4, 0.9], ratings=[3.0, 0.0, 1.0]))
+    assert flags == ("all_cold",)
+    np.testing.assert_allclose(vector, 1 / 3)
+
+
+def test_an_arm_that_fails_is_never_cold() -> None:
+    utilities = arms([0.5, 0.0, 0.9], ratings=[100.0, 0.0, 0.0], success=[1.0, 0.1, 0.9])
+    np.testing.assert_allclose(probabilities(rule("greedy"), utilities)[0], [0.9, 0.0, 0.1])
+    # Nobody has enough ratings and one arm is broken: the traffic goes to those that work.
+    utilities = arms([0.5, 0.0, 0.9], ratings=[3.0, 0.0, 0.0], success=[1.0, 0.1, 0.9])
+    np.testing.assert_allclose(probabilities(rule("greedy"), utilities)[0], [0.5, 0.0, 0.5])
+    # All of them are broken: the rule decides.
+    utilities = arms([0.5, 0.0, 0.9], ratings=[3.0, 0.0, 0.0], success=0.1)
+    np.testing.assert_allclose(probabilities(rule("greedy"), utilities)[0], [0.0, 0.0, 1.0])
+
+
+def test_without_any_feedback_the_rule_decides() -> None:
+    vector, flags = probabilities(rule("greedy"), arms([0.5, 0.4, 0.9], ratings=0.0))
+    assert flags == ()
+    np.testing.assert_allclose(vector, [0.0, 0.0, 1.0])
 
 
 def test_an_unknown_rule_is_named() -> None:
@@ -106,17 +138,19 @@ def test_one_arm_is_certain() -> None:
 
 
 numbers = st.floats(-2.0, 2.0)
-populations = st.lists(st.tuples(numbers, st.floats(0.0, 1.0), st.floats(0.0, 1e6)), min_size=2, max_size=12)
+counts = st.sampled_from([0.0, 1.0, 50.0]) | st.floats(0.0, 1e6)
+arm = st.tuples(numbers, st.floats(0.0, 1.0), counts, counts, st.floats(0.0, 1.0))
+populations = st.lists(arm, min_size=2, max_size=12)
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
 @given(population=populations, optimistic=st.sampled_from([0.0, 1.0]))
 def test_every_rule_gives_a_distribution_whatever_the_beliefs(
-    name: str, population: list[tuple[float, float, float]], optimistic: float
+    name: str, population: list[tuple[float, ...]], optimistic: float
 ) -> None:
-    mean, deviation, outcomes = (list(column) for column in zip(*population, strict=True))
+    utilities = Utilities(*(np.array(column) for column in zip(*population, strict=True)))
     given_rule = ExplorationRule(name=name, params={"optimistic": optimistic})
-    vector, _ = probabilities(given_rule, arms(mean, deviation, outcomes))
+    vector, _ = probabilities(given_rule, utilities)
     assert np.isfinite(vector).all()
     assert (vector > 0.0).all()  # the floor reaches everybody
     assert math.isclose(vector.sum(), 1.0, abs_tol=1e-9)
@@ -124,11 +158,9 @@ def test_every_rule_gives_a_distribution_whatever_the_beliefs(
 
 @pytest.mark.parametrize("name", sorted(RULES))
 @given(population=populations, seed=st.integers(0, 99))
-def test_the_order_of_the_arms_does_not_matter(
-    name: str, population: list[tuple[float, float, float]], seed: int
-) -> None:
+def test_the_order_of_the_arms_does_not_matter(name: str, population: list[tuple[float, ...]], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(population))
-    mean, deviation, outcomes = (np.array(column) for column in zip(*population, strict=True))
-    straight, _ = probabilities(ExplorationRule(name=name), Utilities(mean, deviation, outcomes))
-    shuffled, _ = probabilities(ExplorationRule(name=name), Utilities(mean[order], deviation[order], outcomes[order]))
+    utilities = Utilities(*(np.array(column) for column in zip(*population, strict=True)))
+    straight, _ = probabilities(ExplorationRule(name=name), utilities)
+    shuffled, _ = probabilities(ExplorationRule(name=name), Utilities(*(column[order] for column in utilities)))
     np.testing.assert_allclose(shuffled, straight[order], atol=1e-9)
