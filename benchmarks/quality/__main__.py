@@ -17,27 +17,66 @@ DEFAULT_POLICIES = ("conduit", *ONLINE, *REFERENCES)
 
 
 @click.command()
-@click.option("--data", "folders", multiple=True, required=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="A folder with prompts.parquet and outcomes.parquet; repeat it for more.")  # fmt: skip
+@click.option(
+    "--data",
+    "folders",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A folder with prompts.parquet and outcomes.parquet; repeat it for more.",
+)
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 1000), help="Orders of the prompts.")
-@click.option("--tradeoff", "tradeoffs", multiple=True, type=click.FloatRange(0.0, 100.0), default=(0.0, 0.05, 0.2),
-              show_default=True, help="What the dearest model's price costs in quality; repeatable.")  # fmt: skip
+@click.option(
+    "--tradeoff",
+    "tradeoffs",
+    multiple=True,
+    type=click.FloatRange(0.0, 100.0),
+    default=(0.0, 0.05, 0.2),
+    show_default=True,
+    help="What the dearest model's price costs in quality; repeatable.",
+)
 @click.option("--max-prompts", type=click.IntRange(50), help="Use at most so many prompts per stream.")
-@click.option("--policy", "policies", multiple=True, metavar="NAME",
-              help="Only these; repeatable. 'all' adds Conduit's other algorithms. Known: " + ", ".join(POLICIES))  # fmt: skip
-@click.option("--snapshot-every", default=50, show_default=True, type=click.IntRange(1),
-              help="Decisions between two updates of what policies choose by.")  # fmt: skip
-@click.option("--outcome-delay", default=20, show_default=True, type=click.IntRange(0),
-              help="Decisions until cost and latency are known.")  # fmt: skip
-@click.option("--feedback-delay", default=200, show_default=True, type=click.IntRange(0),
-              help="Decisions until quality is known.")  # fmt: skip
-@click.option("--feedback-share", default=1.0, show_default=True, type=click.FloatRange(0.0, 1.0),
-              help="Share of the decisions whose quality ever becomes known.")  # fmt: skip
-@click.option("--jobs", default=min(2, os.cpu_count() or 1), show_default=True, type=click.IntRange(1),
-              help="Processes.")  # fmt: skip
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="Only these; repeatable. 'all' adds Conduit's other algorithms. Known: " + ", ".join(POLICIES),
+)
+@click.option(
+    "--snapshot-every",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Decisions between two updates of what policies choose by.",
+)
+@click.option(
+    "--outcome-delay",
+    default=20,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Decisions until cost and latency are known.",
+)
+@click.option(
+    "--feedback-delay", default=200, show_default=True, type=click.IntRange(0), help="Decisions until quality is known."
+)
+@click.option(
+    "--feedback-share",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.0, 1.0),
+    help="Share of the decisions whose quality ever becomes known.",
+)
+@click.option(
+    "--jobs", default=min(2, os.cpu_count() or 1), show_default=True, type=click.IntRange(1), help="Processes."
+)
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON.")
-@click.option("--report", type=click.Path(dir_okay=False, writable=True, path_type=Path),
-              help="Write an HTML report with pictures there.")  # fmt: skip
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write an HTML report with pictures there.",
+)
 def main(
     *,
     folders: tuple[Path, ...],

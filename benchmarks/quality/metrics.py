@@ -118,7 +118,7 @@ def cost_for(points: Sequence[Point], quality: float) -> float | None:
 
     Examples
     --------
-    >>> cost_for([Point(1.0, 0.5), Point(3.0, 0.9)], 0.7)
+    >>> cost_for([Point(1.0, 0.5), Point(3.0, 1.0)], 0.75)
     2.0
     """
     hull = frontier(points)

@@ -93,7 +93,9 @@ def _frontier_cells(data: Json, policy: str) -> tuple[str, str]:
 def to_html(results: Json) -> str:
     """Return a self-contained page: for each data set its frontier, its learning curves, and the figures."""
     sections = "\n".join(_section(name, data) for name, data in results["datasets"].items())
-    settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in results["settings"].items())
+    settings = ", ".join(
+        f"{key.replace('_', ' ')} {value}" for key, value in results["settings"].items() if value is not None
+    )
     about = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in results["policies"].items())
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

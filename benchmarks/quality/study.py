@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -99,20 +99,27 @@ def _run(plan: Plan, processes: int) -> dict[_Job, _Result]:
     ]
     results: dict[_Job, _Result] = {}
     started = time.monotonic()
+    for job, result in _played(plan, jobs, processes):
+        results[job] = result
+        if len(results) % max(1, len(jobs) // 40) == 0 or len(results) == len(jobs):
+            print(
+                f"{len(results)}/{len(jobs)} runs, {time.monotonic() - started:.0f} s, latest: {job.dataset} "
+                f"{job.policy} t={job.tradeoff:g} seed {job.seed}",
+                file=sys.stderr,
+                flush=True,
+            )
+    return results
+
+
+def _played(plan: Plan, jobs: Sequence[_Job], processes: int) -> Iterator[tuple[_Job, _Result]]:
+    if processes == 1:
+        yield from ((job, _play(plan, job)) for job in jobs)
+        return
     # Fresh processes, not forks: Vowpal Wabbit and numerical libraries keep threads that a fork would lose.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_play, plan, job): job for job in jobs}
         for done in as_completed(futures):
-            job = futures[done]
-            results[job] = done.result()
-            if len(results) % max(1, len(jobs) // 40) == 0 or len(results) == len(jobs):
-                print(
-                    f"{len(results)}/{len(jobs)} runs, {time.monotonic() - started:.0f} s, latest: {job.dataset} "
-                    f"{job.policy} t={job.tradeoff:g} seed {job.seed}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-    return results
+            yield futures[done], done.result()
 
 
 @lru_cache(maxsize=1)

@@ -59,7 +59,11 @@ class Chart:
             f"<title>{escape(marker.tooltip)}</title></circle>"
         )
         if marker.label:
-            self._body.append(f'<text x="{x + 6:.1f}" y="{y + 13:.1f}" fill="#6b7280">{escape(marker.label)}</text>')
+            side = 'text-anchor="end" ' if x > 0.6 * _RIGHT else ""
+            beside = x - 6 if side else x + 6
+            self._body.append(
+                f'<text x="{beside:.1f}" y="{y + 13:.1f}" {side}fill="#6b7280">{escape(marker.label)}</text>'
+            )
 
     def svg(self) -> str:
         """Return the picture."""
