@@ -54,7 +54,7 @@ def demo(
     report: Path,
     as_json: bool,
 ) -> None:
-    r"""Serve real requests and watch the choice become better.
+    """Serve real requests and watch the choice become better.
 
     A LiteLLM Router sends requests of many kinds over HTTP to a local server that stands for six models with
     published prices, scores and speeds. Conduit chooses the model, learns from half of the answers being rated later,

@@ -126,6 +126,19 @@ class EmbeddedLog:
             time_ms = int(self._clock() * 1000)
             await self._writing.run(lambda connection: connection.append(topic, time_ms, messages, self._retention))
 
+    async def load(self, topic: str, messages: Sequence[StoredMessage]) -> None:
+        """Append messages of another log that keep their offsets and times; retention waits for the next append.
+
+        Raises
+        ------
+        ConfigurationError
+            When the topic reaches beyond the first one's offset already.
+        """
+        check_topic(self.topics, topic)
+        check_messages(topic, [Message(message.key, message.value) for message in messages])
+        if messages:
+            await self._writing.run(lambda connection: connection.load(topic, messages))
+
     def reader(self, topic: str, *, partitions: Collection[int] | None = None) -> "_EmbeddedReader":
         """Return a reader of the topic's only partition, starting at the beginning."""
         check_topic(self.topics, topic)

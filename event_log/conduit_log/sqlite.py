@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from conduit_log.ports import LogUnavailableError, Message
+from conduit_log.ports import LogUnavailableError, Message, StoredMessage
 from conduit_schemas import ConfigurationError, Topics
 
 __all__ = ["Connection", "Database", "Retention"]
@@ -69,6 +69,25 @@ class Connection:
             self._sql.execute("UPDATE topics SET next_offset = ?, newest_ms = ? WHERE name = ?", (end, time_ms, topic))
             if topic == retention.topic:
                 self._prune(topic, end, time_ms, retention)
+
+    def load(self, topic: str, messages: Sequence[StoredMessage]) -> None:
+        """Append messages that keep their offsets and times, in one transaction."""
+        with self._transaction():
+            ((end, newest_ms),) = self._sql.execute(
+                "SELECT next_offset, newest_ms FROM topics WHERE name = ?", (topic,)
+            ).fetchall()
+            if messages[0].offset < end:
+                raise ConfigurationError(
+                    f"topic {topic!r} reaches to offset {end}, it has no room at {messages[0].offset}"
+                )
+            self._sql.executemany(
+                f'INSERT INTO "{topic}" VALUES (?, ?, ?, ?)', ((m.offset, m.time_ms, m.key, m.value) for m in messages)
+            )
+            newest_ms = max(newest_ms, *(message.time_ms for message in messages))
+            self._sql.execute(
+                "UPDATE topics SET next_offset = ?, newest_ms = ? WHERE name = ?",
+                (messages[-1].offset + 1, newest_ms, topic),
+            )
 
     def read(self, topic: str, offset: int, count: int) -> list[tuple[int, int, bytes, bytes]]:
         """Return rows (offset, time_ms, key, value) from ``offset`` on: at most ``count``, about 32 MB."""

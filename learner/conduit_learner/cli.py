@@ -3,16 +3,20 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 from importlib import import_module
 from importlib.metadata import version as package_version
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from conduit_learner.commands.archive import archive, restore
+from conduit_learner.commands.dead_letters import dead_letters
+from conduit_learner.commands.diff import diff
+from conduit_learner.commands.evaluate import evaluate
+from conduit_learner.commands.explain import explain
+from conduit_learner.commands.options import log_options
+from conduit_learner.commands.replay import replay
 from conduit_log import LogSettings, LogUnavailableError, open_log
 from conduit_log.ports import TopicDescription
 from conduit_schemas import ConduitError, ConfigurationError
@@ -21,8 +25,6 @@ __all__ = ["main"]
 
 # The learner and the demo are imported by the commands that need them: river takes a second to load, and an
 # application server has neither river nor rich.
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Failure(click.ClickException):
@@ -74,42 +76,28 @@ def _missing(name: str, about: str, error: ModuleNotFoundError) -> click.Command
     )
 
 
-def _log_options(command: Command) -> Command:
-    """Add the options that say where the log is, and hand the command a LogSettings for them."""
-
-    @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka brokers [env: CONDUIT_BOOTSTRAP_SERVERS].")
-    @click.option(
-        "--path",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of the embedded log, used without brokers [env: CONDUIT_HOME; default: ~/.conduit].",
-    )
-    @click.option("--prefix", help="Start of the topics' names [env: CONDUIT_TOPIC_PREFIX; default: conduit].")
-    @wraps(command)
-    def with_settings(
-        *args: Any, bootstrap_servers: str | None, path: Path | None, prefix: str | None, **kwargs: Any
-    ) -> Any:
-        settings = LogSettings.resolve(bootstrap_servers=bootstrap_servers, path=path, prefix=prefix)
-        return command(*args, settings=settings, **kwargs)
-
-    return with_settings  # type: ignore[return-value]  # click's options keep the signature open
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    r"""LiteLLM routing that learns from its own traffic.
+    """LiteLLM routing that learns from its own traffic.
 
     \b
     Start with:   conduit demo
     On Kafka:     conduit topics create --bootstrap-servers kafka:9092
                   conduit learner --bootstrap-servers kafka:9092
+    Audit:        conduit replay --policy default/chat --verify
+                  conduit explain DECISION_ID --policy default/chat
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the brokers cannot be reached.
     """
 
 
+for _command in (archive, dead_letters, diff, evaluate, explain, replay, restore):
+    main.add_command(_command)
+
+
 @main.command()
 def version() -> None:
-    r"""Print the version.
+    """Print the version.
 
     \b
     Example:  conduit version
@@ -118,7 +106,7 @@ def version() -> None:
 
 
 @main.command()
-@_log_options
+@log_options
 @click.option("--snapshot-every-events", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--snapshot-every-seconds", type=click.FloatRange(0.01), default=1.0, show_default=True)
 @click.option("--checkpoint-every-events", type=click.IntRange(1), default=5_000, show_default=True)
@@ -133,7 +121,7 @@ def learner(
     checkpoint_every_seconds: float,
     verbose: bool,
 ) -> None:
-    r"""Learn from the event log and publish snapshots, until SIGTERM or Ctrl-C.
+    """Learn from the event log and publish snapshots, until SIGTERM or Ctrl-C.
 
     Start as many as you like: they share the work, and when one dies the others take over. A learner may be
     killed at any moment without harm. While the brokers are away it waits for them.
@@ -170,11 +158,11 @@ def topics() -> None:
 
 
 @topics.command()
-@_log_options
+@log_options
 @click.option("--partitions", type=click.IntRange(1), help="Partitions of each topic [default: 12].")
 @click.option("--replication-factor", type=click.IntRange(1), help="Copies of each partition [default: 1].")
 def create(settings: LogSettings, partitions: int | None, replication_factor: int | None) -> None:
-    r"""Create the topics that do not exist yet.
+    """Create the topics that do not exist yet.
 
     \b
     Example:  conduit topics create --bootstrap-servers kafka:9092 --replication-factor 3
@@ -195,9 +183,9 @@ def create(settings: LogSettings, partitions: int | None, replication_factor: in
 
 
 @topics.command()
-@_log_options
+@log_options
 def describe(settings: LogSettings) -> None:
-    r"""Show the topics: partitions, copies, messages, settings.
+    """Show the topics: partitions, copies, messages, settings.
 
     \b
     Example:  conduit topics describe --bootstrap-servers kafka:9092

@@ -160,3 +160,5 @@ class DeadLetter(Record):
     """The refused bytes; cut when longer."""
     record_bytes: Count
     """Their full length."""
+    replayed_at: Timestamp | None = None
+    """When somebody last appended the record again, seconds since 1970."""

@@ -1,0 +1,128 @@
+"""A candidate to evaluate, as a TOML file: how it would learn and explore, and what it would want."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from conduit_learner.algorithms import algorithm
+from conduit_log import StoredMessage
+from conduit_policy import Objective
+from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings, RecordError, decode_event
+
+__all__ = ["Candidate", "logged_settings", "parse_candidate", "read_candidate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is to be evaluated; None means: as it was logged."""
+
+    settings: LearningSettings | None
+    objective: Objective | None
+
+
+def read_candidate(path: Path, logged: LearningSettings) -> Candidate:
+    """Return the candidate that a file describes; see :func:`parse_candidate`.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file cannot be read, or says something that makes no sense.
+    """
+    try:
+        return parse_candidate(path.read_text(encoding="utf-8"), logged)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
+    except (ConfigurationError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
+    """Return the candidate that a TOML text describes.
+
+    Parameters
+    ----------
+    text
+        A table ``settings`` with fields of :class:`conduit_schemas.LearningSettings`, and a table ``objective``
+        with either a ``preset`` or weights. Either table may be left out: then that part stays as logged.
+    logged
+        The settings in force in the log. Fields that are not given keep them; but the parameters of one
+        algorithm are never taken over to another.
+
+    Examples
+    --------
+    >>> candidate = parse_candidate('''
+    ... [settings]
+    ... algorithm = "linucb"
+    ... params = { alpha = 0.5 }
+    ... [objective]
+    ... preset = "cost"
+    ... ''', LearningSettings(lambda_reg=2.0))
+    >>> candidate.settings.params, candidate.settings.lambda_reg, candidate.objective.cost
+    ({'alpha': 0.5}, 2.0, 0.2)
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"not TOML: {error}") from error
+    _check_keys("the file", tables, ("settings", "objective"))
+    if not tables:
+        raise ConfigurationError("it is empty: give [settings], [objective], or both")
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{name} must be a table: [{name}]")
+    return Candidate(
+        settings=_settings(tables["settings"], logged) if "settings" in tables else None,
+        objective=_objective(tables["objective"]) if "objective" in tables else None,
+    )
+
+
+def logged_settings(messages: Iterable[StoredMessage], policy: str) -> LearningSettings:
+    """Return the last settings of a policy in its log; the defaults where there are none."""
+    settings = LearningSettings()
+    key = policy.encode()
+    for message in messages:
+        if message.key == key and b"settings" in message.value:
+            try:
+                event = decode_event(message.value)
+            except RecordError:
+                continue  # nobody learned from it
+            if isinstance(event, PolicySettings):
+                settings = event.settings
+    return settings
+
+
+def _settings(table: Mapping[str, Any], logged: LearningSettings) -> LearningSettings:
+    _check_keys("[settings]", table, tuple(LearningSettings.model_fields))
+    kept = logged.model_dump()
+    if table.get("algorithm", logged.algorithm) != logged.algorithm:
+        kept["params"] = {}
+    try:
+        settings = LearningSettings.model_validate({**kept, **table})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"[settings] {where} = {first['input']!r}: {first['msg']}") from error
+    algorithm(settings)
+    return settings
+
+
+def _objective(table: Mapping[str, Any]) -> Objective:
+    weights = tuple(Objective().weights())
+    _check_keys("[objective]", table, ("preset", *weights))
+    if "preset" in table:
+        if len(table) > 1:
+            raise ConfigurationError("[objective] takes a preset or weights, not both")
+        return Objective.preset(str(table["preset"]))
+    for name, weight in table.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigurationError(f"[objective] {name} = {weight!r}: a weight is a number")
+    return Objective(**{name: float(weight) for name, weight in table.items()})
+
+
+def _check_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := sorted(set(table) - set(known)):
+        raise ConfigurationError(f"{where} has {unknown[0]!r}; known are {', '.join(known)}")

@@ -1,0 +1,160 @@
+"""``conduit explain``: one decision, in words and numbers."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from conduit_learner.commands.options import Watched, echo_json, opened_source, progress_bar, source_options
+from conduit_learner.commands.text import COLUMNS, format_signal, table
+from conduit_log import LogSettings
+
+if TYPE_CHECKING:
+    from conduit_learner.explain import Candidate, Explanation
+
+__all__ = ["explain"]
+
+
+@click.command()
+@click.argument("decision_id")
+@source_options
+def explain(*, decision_id: str, policy: str, archive: Path | None, settings: LogSettings, as_json: bool) -> None:
+    """Explain one decision, and check that it follows from the log.
+
+    Shows every candidate with what was predicted of it (means with 95 % intervals), what the objective made of that,
+    the probabilities, the draw, and what came of it. Exit code 1 means that what was logged does not follow
+    from the events before it.
+
+    \b
+    Example:  conduit explain 8f0c3a5d9b2e417600000012 --policy default/chat
+    """
+    from conduit_learner import explain as library  # noqa: PLC0415 - loads river, which is an optional part
+
+    with opened_source(settings, archive) as source:
+        history = source.history(policy)
+        with progress_bar("reading", history.end) as tell:
+            found = library.explain(Watched(history, tell), policy, decision_id, checkpoints=history.checkpoints)
+    if as_json:
+        echo_json(_fields(found))
+    else:
+        click.echo("\n".join(_lines(found)))
+    if found.verdict == "differs":
+        raise click.exceptions.Exit(1)
+
+
+def _fields(found: "Explanation") -> dict[str, Any]:
+    selection, again = found.selection, found.recomputation
+    return {
+        "policy": selection.policy,
+        "decision_id": selection.decision_id,
+        "request_id": selection.request_id,
+        "partition": found.partition,
+        "offset": found.offset,
+        "time": selection.time,
+        "chosen": selection.arm,
+        "propensity": selection.propensity,
+        "fallback": selection.fallback,
+        "snapshot": {"version": selection.snapshot_version, "hash": selection.snapshot_hash},
+        "rule": found.rule,
+        "objective": selection.objective,
+        "quality_coverage": found.coverage,
+        "flags": selection.flags,
+        "candidates": found.candidates,
+        "greedy": None if found.greedy is None else selection.arms[found.greedy],
+        "random_number": None if again is None else again.random_number,
+        "drawn": None if again is None else selection.arms[again.drawn],
+        "largest_probability_difference": None if again is None else again.largest_difference,
+        "verdict": found.verdict,
+        "reasons": found.reasons,
+        "outcomes": found.outcomes,
+        "feedbacks": found.feedbacks,
+    }
+
+
+def _lines(found: "Explanation") -> Iterator[str]:
+    selection = found.selection
+    moment = datetime.fromtimestamp(selection.time, UTC).isoformat(timespec="milliseconds")
+    yield f"decision {selection.decision_id} of policy {selection.policy}"
+    yield f"{moment}, partition {found.partition}, offset {found.offset:,}"
+    yield f"chosen: {_named(selection.arm, found.candidates[selection.chosen].model)}"
+    yield ""
+    yield table([_HEADS, *(_row(candidate) for candidate in found.candidates)])
+    yield ""
+    yield from _choice(found)
+    yield from _consequences(found)
+    yield f"verdict: {_VERDICTS[found.verdict]}"
+    for reason in found.reasons:
+        yield f"    {reason}"
+
+
+_HEADS = ("candidate", "model", *(label for label, _ in COLUMNS), "utility", "observations", "probability", "logged")
+
+_VERDICTS = {
+    "proven": "proven. The snapshot was built again and has the logged hash; the same probabilities follow from it, "
+    "and the decision's id draws the same candidate",
+    "differs": "DIFFERS from what the events say",
+    "not provable": "not provable",
+    "nothing to prove": "nothing to prove",
+}
+
+
+def _row(candidate: "Candidate") -> tuple[str, ...]:
+    cells = []
+    for _, signal in COLUMNS:
+        predicted = candidate.predicted.get(signal)
+        cell = format_signal(signal, None if predicted is None else predicted.mean)
+        if predicted is not None and predicted.low is not None:
+            cell += f" [{format_signal(signal, predicted.low)}, {format_signal(signal, predicted.high)}]"
+        cells.append(cell)
+    utility = "-" if candidate.utility is None else f"{candidate.utility:.4f} ± {candidate.deviation or 0.0:.4f}"
+    outcomes = "-" if candidate.outcomes is None else f"{candidate.outcomes:,.0f}"
+    probabilities = ("-" if p is None else f"{p:.4f}" for p in (candidate.probability, candidate.logged_probability))
+    return candidate.arm, candidate.model or "-", *cells, utility, outcomes, *probabilities
+
+
+def _choice(found: "Explanation") -> Iterator[str]:
+    selection, again = found.selection, found.recomputation
+    if selection.snapshot_version is not None:
+        yield f"snapshot: offset {selection.snapshot_version:,}, hash {selection.snapshot_hash}"
+    if found.rule is not None:
+        params = ", ".join(f"{name} {value:g}" for name, value in found.rule.params.items())
+        yield f"exploration rule: {found.rule.name}" + (f" ({params})" if params else "")
+    if selection.objective:
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in selection.objective.items())
+        counted = "" if found.coverage is None else f"; cost and latency counted {found.coverage:.0%} of that"
+        yield f"objective: {weights}{counted}"
+    if selection.flags:
+        yield f"safeguards that changed the probabilities: {', '.join(selection.flags)}"
+    if again is not None and found.greedy is not None:
+        best = selection.arms[found.greedy]
+        explored = "so this was the best guess" if best == selection.arm else "so this was exploration"
+        yield f"the largest mean utility had {best}: {explored}"
+        yield (
+            f"the decision's id gives {again.random_number:.6f}, which draws {selection.arms[again.drawn]} "
+            f"(propensity {selection.propensity:.4f})"
+        )
+    yield ""
+
+
+def _consequences(found: "Explanation") -> Iterator[str]:
+    for number, outcome in enumerate(found.outcomes):
+        cost = "" if outcome.cost_usd is None else f", {outcome.cost_usd:.3g} USD"
+        latency = "" if outcome.latency_s is None else f", {outcome.latency_s:.3g} s"
+        failed = f" ({outcome.error_class})" if outcome.error_class else ""
+        repeated = ", a repetition" if number else ""
+        yield f"outcome: {outcome.status}{failed}{cost}{latency}{repeated}"
+    known = set()
+    for feedback in found.feedbacks:
+        who = (feedback.source, feedback.key)
+        repeated = ", a repetition" if who in known else ""
+        known.add(who)
+        yield f"feedback: quality {feedback.quality:.3g} by {'/'.join(part for part in who if part)}{repeated}"
+    if not found.outcomes and not found.feedbacks:
+        yield "neither outcome nor feedback is known"
+    yield ""
+
+
+def _named(arm: str, model: str) -> str:
+    return f"{arm} ({model})" if model else arm

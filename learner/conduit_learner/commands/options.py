@@ -1,0 +1,138 @@
+"""What the commands share: where the log is, which policy, progress, and output for people and for programs."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import BaseModel
+
+from conduit_learner.history import BlockingLog, EventSource, History
+from conduit_log import LogSettings, StoredMessage, open_log
+from conduit_schemas import ConfigurationError
+
+__all__ = [
+    "Watched",
+    "as_json_option",
+    "echo_json",
+    "log_options",
+    "opened_log",
+    "opened_source",
+    "policy_option",
+    "progress_bar",
+    "source_options",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_EVERY = 1_000
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+policy_option = click.option("--policy", required=True, metavar="NAMESPACE/GROUP", help="Name of the policy.")
+
+
+def log_options(command: Command) -> Command:
+    """Add the options that say where the log is, and hand the command a LogSettings for them."""
+
+    @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka brokers [env: CONDUIT_BOOTSTRAP_SERVERS].")
+    @click.option(
+        "--path",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of the embedded log, used without brokers [env: CONDUIT_HOME; default: ~/.conduit].",
+    )
+    @click.option("--prefix", help="Start of the topics' names [env: CONDUIT_TOPIC_PREFIX; default: conduit].")
+    @wraps(command)
+    def with_settings(
+        *args: Any, bootstrap_servers: str | None, path: Path | None, prefix: str | None, **kwargs: Any
+    ) -> Any:
+        settings = LogSettings.resolve(bootstrap_servers=bootstrap_servers, path=path, prefix=prefix)
+        return command(*args, settings=settings, **kwargs)
+
+    return with_settings  # type: ignore[return-value]  # click's options keep the signature open
+
+
+def source_options(command: Command) -> Command:
+    """Add the options of a command that reads one policy's past, from a log or from an archive."""
+    archive = click.option(
+        "--archive",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help="Read the events from this archive instead of the log; see conduit archive.",
+    )
+    return policy_option(archive(log_options(as_json_option(command))))
+
+
+@contextmanager
+def opened_log(settings: LogSettings) -> Iterator[BlockingLog]:
+    """Open a log that exists: looking at a log must not make one."""
+    if not settings.is_kafka and not (settings.path / "log.sqlite3").exists():
+        raise ConfigurationError(
+            f"there is no embedded log in {settings.path}: name its folder with --path, or brokers with "
+            "--bootstrap-servers"
+        )
+    with BlockingLog(open_log(settings), settings.topics) as log:
+        yield log
+
+
+@contextmanager
+def opened_source(settings: LogSettings, archive: Path | None) -> Iterator[EventSource]:
+    """Open what holds the events."""
+    if archive is None:
+        with opened_log(settings) as log:
+            yield log
+    else:
+        from conduit_learner.archive import Archive  # noqa: PLC0415 - pyarrow is an optional part, and slow to load
+
+        yield Archive(archive)
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error, on a terminal only; yields what takes the number done so far."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - an optional part
+    from rich.progress import Progress  # noqa: PLC0415 - an optional part
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+class Watched:
+    """A history that tells how far it has been read."""
+
+    def __init__(self, history: History, tell: Callable[[int], None]) -> None:
+        self._history = history
+        self._tell = tell
+
+    def __iter__(self) -> Iterator[StoredMessage]:
+        for number, message in enumerate(self._history):
+            if number % _EVERY == 0:
+                self._tell(message.offset)
+            yield message
+
+
+def echo_json(fields: Mapping[str, Any]) -> None:
+    """Print one JSON object; a number that JSON does not know becomes null."""
+    click.echo(json.dumps(_plain(fields), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(mode="json"))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

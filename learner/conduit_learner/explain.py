@@ -1,0 +1,261 @@
+"""Why one decision was taken: what was believed, what was wanted, what chance had to do with it, what came of it."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conduit_learner.checkpoint import CheckpointError
+from conduit_learner.history import TrimmedError
+from conduit_learner.recompute import Recomputation, recompute
+from conduit_learner.replay import Position, snapshots_at
+from conduit_log import StoredMessage
+from conduit_policy import SIGNALS, Beliefs, Context
+from conduit_schemas import (
+    FRACTION_BITS,
+    ConfigurationError,
+    ExplorationRule,
+    Feedback,
+    Outcome,
+    RecordError,
+    Selection,
+    decode_event,
+)
+
+__all__ = ["Candidate", "Explanation", "Predicted", "explain"]
+
+_Z = 1.959963984540054
+"""Half the width of a normal distribution's central 95 %, in standard deviations."""
+
+_LOGARITHMS = {"cost", "latency"}
+
+_FALLBACKS = {
+    "no_snapshot": "nothing had been learned of this policy yet",
+    "stale_snapshot": "the log, or the learner, had been silent for too long",
+    "unknown_featurizer": "the newest snapshot was learned with another featurizer than the strategy had",
+    "error": "an error of Conduit's own got in the way; the application's log has its traceback",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A predicted mean with the interval that holds it with 95 % probability, as far as the model is right."""
+
+    mean: float
+    low: float | None
+    """None where the arm was never tried: then the mean is that of all arms."""
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of the deployments that could have served."""
+
+    arm: str
+    model: str
+    predicted: Mapping[str, Predicted]
+    """``quality`` and ``success`` in 0..1, ``cost`` in US dollars, ``latency`` in seconds; empty when unknown."""
+    utility: float | None
+    """The mean of what the objective makes of it; None when it could not be computed."""
+    deviation: float | None
+    """The utility's standard deviation."""
+    outcomes: float | None
+    """Observations behind the predictions, faded ones counted in part."""
+    probability: float | None
+    """As computed again."""
+    logged_probability: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One decision, explained."""
+
+    selection: Selection
+    offset: int
+    partition: int
+    candidates: tuple[Candidate, ...]
+    greedy: int | None
+    """Index of the largest mean utility: what would have been chosen without exploration."""
+    rule: ExplorationRule | None
+    coverage: float | None
+    """0..1, how far quality was known: cost and latency count by this much."""
+    recomputation: Recomputation | None
+    verdict: str
+    """``proven``, ``differs``, ``not provable`` or ``nothing to prove``."""
+    reasons: tuple[str, ...]
+    """Why the verdict is not ``proven``, in sentences."""
+    outcomes: tuple[Outcome, ...] = field(default=())
+    """In the log's order; the first one counted."""
+    feedbacks: tuple[Feedback, ...] = field(default=())
+    """In the log's order; the first one of each source and key counted."""
+
+
+def explain(
+    messages: Iterable[StoredMessage],
+    policy: str,
+    decision_id: str,
+    *,
+    checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None,
+) -> Explanation:
+    """Explain a decision, and check it as :func:`conduit_learner.verification.verify` does.
+
+    Parameters
+    ----------
+    messages
+        The policy's partition, oldest message first. It is read twice; a plain iterator is kept in memory for that.
+    policy
+        Name of the policy.
+    decision_id
+        The decision's id.
+    checkpoints
+        See :func:`~conduit_learner.replay.relive`.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such decision.
+    """
+    if isinstance(messages, Iterator):
+        messages = list(messages)
+    found = list(_records(messages, policy, decision_id))
+    made = next(((message, event) for message, event in found if isinstance(event, Selection)), None)
+    if made is None:
+        raise ConfigurationError(f"no decision {decision_id!r} of policy {policy!r} in the events that are left")
+    message, selection = made
+    beliefs: Beliefs | None = None
+    again: Recomputation | None = None
+    verdict, reasons = _without_snapshot(selection)
+    if selection.snapshot_version is not None:
+        try:
+            beliefs = _beliefs(messages, message, selection, checkpoints)
+        except (TrimmedError, CheckpointError) as error:
+            verdict, reasons = "not provable", (str(error),)
+        except ConfigurationError as error:
+            verdict, reasons = "differs", (str(error),)
+    if beliefs is not None:
+        reasons = _hash_differs(selection, beliefs)
+        result = recompute(selection, beliefs)
+        if isinstance(result, Recomputation):
+            again, reasons = result, (*reasons, *result.disagreements)
+        else:
+            reasons = (*reasons, result)
+        verdict = "differs" if reasons else "proven"
+    return Explanation(
+        selection=selection,
+        offset=message.offset,
+        partition=message.partition,
+        candidates=_candidates(selection, beliefs, again),
+        greedy=None if again is None else int(again.utilities.mean.argmax()),
+        rule=None if beliefs is None else beliefs.snapshot.rule,
+        coverage=None if beliefs is None else beliefs.candidates(selection.arms).coverage,
+        recomputation=again,
+        verdict=verdict,
+        reasons=reasons,
+        outcomes=tuple(event for _, event in found if isinstance(event, Outcome)),
+        feedbacks=tuple(event for _, event in found if isinstance(event, Feedback)),
+    )
+
+
+def _records(
+    messages: Iterable[StoredMessage], policy: str, decision_id: str
+) -> Iterator[tuple[StoredMessage, Selection | Outcome | Feedback]]:
+    key, needle = policy.encode(), decision_id.encode()
+    for message in messages:
+        # Decoding is the slow part. An id that is not spelled out can only stand in a record with escapes.
+        if message.key != key or not (needle in message.value or b"\\" in message.value):
+            continue
+        try:
+            event = decode_event(message.value)
+        except RecordError:
+            continue  # nobody learned from it
+        if isinstance(event, Selection | Outcome | Feedback) and (event.policy, event.decision_id) == (
+            policy,
+            decision_id,
+        ):
+            yield message, event
+
+
+def _without_snapshot(selection: Selection) -> tuple[str, tuple[str, ...]]:
+    if selection.fallback is not None:
+        why = _FALLBACKS.get(selection.fallback, selection.fallback)
+        return "nothing to prove", (f"LiteLLM's own selection chose: {why}",)
+    if len(selection.arms) == 1:
+        return "nothing to prove", ("there was one candidate only, so there was nothing to choose",)
+    return "nothing to prove", ("the selection names no snapshot: something else than Conduit chose",)
+
+
+def _beliefs(
+    messages: Iterable[StoredMessage],
+    message: StoredMessage,
+    selection: Selection,
+    checkpoints: Callable[[], Mapping[bytes, bytes]] | None,
+) -> Beliefs:
+    version = selection.snapshot_version
+    if version is not None and version > message.offset:
+        raise ConfigurationError(f"it names the snapshot at offset {version}, which did not exist yet")
+    (snapshot,) = snapshots_at(messages, selection.policy, [Position(offset=version)], checkpoints=checkpoints)
+    return Beliefs(snapshot)
+
+
+def _hash_differs(selection: Selection, beliefs: Beliefs) -> tuple[str, ...]:
+    built = beliefs.snapshot
+    if selection.snapshot_hash == built.hash:
+        return ()
+    return (f"the snapshot at offset {built.offset} has hash {built.hash}, logged is {selection.snapshot_hash}",)
+
+
+def _candidates(selection: Selection, beliefs: Beliefs | None, again: Recomputation | None) -> tuple[Candidate, ...]:
+    logged = selection.probabilities
+    return tuple(
+        Candidate(
+            arm=arm,
+            model=selection.models[index] if selection.models else "",
+            predicted=_predictions(selection, beliefs, again, index),
+            utility=None if again is None else float(again.utilities.mean[index]),
+            deviation=None if again is None else float(again.utilities.deviation[index]),
+            outcomes=None if again is None else float(again.utilities.outcomes[index]),
+            probability=None if again is None else float(again.probabilities[index]),
+            logged_probability=None if logged is None else logged[index],
+        )
+        for index, arm in enumerate(selection.arms)
+    )
+
+
+def _predictions(
+    selection: Selection, beliefs: Beliefs | None, again: Recomputation | None, index: int
+) -> dict[str, Predicted]:
+    predicted = {}
+    context = np.frombuffer(selection.context, "<i2")
+    for row, signal in enumerate(SIGNALS):
+        deviation = None
+        if again is not None and beliefs is not None:
+            if not _is_observed(beliefs, signal):
+                continue  # all arms have the same default: it says nothing, and it counted for nothing
+            mean = float(again.predictions[row, index])
+            deviation = _deviation(beliefs, selection.arms[index], signal, context)
+        elif signal in selection.predictions:
+            mean = selection.predictions[signal][index]
+        else:
+            continue
+        unit = math.exp if signal in _LOGARITHMS else float
+        predicted[signal] = Predicted(
+            mean=unit(mean),
+            low=None if deviation is None else unit(mean - _Z * deviation),
+            high=None if deviation is None else unit(mean + _Z * deviation),
+        )
+    return predicted
+
+
+def _is_observed(beliefs: Beliefs, signal: str) -> bool:
+    return any(arm.signals[signal].weight > 0.0 for arm in beliefs.snapshot.arms.values() if signal in arm.signals)
+
+
+def _deviation(beliefs: Beliefs, arm: str, signal: str, context: Context) -> float | None:
+    """Return the standard deviation of a predicted mean; see :class:`conduit_schemas.SignalPosterior`."""
+    known = beliefs.snapshot.arms.get(arm)
+    if known is None or signal not in known.signals:
+        return None
+    posterior = known.signals[signal]
+    x = context * 2.0**-FRACTION_BITS
+    return posterior.sigma * math.sqrt(float((x * x / np.frombuffer(posterior.precision, "<f4")).sum()))

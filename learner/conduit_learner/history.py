@@ -1,0 +1,218 @@
+"""Events read again: the past of one partition, from a log or from an archive of one, in plain blocking code."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Protocol, Self, TypeVar
+
+from conduit_log import EventLog, LogUnavailableError, Message, Reader, StoredMessage
+from conduit_schemas import ConduitError, ConfigurationError, RecordError, Topics, decode_snapshot
+
+__all__ = ["BlockingLog", "EventSource", "History", "TrimmedError"]
+
+_T = TypeVar("_T")
+_POLL_S = 5.0
+_EMPTY_POLLS = 3
+
+
+class TrimmedError(ConduitError):
+    """Raised when the oldest events are gone and nothing tells what the learner knew before the rest."""
+
+
+class History(Protocol):
+    """The events of one partition, oldest first, up to an end that is fixed. It may be read any number of times."""
+
+    @property
+    def partition(self) -> int:
+        """Number of the partition."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The first offset that does not belong to it."""
+        ...
+
+    def __iter__(self) -> Iterator[StoredMessage]: ...
+
+    def checkpoints(self) -> Mapping[bytes, bytes]:
+        """Return the checkpoint records to start from where the oldest events are gone, by key."""
+        ...
+
+    @property
+    def published(self) -> Sequence[StoredMessage]:
+        """What stood on the snapshot topic of the policy that was asked for, just before the end was fixed."""
+        ...
+
+
+class EventSource(Protocol):
+    """Where events can be read again."""
+
+    def history(self, policy: str) -> History:
+        """Return the past of the partition that holds a policy.
+
+        Raises
+        ------
+        ConfigurationError
+            When none does.
+        """
+        ...
+
+
+class BlockingLog:
+    """An :class:`~conduit_log.EventLog` for plain code: every call waits until it is done. Enter it before use.
+
+    It runs an event loop of its own between the calls, so it cannot be used inside another one; there, use a
+    thread.
+
+    Parameters
+    ----------
+    log
+        A log that is not entered yet.
+    topics
+        The installation's topics.
+
+    Examples
+    --------
+    >>> from conduit_log.memory import MemoryLog
+    >>> with BlockingLog(MemoryLog(clock=lambda: 2.0), Topics()) as log:
+    ...     log.append(log.topics.events, [Message(b"default/chat", b"event")])
+    ...     [message.value for message in log.partition(0)]
+    [b'event']
+    """
+
+    def __init__(self, log: EventLog, topics: Topics) -> None:
+        self.log = log
+        self.topics = topics
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self.run(self._stack.enter_async_context(self.log))
+        except BaseException:
+            self._runner.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self.run(self._stack.aclose())
+        finally:
+            self._runner.close()
+
+    def run(self, call: Awaitable[_T]) -> _T:
+        """Wait for a call of the log."""
+
+        async def awaited() -> _T:
+            return await call
+
+        return self._runner.run(awaited())
+
+    def append(self, topic: str, messages: Sequence[Message]) -> None:
+        """Append; see :meth:`conduit_log.EventLog.append`."""
+        self.run(self.log.append(topic, messages))
+
+    def end_offsets(self, topic: str) -> Mapping[int, int]:
+        """Return, per partition, the offset the next message will get.
+
+        Raises
+        ------
+        ConfigurationError
+            When the topic does not exist; it is not created.
+        """
+        described = {entry.name: entry for entry in self.run(self.log.describe())}
+        if not described[topic].exists:
+            raise ConfigurationError(f"topic {topic!r} does not exist: is the prefix right?")
+        return described[topic].end_offsets
+
+    def read(self, topic: str, ends: Mapping[int, int], *, start: int = 0) -> Iterator[StoredMessage]:
+        """Yield the messages of some partitions from ``start`` on, below each one's end.
+
+        Raises
+        ------
+        LogUnavailableError
+            When the log cannot be reached, or when what it promised to hold does not come.
+        """
+        position = {partition: start for partition, end in ends.items() if start < end}
+        if not position:
+            return
+        reader = self.run(self._reader(topic, position))
+        empty = 0
+        while position:
+            messages = self.run(reader.poll(timeout_s=_POLL_S))
+            empty = 0 if messages else empty + 1
+            if empty >= _EMPTY_POLLS:
+                places = ", ".join(f"{partition} from {offset}" for partition, offset in sorted(position.items()))
+                if topic in self.topics.compacted:
+                    return  # the last ones were replaced and are gone
+                raise LogUnavailableError(f"topic {topic!r}: nothing comes of partition {places}; try again")
+            for message in messages:
+                if message.offset < ends[message.partition]:
+                    yield message
+                if message.offset < ends[message.partition] - 1:
+                    position[message.partition] = message.offset + 1
+                else:
+                    position.pop(message.partition, None)
+
+    def partition(self, number: int, published: Sequence[StoredMessage] = ()) -> "LoggedHistory":
+        """Return the past of one partition of the event topic, up to now.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such partition.
+        """
+        ends = self.end_offsets(self.topics.events)
+        if number not in ends:
+            raise ConfigurationError(f"topic {self.topics.events!r} has no partition {number}, only {sorted(ends)}")
+        return LoggedHistory(self, number, ends[number], published)
+
+    def history(self, policy: str) -> "LoggedHistory":
+        """Return the past of the partition that holds a policy; see :class:`EventSource`."""
+        published = self.snapshots(policy)
+        for message in published:
+            try:
+                return self.partition(decode_snapshot(message.value).partition, published)
+            except (RecordError, ConfigurationError):
+                continue  # a forged snapshot must not keep anybody from looking for himself
+        key = policy.encode()
+        for number in sorted(self.end_offsets(self.topics.events)):
+            history = self.partition(number, published)
+            if any(message.key == key for message in history):
+                return history
+        raise ConfigurationError(f"topic {self.topics.events!r} holds no event of policy {policy!r}")
+
+    def snapshots(self, policy: str) -> list[StoredMessage]:
+        """Return the records of a policy on the snapshot topic, newest first."""
+        topic = self.topics.snapshots
+        found = [m for m in self.read(topic, self.end_offsets(topic)) if m.key == policy.encode()]
+        return sorted(found, key=lambda message: message.offset, reverse=True)
+
+    async def _reader(self, topic: str, positions: Mapping[int, int]) -> Reader:
+        # Left with the log: a generator that nobody finishes could not leave it.
+        reader = await self._stack.enter_async_context(self.log.reader(topic, partitions=list(positions)))
+        for partition, offset in positions.items():
+            await reader.seek(partition, offset)
+        return reader
+
+
+class LoggedHistory:
+    """See :class:`History`: one partition of a log."""
+
+    def __init__(self, log: BlockingLog, partition: int, end: int, published: Sequence[StoredMessage]) -> None:
+        self._log = log
+        self.published = published
+        self.partition = partition
+        self.end = end
+
+    def __iter__(self) -> Iterator[StoredMessage]:
+        return self.since(0)
+
+    def since(self, offset: int) -> Iterator[StoredMessage]:
+        """Yield the messages from an offset on."""
+        return self._log.read(self._log.topics.events, {self.partition: self.end}, start=offset)
+
+    def checkpoints(self) -> Mapping[bytes, bytes]:
+        """Return the records on the checkpoint topic, of all partitions."""
+        topic = self._log.topics.checkpoints
+        return {message.key: message.value for message in self._log.read(topic, self._log.end_offsets(topic))}

@@ -1,0 +1,129 @@
+"""One logged decision taken again, with the plugin's own mathematics, and compared with what was logged."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_policy import SIGNALS, Beliefs, Objective, Utilities, draw, predictions, probabilities, utilities
+from conduit_schemas import ConfigurationError, Selection
+
+__all__ = ["PREDICTION_TOLERANCE", "PROBABILITY_TOLERANCE", "Recomputation", "logged_objective", "recompute"]
+
+PROBABILITY_TOLERANCE = 1e-3
+"""Largest difference between a recomputed and a logged probability that counts as equal.
+
+On one machine there is none. The plugin multiplies in single precision, where another machine's linear
+algebra may add in another order and be off by 1e-6; a rule that looks at small differences between arms
+makes more of it. The draw from the logged vector, in contrast, must agree exactly.
+"""
+
+PREDICTION_TOLERANCE = 1e-4
+"""The same for predicted means, in units of ``1 + |mean|``."""
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """What a decision's maker must have computed."""
+
+    utilities: Utilities
+    probabilities: NDArray[np.float64]
+    """Shape (K,)."""
+    predictions: NDArray[np.float64]
+    """Shape (S, K), rows in the order of :data:`conduit_policy.SIGNALS`."""
+    flags: tuple[str, ...]
+    random_number: float
+    """0..1, from the decision's id: where on the cumulated probabilities the draw fell."""
+    drawn: int
+    """Index of the arm that this number draws from the logged probabilities."""
+    largest_difference: float
+    """Between a recomputed and a logged probability."""
+    disagreements: tuple[str, ...]
+    """What is not as logged, in sentences; empty when all is."""
+
+
+def logged_objective(selection: Selection) -> Objective | None:
+    """Return the objective a decision was made for; None when it makes no sense."""
+    known = {name: weight for name, weight in selection.objective.items() if name in Objective().weights()}
+    try:
+        return Objective(**known)
+    except ConfigurationError:
+        return None
+
+
+def recompute(selection: Selection, beliefs: Beliefs) -> Recomputation | str:
+    """Take a logged decision again.
+
+    Parameters
+    ----------
+    selection
+        The decision; Conduit must have made it.
+    beliefs
+        The snapshot it names, built again.
+
+    Returns
+    -------
+    The result, or why there can be none, in a sentence.
+
+    Examples
+    --------
+    >>> from conduit_schemas import ExplorationRule, LearningSettings, Snapshot
+    >>> snapshot = Snapshot(policy="p", partition=0, offset=0, stream_time_ms=0, arms={},
+    ...                     settings=LearningSettings(), rule=ExplorationRule(name="uniform"))
+    >>> selection = Selection(policy="p", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
+    ...                       probabilities=(0.5, 0.5), featurizer="text64-v1", context=bytes(128),
+    ...                       flags=("cold_cap",))
+    >>> recompute(selection, Beliefs(snapshot)).disagreements
+    ("the safeguards at work are [], logged are ['cold_cap']",)
+    """
+    settings, objective = beliefs.snapshot.settings, logged_objective(selection)
+    if (selection.featurizer, len(selection.context)) != (settings.featurizer, 2 * settings.dimension):
+        return (
+            f"it holds {len(selection.context) // 2} features of {selection.featurizer!r}, the snapshot it names knows "
+            f"{settings.dimension} of {settings.featurizer!r}"
+        )
+    if objective is None:
+        return f"its objective {selection.objective} makes no sense"
+    if selection.probabilities is None:
+        return "it names a snapshot, but no probabilities"
+    context = np.frombuffer(selection.context, "<i2")
+    believed = utilities(beliefs, context, selection.arms, objective)
+    vector, flags = probabilities(beliefs.snapshot.rule, believed)
+    predicted = predictions(beliefs, context, selection.arms)
+    logged = np.array(selection.probabilities)
+    drawn = draw(logged, selection.decision_id)
+    return Recomputation(
+        utilities=believed,
+        probabilities=vector,
+        predictions=predicted,
+        flags=flags,
+        random_number=int.from_bytes(blake2b(selection.decision_id.encode(), digest_size=8).digest(), "big") / 2.0**64,
+        drawn=drawn,
+        largest_difference=float(abs(vector - logged).max()),
+        disagreements=tuple(_disagreements(selection, vector, predicted, flags, drawn)),
+    )
+
+
+def _disagreements(
+    selection: Selection,
+    vector: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    flags: tuple[str, ...],
+    drawn: int,
+) -> Iterator[str]:
+    arms = selection.arms
+    for arm, ours, theirs in zip(arms, vector.tolist(), selection.probabilities or (), strict=True):
+        if abs(ours - theirs) > PROBABILITY_TOLERANCE:
+            yield f"arm {arm!r} has probability {ours:.6g}, logged is {theirs:.6g}"
+    if drawn != selection.chosen:
+        yield f"the decision's id draws arm {arms[drawn]!r} from the logged probabilities, logged is {selection.arm!r}"
+    if flags != selection.flags:
+        yield f"the safeguards at work are {list(flags)}, logged are {list(selection.flags)}"
+    for row, signal in enumerate(SIGNALS):
+        for arm, ours, theirs in zip(
+            arms, predicted[row].tolist(), selection.predictions.get(signal, predicted[row].tolist()), strict=True
+        ):
+            if abs(ours - theirs) > PREDICTION_TOLERANCE * (1.0 + abs(ours)):
+                yield f"arm {arm!r} has a predicted {signal} of {ours:.6g}, logged is {theirs:.6g}"
