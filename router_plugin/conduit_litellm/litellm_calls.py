@@ -65,6 +65,9 @@ def _bucket(request_kwargs: Mapping[str, Any]) -> str:
     return "litellm_metadata" if "litellm_metadata" in request_kwargs else "metadata"
 
 
+_HIDDEN = "_hidden_params"
+"""Where LiteLLM keeps what it adds to a response."""
+
 Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
 
 
@@ -114,32 +117,38 @@ def failure_facts(exception: object, start: Any = None, end: Any = None) -> Fact
 
 def put_stamp_on_response(response: object, decision_id: str) -> None:
     """Put the decision id among LiteLLM's own hidden parameters of a response."""
-    hidden = getattr(response, "_hidden_params", None)
+    if isinstance(response, dict):
+        response.setdefault(_HIDDEN, {})
+    hidden = _hidden_parameters(response)
     if isinstance(hidden, dict):
         hidden[STAMP] = decision_id
 
 
 def stamp_of_response(response: object) -> str | None:
     """Return the decision id that LiteLLM's response, or its stream, carries."""
-    hidden = getattr(response, "_hidden_params", None)
-    if isinstance(hidden, Mapping) and isinstance(hidden.get(STAMP), str):
-        return str(hidden[STAMP])
+    stamp = _hidden_parameters(response).get(STAMP)
+    if isinstance(stamp, str):
+        return stamp
     details = getattr(getattr(response, "logging_obj", None), "model_call_details", None)
     return read_stamp(details.get("litellm_params") or {}) if isinstance(details, Mapping) else None
 
 
 def call_of(response: object) -> str | None:
     """Return LiteLLM's id of the call that gave a response."""
-    hidden = getattr(response, "_hidden_params", None)
-    call = hidden.get("litellm_call_id") if isinstance(hidden, Mapping) else None
+    call = _hidden_parameters(response).get("litellm_call_id")
     return call if isinstance(call, str) else None
 
 
 def deployment_of(response: object) -> str | None:
     """Return the id of the deployment that gave a response."""
-    hidden = getattr(response, "_hidden_params", None)
-    model_id = hidden.get("model_id") if isinstance(hidden, Mapping) else None
+    model_id = _hidden_parameters(response).get("model_id")
     return model_id if isinstance(model_id, str) else None
+
+
+def _hidden_parameters(response: object) -> Mapping[str, Any]:
+    """Return what LiteLLM adds to a response: an attribute of its objects, an entry of plain dicts."""
+    hidden = response.get(_HIDDEN) if isinstance(response, Mapping) else getattr(response, _HIDDEN, None)
+    return hidden if isinstance(hidden, Mapping) else {}
 
 
 def _seconds(start: Any, end: Any) -> float | None:

@@ -192,6 +192,9 @@ class Selection:
             if self._policy is not None:
                 self._note(deployment, request_kwargs)
             elif self._with.ledger.current is self._before:
+                # Not a managed group, or the request named its deployment; a strategy of LiteLLM's that selects
+                # synchronously inside an asynchronous call has made its own decision here, which stays.
+                self._with.counters.add("selections_left_alone")
                 clear_stamp(request_kwargs)
         except Exception:  # the deployment is selected: nothing here may keep it from serving
             self._with.count_unnoted()

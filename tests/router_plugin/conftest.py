@@ -212,6 +212,37 @@ class ModelServer:
             }
         )
 
+    async def respond(self, request: web.Request) -> web.StreamResponse:
+        text = {"type": "output_text", "text": "hello", "annotations": []}
+        message = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [text]}
+        return web.json_response(
+            {
+                "id": "r1",
+                "object": "response",
+                "created_at": 1,
+                "status": "completed",
+                "model": (await request.json())["model"],
+                "output": [message],
+                "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+                "parallel_tool_calls": True,
+                "tool_choice": "auto",
+                "tools": [],
+            }
+        )
+
+    async def message(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            {
+                "id": "m1",
+                "type": "message",
+                "role": "assistant",
+                "model": (await request.json())["model"],
+                "content": [{"type": "text", "text": "hello"}],
+                "stop_reason": "end_turn",
+                "usage": {"input_tokens": 10, "output_tokens": 5},
+            }
+        )
+
     async def _stream(self, request: web.Request, *, drop: bool) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -250,6 +281,8 @@ async def server() -> AsyncIterator[ModelServer]:
     models = ModelServer()
     app = web.Application()
     app.router.add_post("/{behaviour}/chat/completions", models.complete)
+    app.router.add_post("/{behaviour}/responses", models.respond)
+    app.router.add_post("/{behaviour}/v1/messages", models.message)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

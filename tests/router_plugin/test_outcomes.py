@@ -174,6 +174,18 @@ async def test_an_embedding_is_learned_from_like_a_chat(strategy, new_router, de
     assert outcome.decision_id == selection.decision_id and outcome.status == "success"
 
 
+async def test_the_responses_and_messages_interfaces_are_learned_from_too(strategy, new_router, served, events):
+    claude = served("b", group="claude", model="anthropic/claude-sonnet-4-5")
+    router = new_router(strategy, [served("a"), claude])
+    answer = await router.aresponses(model="chat", input="hello")
+    message = await router.aanthropic_messages(model="claude", messages=ASK, max_tokens=10)
+    outcomes = {event.policy: event for event in await events.outcomes(strategy, 2)}
+    for response, policy in ((answer, "default/chat"), (message, "default/claude")):
+        assert outcomes[policy].status == "success"
+        assert (outcomes[policy].input_tokens, outcomes[policy].output_tokens) == (10, 5)
+        assert outcomes[policy].decision_id == strategy.decision_id(response)
+
+
 async def test_two_strategies_each_hear_of_their_own_calls_only(new_strategy, new_router, served, events, tmp_path):
     one, two = new_strategy(), new_strategy(log_path=tmp_path / "other")
     for strategy in (one, two):

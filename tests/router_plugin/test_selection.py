@@ -134,9 +134,10 @@ async def test_a_request_for_one_deployment_gets_it_and_teaches_nothing(strategy
     router = new_router(strategy)
     assert await ask(router, model="a") == "a"
     assert await ask(router) == "b"
+    assert router.completion(model="a", messages=ASK)._hidden_params["model_id"] == "a"
     assert [event.arm for event in await events(strategy, "selection")] == ["b"]
     outcomes = await events.outcomes(strategy, 1)
-    assert len(outcomes) == 1
+    assert len(outcomes) == 1 and strategy.counters["selections_left_alone"] == 2
 
 
 async def test_unmanaged_groups_are_left_to_litellm(new_strategy, new_router, deployment, snapshot, events):
@@ -261,6 +262,23 @@ async def test_an_error_while_noting_costs_only_the_note(strategy, new_router, m
     assert await ask(router) in {"a", "b"}
     assert strategy.counters["selections_not_noted"] == 1
     assert "will not be learned from" in caplog.text
+
+
+async def test_more_deployments_than_a_policy_may_have_are_left_to_litellm(strategy, new_router, events):
+    router = new_router(strategy, [f"d{number}" for number in range(257)])
+    assert (await ask(router)).startswith("d")
+    assert strategy.counters["fallback_too_many_deployments"] == 1
+    assert await events(strategy) == []
+
+
+async def test_a_legacy_strategy_that_selects_synchronously_serves_as_before(strategy, new_router, events):
+    router = new_router(strategy, routing_strategy="usage-based-routing")
+    served = [await ask(router) for _ in range(3)]
+    assert set(served) <= {"a", "b"}
+    # Up to LiteLLM 1.108 such a call comes by our synchronous side and is noted, later it does not.
+    counters = strategy.counters
+    assert counters["selections"] + counters["selections_left_alone"] == 3
+    assert len(await events(strategy, "selection")) == counters["selections"]
 
 
 async def test_one_strategy_serves_several_routers(strategy, new_router, snapshot):
