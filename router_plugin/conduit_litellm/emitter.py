@@ -24,6 +24,7 @@ _logger = logging.getLogger("conduit")
 
 _BATCH = 500
 _IDLE_S = 0.05
+_YIELD_S = 2e-5
 _LONGEST_PAUSE_S = 5.0
 APP_OUTCOME_DELAY_S = 2.0
 """How long an outcome the application reports waits for LiteLLM's own, which knows more."""
@@ -180,7 +181,7 @@ class Emitter:
             closing = stop.is_set()
             self._release_held(everything=closing)
             if not self._batch:
-                self._fill_batch()
+                self._fill_batch(gently=not closing)
             if not self._batch:
                 if closing:
                     return
@@ -214,8 +215,11 @@ class Emitter:
             if self._ledger.claim_outcome(pending.decision):
                 self._queue.append(pending)
 
-    def _fill_batch(self) -> None:
+    def _fill_batch(self, *, gently: bool) -> None:
         while self._queue and len(self._batch) < _BATCH:
+            if gently:
+                # A thread that serves a request gets the interpreter at once, not after 5 ms (the switch interval).
+                time.sleep(_YIELD_S)
             pending = self._queue.popleft()
             try:
                 event = pending if isinstance(pending, PolicySettings) else pending.event()
