@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.quality import baselines, peers
 from benchmarks.quality.conduit import ConduitPolicy
 from benchmarks.quality.stream import Policy, Requests, Stream, play
-from conduit_learner.algorithms import ALGORITHMS
+from conduit_policy.algorithms import ALGORITHMS
 from conduit_schemas import ConfigurationError, LearningSettings
 
 __all__ = ["CONDUIT", "ONLINE", "POLICIES", "REFERENCES", "Contestant", "available", "chosen_arms"]

@@ -19,7 +19,7 @@ _QUALITY_ONLY = Objective(quality=1.0, cost=0.0, latency=0.0)
 
 
 class SnapshotBandit(bandit.base.ContextualPolicy):
-    """One of :data:`conduit_learner.algorithms.ALGORITHMS` behind river's interface.
+    """One of :data:`conduit_policy.algorithms.ALGORITHMS` behind river's interface.
 
     It learns with the learner's own models and chooses with the plugin's own code from snapshots, so
     that what is measured here is what serves requests there. Rewards are taken as quality; keep them within

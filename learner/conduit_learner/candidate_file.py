@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from conduit_learner.algorithms import algorithm
 from conduit_log import StoredMessage
 from conduit_policy import Objective
+from conduit_policy.algorithms import algorithm
 from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings, RecordError, decode_event
 
 __all__ = ["Candidate", "logged_settings", "parse_candidate", "read_candidate"]

@@ -3,10 +3,10 @@
 import hashlib
 from typing import NamedTuple
 
-from conduit_learner.algorithms import algorithm
 from conduit_learner.join import Decision, EarlyEvent, EarlyEvents
 from conduit_learner.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
+from conduit_policy.algorithms import algorithm
 from conduit_schemas import (
     ConfigurationError,
     DeadLetter,

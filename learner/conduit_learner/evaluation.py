@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from conduit_learner.algorithms import algorithm
 from conduit_learner.core import PartitionLearner
 from conduit_learner.estimators import Estimate, estimates, snips
 from conduit_learner.join import Decision
@@ -16,6 +15,7 @@ from conduit_learner.policy_learner import PolicyLearner
 from conduit_learner.reward_model import ridge_predictions
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs, Objective, choose, prior_precision
+from conduit_policy.algorithms import algorithm
 from conduit_schemas import (
     FRACTION_BITS,
     ConfigurationError,

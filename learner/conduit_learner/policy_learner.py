@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.algorithms import algorithm, exploration_rule
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
 from conduit_learner.posterior import posteriors
 from conduit_learner.regression import BLOCK, AdditiveRegression
 from conduit_learner.signals import SIGNALS, targets
 from conduit_policy import prior_precision
+from conduit_policy.algorithms import algorithm, exploration_rule
 from conduit_schemas import (
     FRACTION_BITS,
     MAX_ARMS,

@@ -1,5 +1,6 @@
 """The mathematics of a decision: pure functions from a snapshot and a request to a choice."""
 
+from conduit_policy.algorithms import ALGORITHMS, Algorithm, algorithm, exploration_rule
 from conduit_policy.beliefs import SIGNALS, Beliefs
 from conduit_policy.choose import Choice, choose, draw, predictions, utilities
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
@@ -8,8 +9,10 @@ from conduit_policy.prior import prior_precision
 from conduit_policy.rules import RULES, Utilities, probabilities
 
 __all__ = [
+    "ALGORITHMS",
     "RULES",
     "SIGNALS",
+    "Algorithm",
     "Beliefs",
     "Choice",
     "Context",
@@ -18,8 +21,10 @@ __all__ = [
     "Request",
     "TextFeaturizer",
     "Utilities",
+    "algorithm",
     "choose",
     "draw",
+    "exploration_rule",
     "predictions",
     "prior_precision",
     "probabilities",

@@ -23,8 +23,8 @@ from conduit_litellm.outcomes import OutcomeLogger
 from conduit_litellm.policy_cache import PolicyCache
 from conduit_litellm.selection import Selection, Selector
 from conduit_log import LogSettings, open_log
-from conduit_policy import Featurizer, Objective, TextFeaturizer
-from conduit_schemas import ALGORITHMS, ConfigurationError, LearningSettings
+from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm
+from conduit_schemas import ConfigurationError, LearningSettings
 
 __all__ = ["ConduitRoutingStrategy"]
 
@@ -45,7 +45,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     ----------
     bandit_algorithm
         How to learn and explore: ``contextual_thompson``, ``linucb``, ``thompson``, ``ucb1``,
-        ``epsilon_greedy`` and others; see :data:`conduit_schemas.ALGORITHMS`.
+        ``epsilon_greedy`` and others; see :data:`conduit_policy.ALGORITHMS`.
     lambda_reg
         Ridge regularisation of the learner's models, in observations.
     window_size
@@ -281,11 +281,11 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
 
 def _learning_settings(**fields: Any) -> LearningSettings:
-    if fields["algorithm"] not in ALGORITHMS:
-        raise ConfigurationError(f"bandit_algorithm={fields['algorithm']!r} is none of {', '.join(sorted(ALGORITHMS))}")
     try:
-        return LearningSettings(**fields)
+        settings = LearningSettings(**fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"{where}={first['input']!r}: {first['msg']}") from error
+    algorithm(settings)  # refuses a name or a parameter that does not exist
+    return settings

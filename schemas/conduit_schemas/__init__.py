@@ -18,12 +18,11 @@ from conduit_schemas.errors import (
 )
 from conduit_schemas.events import DeadLetter, Event, Feedback, Outcome, PolicySettings, Selection
 from conduit_schemas.fields import FRACTION_BITS, MAX_ARMS, MAX_DIMENSION, SCHEMA_VERSION
-from conduit_schemas.settings import ALGORITHMS, LearningSettings
+from conduit_schemas.settings import LearningSettings
 from conduit_schemas.snapshot import ArmSnapshot, ExplorationRule, SignalPosterior, Snapshot
 from conduit_schemas.topics import Topics, policy_name
 
 __all__ = [
-    "ALGORITHMS",
     "FRACTION_BITS",
     "MAX_ARMS",
     "MAX_DIMENSION",

@@ -6,21 +6,7 @@ from pydantic import Field
 
 from conduit_schemas.fields import MAX_DIMENSION, Label, Record
 
-__all__ = ["ALGORITHMS", "LearningSettings"]
-
-ALGORITHMS = frozenset(
-    {
-        "contextual_thompson",
-        "epsilon_greedy",
-        "greedy",
-        "inverse_gap",
-        "linucb",
-        "thompson",
-        "ucb1",
-        "uniform",
-    }
-)
-"""The names of the algorithms that a learner of this version knows."""
+__all__ = ["LearningSettings"]
 
 
 class LearningSettings(Record):
@@ -33,7 +19,7 @@ class LearningSettings(Record):
     """
 
     algorithm: Label = "contextual_thompson"
-    """One of :data:`ALGORITHMS`; ``conduit_learner.algorithms`` says what each does."""
+    """A name in ``conduit_policy.algorithms``."""
     params: Annotated[dict[Label, float], Field(max_length=16)] = {}
     """The algorithm's own parameters; those left out take its defaults."""
     lambda_reg: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0

@@ -5,8 +5,8 @@ import random
 import pytest
 from river import bandit
 
-from conduit_learner.algorithms import ALGORITHMS
 from conduit_learner.bandit import SnapshotBandit
+from conduit_policy.algorithms import ALGORITHMS
 from conduit_schemas import ConfigurationError
 
 ARMS: list[int | str] = ["left", "right", 3]

@@ -58,7 +58,7 @@ def evaluate(
             found = library.evaluate(
                 messages, policy, settings=candidate.settings, objective=candidate.objective, alpha=alpha
             )
-        first = next(iter(history)).offset
+        first = next(message.offset for message in history)
     warnings = list(found.warnings)
     if first > 0:
         warnings.append(f"the events before offset {first:,} are gone: the candidate did not learn from them")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from conduit_learner.algorithms import ALGORITHMS, algorithm, exploration_rule
 from conduit_policy import RULES, Utilities, probabilities
+from conduit_policy.algorithms import ALGORITHMS, algorithm, exploration_rule
 from conduit_schemas import ConfigurationError, LearningSettings
 
 
