@@ -14,7 +14,7 @@ from conduit_learner.measures import BOUNDS, JoinedDecision, measure
 from conduit_learner.policy_learner import PolicyLearner
 from conduit_learner.reward_model import ridge_predictions
 from conduit_log import StoredMessage
-from conduit_policy import Beliefs, Objective, choose, prior_precision
+from conduit_policy import Beliefs, Objective, Prior, choose
 from conduit_policy.algorithms import algorithm
 from conduit_schemas import (
     FRACTION_BITS,
@@ -230,7 +230,7 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
         target[index, columns] = row.target
     chosen = np.array([column[row.arms[row.chosen]] for row in rows])
     contexts = np.stack([row.context for row in rows]).astype(np.float32) / (1 << FRACTION_BITS)
-    prior = prior_precision(candidate.settings)
+    prior = np.minimum(*Prior.of(candidate.settings))  # one regression per arm, with an intercept
     logged: dict[str, Estimate] = {}
     estimated: dict[str, tuple[Estimate, ...]] = {}
     for name, (reward, feedback) in measure(rows, chosen, scale=final.candidates(arms).scale).items():

@@ -1,14 +1,14 @@
 """Events read again: the past of one partition, from a log or from an archive of one, in plain blocking code."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol, Self, TypeVar
 
 from conduit_log import EventLog, LogUnavailableError, Message, Reader, StoredMessage
 from conduit_schemas import ConduitError, ConfigurationError, RecordError, Topics, decode_snapshot
 
-__all__ = ["BlockingLog", "EventSource", "History", "TrimmedError"]
+__all__ = ["BlockingLog", "EventSource", "History", "LoggedHistory", "TrimmedError"]
 
 _T = TypeVar("_T")
 _POLL_S = 5.0
@@ -131,28 +131,30 @@ class BlockingLog:
         Raises
         ------
         LogUnavailableError
-            When the log cannot be reached, or when what it promised to hold does not come.
+            When the log cannot be reached, or stops in the middle of a partition.
         """
-        position = {partition: start for partition, end in ends.items() if start < end}
-        if not position:
+        waiting = {partition for partition, end in ends.items() if start < end}
+        if not waiting:
             return
-        reader = self.run(self._reader(topic, position))
+        reader = self.run(self._reader(topic, waiting, start))
+        begun: set[int] = set()
         empty = 0
-        while position:
+        while waiting:
             messages = self.run(reader.poll(timeout_s=_POLL_S))
             empty = 0 if messages else empty + 1
             if empty >= _EMPTY_POLLS:
-                places = ", ".join(f"{partition} from {offset}" for partition, offset in sorted(position.items()))
-                if topic in self.topics.compacted:
-                    return  # the last ones were replaced and are gone
-                raise LogUnavailableError(f"topic {topic!r}: nothing comes of partition {places}; try again")
+                self.end_offsets(topic)  # a log that is away must not look as if its messages were gone
+                if topic not in self.topics.compacted and waiting & begun:
+                    raise LogUnavailableError(
+                        f"topic {topic!r}: the end of partition {min(waiting & begun)} never came"
+                    )
+                return  # they were removed or replaced since
             for message in messages:
+                begun.add(message.partition)
                 if message.offset < ends[message.partition]:
                     yield message
-                if message.offset < ends[message.partition] - 1:
-                    position[message.partition] = message.offset + 1
-                else:
-                    position.pop(message.partition, None)
+                if message.offset >= ends[message.partition] - 1:
+                    waiting.discard(message.partition)
 
     def partition(self, number: int, published: Sequence[StoredMessage] = ()) -> "LoggedHistory":
         """Return the past of one partition of the event topic, up to now.
@@ -188,11 +190,11 @@ class BlockingLog:
         found = [m for m in self.read(topic, self.end_offsets(topic)) if m.key == policy.encode()]
         return sorted(found, key=lambda message: message.offset, reverse=True)
 
-    async def _reader(self, topic: str, positions: Mapping[int, int]) -> Reader:
+    async def _reader(self, topic: str, partitions: Collection[int], start: int) -> Reader:
         # Left with the log: a generator that nobody finishes could not leave it.
-        reader = await self._stack.enter_async_context(self.log.reader(topic, partitions=list(positions)))
-        for partition, offset in positions.items():
-            await reader.seek(partition, offset)
+        reader = await self._stack.enter_async_context(self.log.reader(topic, partitions=list(partitions)))
+        for partition in partitions:
+            await reader.seek(partition, start)
         return reader
 
 

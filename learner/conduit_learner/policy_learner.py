@@ -10,7 +10,7 @@ from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
 from conduit_learner.posterior import posteriors
 from conduit_learner.regression import BLOCK, AdditiveRegression
 from conduit_learner.signals import SIGNALS, targets
-from conduit_policy import prior_precision
+from conduit_policy import Prior
 from conduit_policy.algorithms import algorithm, exploration_rule
 from conduit_schemas import (
     FRACTION_BITS,
@@ -163,7 +163,7 @@ class PolicyLearner:
         arms = [self.arms[name] for name in names]
         beliefs = posteriors(
             {signal: [arm.models[signal].statistics() for arm in arms] for signal in SIGNALS if arms},
-            prior=prior_precision(self.settings),
+            prior=Prior.of(self.settings),
         )
         return Snapshot(
             policy=self.name,

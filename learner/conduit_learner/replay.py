@@ -146,14 +146,15 @@ def snapshots_at(
         When the oldest messages are gone and no checkpoint covers them.
     """
     found: dict[Position, Snapshot] = {}
+    pending = set(positions)
     since = offset = 0
     for step in relive(messages, checkpoints):
         since, offset = step.since, step.learner.offset
-        for position in positions:
-            here = position.is_before(step.message) if step.message is not None else _is_end(position, offset)
-            if here and position not in found and _is_known(position, step) and policy in step.learner.policies:
+        for position in [position for position in pending if _is_reached(position, step)]:
+            pending.remove(position)
+            if _is_known(position, step) and policy in step.learner.policies:
                 found[position] = step.learner.snapshot(policy)
-        if step.message is not None and len(found) == len(set(positions)):
+        if not pending:
             break
     for position in positions:
         if position not in found:
@@ -208,8 +209,10 @@ def _from_checkpoint(
     return restoration.finish(), None
 
 
-def _is_end(position: Position, offset: int) -> bool:
-    return position.offset is None or position.offset == offset
+def _is_reached(position: Position, step: Relived) -> bool:
+    if step.message is not None:
+        return position.is_before(step.message)
+    return position.offset is None or position.offset == step.learner.offset
 
 
 def _is_known(position: Position, step: Relived) -> bool:
