@@ -5,7 +5,7 @@ from conduit_policy.beliefs import SIGNALS, Beliefs
 from conduit_policy.choose import Choice, choose, draw, predictions, utilities
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
 from conduit_policy.objective import Objective
-from conduit_policy.prior import prior_precision
+from conduit_policy.prior import Prior
 from conduit_policy.rules import RULES, Utilities, probabilities
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Context",
     "Featurizer",
     "Objective",
+    "Prior",
     "Request",
     "TextFeaturizer",
     "Utilities",
@@ -26,7 +27,6 @@ __all__ = [
     "draw",
     "exploration_rule",
     "predictions",
-    "prior_precision",
     "probabilities",
     "to_fixed_point",
     "utilities",

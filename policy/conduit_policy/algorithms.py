@@ -29,7 +29,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         rule="thompson",
         contextual=True,
         about="Chooses each arm as often as it is likely to be the best for this request, never below its mean.",
-        params={"scale": 0.25, "optimistic": 1.0},
+        params={"scale": 0.35, "optimistic": 1.0},
     ),
     "linucb": Algorithm(
         rule="ucb",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_policy.objective import Objective
-from conduit_policy.prior import prior_precision
+from conduit_policy.prior import Prior
 from conduit_schemas import ArmSnapshot, SignalPosterior, Snapshot
 
 __all__ = ["SIGNALS", "Beliefs", "Candidates", "Weighed"]
@@ -157,7 +157,7 @@ def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
     """What to believe of an arm that nobody has tried: the pool's averages, with the prior's uncertainty."""
     dimension = snapshot.settings.dimension
     nothing = np.zeros(dimension, "<f4").tobytes()
-    prior = prior_precision(snapshot.settings).astype("<f4").tobytes()
+    prior = Prior.of(snapshot.settings).own.astype("<f4").tobytes()
     cold = {}
     for row, signal in enumerate(SIGNALS):
         seen = [arm.signals[signal] for arm in _sorted_arms(snapshot) if signal in arm.signals]

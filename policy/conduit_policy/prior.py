@@ -1,29 +1,45 @@
 """What is believed before anything was seen: shared by the learner's models and the plugin's untried arms."""
 
+from typing import NamedTuple, Self
+
 import numpy as np
 from numpy.typing import NDArray
 
 from conduit_schemas import LearningSettings
 
-__all__ = ["CONTEXT_STIFFNESS", "prior_precision"]
+__all__ = ["OWN_STIFFNESS", "SHARED_STIFFNESS", "Prior"]
 
-CONTEXT_STIFFNESS = 50.0
-"""How much harder the prior holds a context weight than the intercept.
+SHARED_STIFFNESS = 30.0
+"""How much harder the prior holds the weights that all arms share than an arm's intercept."""
 
-Most of what separates two models is their general level; how a request changes it is a finer effect, spread
-over many components. With equal precision everywhere the first few hundred outcomes fit noise: on three
-sets of real model outcomes a stiffness of 50 halved the loss against the best fixed model.
+OWN_STIFFNESS = 300.0
+"""How much harder the prior holds what an arm adds to the shared weights than its intercept.
+
+Most of what separates two models is their general level; how a request changes it is mostly the same for all of
+them; that it changes one model otherwise than the others is the finest effect, spread over many weights. With
+equal precision everywhere the first thousand outcomes fit noise: on three sets of real model outcomes these
+two numbers, found by trial, cut the loss against the best fixed model by more than half.
 """
 
 
-def prior_precision(settings: LearningSettings) -> NDArray[np.float64]:
-    """Return the prior precision of each weight, in observations, shape (dimension,).
+class Prior(NamedTuple):
+    """Prior precision of each weight, in observations; each array has shape (dimension,).
 
     Examples
     --------
-    >>> prior_precision(LearningSettings(lambda_reg=0.5, dimension=3)).tolist()
-    [0.5, 25.0, 25.0]
+    >>> prior = Prior.of(LearningSettings(lambda_reg=0.5, dimension=3))
+    >>> prior.own.tolist(), prior.shared.tolist()
+    ([0.5, 150.0, 150.0], [15.0, 15.0, 15.0])
     """
-    precision = np.full(settings.dimension, settings.lambda_reg * CONTEXT_STIFFNESS)
-    precision[0] = settings.lambda_reg
-    return precision
+
+    own: NDArray[np.float64]
+    """Of an arm's intercept, and of what it adds to the shared weights."""
+    shared: NDArray[np.float64]
+    """Of the weights that all arms share; these have no intercept."""
+
+    @classmethod
+    def of(cls, settings: LearningSettings) -> Self:
+        """Return the prior that the settings call for."""
+        own = np.full(settings.dimension, settings.lambda_reg * OWN_STIFFNESS)
+        own[0] = settings.lambda_reg
+        return cls(own, np.full(settings.dimension, settings.lambda_reg * SHARED_STIFFNESS))

@@ -6,6 +6,7 @@ import pytest
 from conduit_learner.posterior import BASELINE_OBSERVATIONS, SIGMA_OBSERVATIONS, posteriors
 from conduit_learner.regression import AdditiveRegression, Statistics
 from conduit_learner.signals import SIGNALS
+from conduit_policy import Prior
 from conduit_schemas import SignalPosterior
 
 Rows = tuple[np.ndarray, np.ndarray]
@@ -27,38 +28,71 @@ def vector(data: bytes) -> np.ndarray:
     return np.frombuffer(data, "<f4")
 
 
-def reference(part: Rows, pool: float, prior: np.ndarray, default_sigma: float) -> tuple[float, np.ndarray, float]:
+def ridge(x: np.ndarray, y: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Ridge regression as least squares on rows that stand for the prior."""
+    design = np.vstack([x, np.diag(np.sqrt(prior))])
+    return np.linalg.lstsq(design, np.concatenate([y, np.zeros(len(prior))]))[0]
+
+
+def shared_weights(parts: list[Rows], prior: Prior) -> np.ndarray:
+    x = np.concatenate([x - x.mean(axis=0) for x, _ in parts])
+    y = np.concatenate([y - y.mean() for _, y in parts])
+    slopes = ridge(x[:, 1:], y, prior.shared[1:])
+    everything = np.concatenate([x for x, _ in parts])
+    return np.concatenate([[-slopes @ everything[:, 1:].mean(axis=0)], slopes])
+
+
+def reference(
+    part: Rows, pool: float, prior: Prior, default_sigma: float, shared: np.ndarray
+) -> tuple[float, np.ndarray, float]:
     x, y = part
     baseline = (y.sum() + BASELINE_OBSERVATIONS * pool) / (len(y) + BASELINE_OBSERVATIONS)
-    centred = y - baseline
-    # Ridge regression as least squares on rows that stand for the prior.
-    design = np.vstack([x, np.diag(np.sqrt(prior))])
-    weights, *_ = np.linalg.lstsq(design, np.concatenate([centred, np.zeros(len(prior))]))
-    penalised = float(((centred - x @ weights) ** 2).sum() + (prior * weights**2).sum())
+    left = y - baseline - x @ shared
+    own_prior = prior.own[: x.shape[1]]
+    own = ridge(x, left, own_prior)
+    penalised = float(((left - x @ own) ** 2).sum() + (own_prior * own**2).sum())
     variance = (SIGMA_OBSERVATIONS * default_sigma**2 + penalised) / (SIGMA_OBSERVATIONS + len(y))
-    return baseline, weights, variance**0.5
+    return baseline, shared + own, variance**0.5
+
+
+def prior_of(*own: float, shared: float = 4.0) -> Prior:
+    return Prior(np.array(own), np.full(len(own), shared))
 
 
 def test_matches_the_regression_on_raw_rows() -> None:
     parts = [rows(200, 6, seed=1), rows(7, 6, seed=2, level=-3.0), rows(50, 6, seed=3)]
-    prior = np.array([0.5, 20.0, 20.0, 5.0, 5.0, 1.0])
+    prior = Prior(np.array([0.5, 20.0, 20.0, 5.0, 5.0, 1.0]), np.array([9.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     [*beliefs] = posteriors({"cost": [sums(part) for part in parts]}, prior=prior)["cost"]
     everything = np.concatenate([y for _, y in parts])
+    shared = shared_weights(parts, prior)
+    assert np.abs(shared).max() > 0.1
     for belief, part in zip(beliefs, parts, strict=True):
-        baseline, weights, sigma = reference(part, everything.mean(), prior, SIGNALS["cost"].sigma)
+        baseline, weights, sigma = reference(part, everything.mean(), prior, SIGNALS["cost"].sigma, shared)
         assert belief.baseline == pytest.approx(baseline, rel=1e-12)
         np.testing.assert_allclose(vector(belief.mean), weights, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(vector(belief.precision), (part[0] ** 2).sum(axis=0) + prior, rtol=1e-6)
+        np.testing.assert_allclose(vector(belief.precision), (part[0] ** 2).sum(axis=0) + prior.own, rtol=1e-6)
         assert belief.sigma == pytest.approx(sigma, rel=1e-9)
         assert belief.average == pytest.approx(part[1].mean(), rel=1e-12)
         assert belief.weight == len(part[1])
 
 
+def test_what_all_arms_share_is_learned_from_all_of_them() -> None:
+    rng = np.random.default_rng(0)
+    slope, parts = 0.5, []
+    for level in (0.2, 0.8):
+        x = np.stack([np.ones(300), rng.integers(-1024, 1024, 300) / 1024.0], axis=1)
+        parts.append((x, level + slope * x[:, 1] + 0.05 * rng.normal(size=300)))
+    few = (parts[0][0][:3], parts[0][1][:3])
+    beliefs = posteriors({"quality": [sums(few), sums(parts[1])]}, prior=prior_of(1.0, 300.0, shared=1.0))["quality"]
+    assert vector(beliefs[0].mean)[1] == pytest.approx(slope, abs=0.03)  # three rows of its own say next to nothing
+
+
 def test_an_arm_without_observations_is_believed_to_be_the_pool() -> None:
     part, nothing = rows(40, 4, seed=1), Statistics(np.zeros((4, 4)), np.zeros(4), 0.0)
-    seen, unseen = posteriors({"latency": [sums(part), nothing]}, prior=np.ones(4))["latency"]
+    prior = prior_of(1.0, 1.0, 1.0, 1.0)
+    seen, unseen = posteriors({"latency": [sums(part), nothing]}, prior=prior)["latency"]
     assert unseen.baseline == unseen.average == pytest.approx(part[1].mean())
-    assert not vector(unseen.mean).any()
+    np.testing.assert_allclose(vector(unseen.mean), shared_weights([part], prior), rtol=1e-5, atol=1e-6)
     assert vector(unseen.precision).tolist() == [1.0] * 4
     assert unseen.sigma == SIGNALS["latency"].sigma
     assert unseen.weight == 0.0
@@ -68,14 +102,14 @@ def test_an_arm_without_observations_is_believed_to_be_the_pool() -> None:
 def test_before_anything_is_seen_the_defaults_hold() -> None:
     nothing = Statistics(np.zeros((1, 1)), np.zeros(1), 0.0)
     for signal, default in SIGNALS.items():
-        [belief] = posteriors({signal: [nothing]}, prior=np.ones(3))[signal]
+        [belief] = posteriors({signal: [nothing]}, prior=prior_of(1.0, 1.0, 1.0))[signal]
         assert (belief.baseline, belief.sigma, belief.weight) == (default.default, default.sigma, 0.0)
 
 
 def test_models_without_context_use_only_the_intercept() -> None:
     part = rows(30, 1, seed=4)
-    [belief] = posteriors({"success": [sums(part)]}, prior=np.array([2.0, 7.0, 7.0]))["success"]
-    baseline, weights, _ = reference(part, part[1].mean(), np.array([2.0]), 0.2)
+    [belief] = posteriors({"success": [sums(part)]}, prior=prior_of(2.0, 7.0, 7.0))["success"]
+    baseline, weights, _ = reference(part, part[1].mean(), prior_of(2.0), 0.2, np.zeros(1))
     assert vector(belief.mean)[0] == pytest.approx(weights[0], abs=1e-6)
     assert belief.baseline == pytest.approx(baseline)
     assert vector(belief.mean).tolist()[1:] == [0.0, 0.0]
@@ -85,7 +119,7 @@ def test_models_without_context_use_only_the_intercept() -> None:
 
 def test_signals_of_different_size_are_not_mixed_up() -> None:
     wide, narrow = [rows(30, 5, seed=5), rows(60, 5, seed=6)], [rows(20, 1, seed=7), rows(10, 1, seed=8)]
-    prior = np.array([1.0, 9.0, 9.0, 9.0, 9.0])
+    prior = prior_of(1.0, 9.0, 9.0, 9.0, 9.0)
     together = posteriors(
         {
             "cost": [sums(part) for part in wide],
@@ -105,6 +139,6 @@ def test_a_faultless_fit_has_no_negative_noise() -> None:
     model = AdditiveRegression.of_dimension(1)
     for _ in range(1000):
         model.learn_array(np.ones(1), 0.3)
-    [belief] = posteriors({"quality": [model.statistics()]}, prior=np.array([1e-9]))["quality"]
+    [belief] = posteriors({"quality": [model.statistics()]}, prior=prior_of(1e-9))["quality"]
     expected = (SIGMA_OBSERVATIONS * 0.3**2 / (SIGMA_OBSERVATIONS + 1000)) ** 0.5
     assert belief.sigma == pytest.approx(expected, rel=1e-6)
