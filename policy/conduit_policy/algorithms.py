@@ -7,7 +7,7 @@ from conduit_schemas import ConfigurationError, ExplorationRule, LearningSetting
 
 __all__ = ["ALGORITHMS", "Algorithm", "algorithm", "exploration_rule"]
 
-_SAFEGUARDS = ("floor", "cold_ratings", "cold_share", "cold_total")
+_SAFEGUARDS = ("floor", "cold_ratings", "cold_fraction", "cold_share", "cold_total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     ),
 }
 """What :attr:`conduit_schemas.LearningSettings.algorithm` may name. Every one also takes ``floor``,
-``cold_ratings``, ``cold_share`` and ``cold_total``; see :func:`conduit_policy.probabilities`."""
+``cold_ratings``, ``cold_fraction``, ``cold_share`` and ``cold_total``; see :func:`conduit_policy.probabilities`."""
 
 
 def algorithm(settings: LearningSettings) -> Algorithm:

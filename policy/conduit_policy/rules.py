@@ -45,10 +45,11 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
     """Return the choice probabilities and the names of the safeguards that changed them.
 
     Two safeguards apply to every rule. ``floor`` (default 0.01) is the share of the traffic spread evenly over
-    all arms. Arms with fewer than ``cold_ratings`` (default 30) quality feedbacks are *cold*: what is believed of
-    them is mostly luck, good or bad, so they get a fixed share instead of what the rule would give them,
-    ``cold_share`` each (default 0.1) and at most ``cold_total`` together (default 0.3). While every arm is cold they
-    share alike. Arms that fail more often than not are never cold, and where nobody gives feedback none is.
+    all arms. Arms with much fewer quality feedbacks than the best known one are *cold*: fewer than
+    ``cold_fraction`` (default 0.1) of its, and fewer than ``cold_ratings`` (default 30). What is believed of them
+    is mostly luck, good or bad, so they get a fixed share instead of what the rule would give them, ``cold_share``
+    each (default 0.1) and at most ``cold_total`` together (default 0.3). Arms that fail more often than not are
+    never cold; when all others fail, the cold ones get everything.
 
     Raises
     ------
@@ -70,27 +71,28 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
     count = len(utilities.mean)
     if count == 1:
         return np.ones(1), ()
-    ratings = utilities.ratings
-    least = params.get("cold_ratings", 30.0)
     flags: tuple[str, ...] = ()
-    if ratings.min() >= least or not ratings.any():
+    ratings = utilities.ratings
+    least = min(params.get("cold_ratings", 30.0), params.get("cold_fraction", 0.1) * float(ratings.max()))
+    if least < 1.0 or ratings.min() >= least:
         vector = function(utilities, params)
     else:
-        cold = (ratings < least) & (utilities.success >= _WORKING)
-        vector, flags = _with_cold_arms(function, utilities, params, cold)
+        vector, flags = _with_cold_arms(function, utilities, params, ratings < least)
     floor = params.get("floor", 0.01)
     vector = vector * (1.0 - floor) + floor / count
     return vector / vector.sum(), flags
 
 
 def _with_cold_arms(
-    function: "_Rule", utilities: Utilities, params: Mapping[str, float], cold: NDArray[np.bool_]
+    function: "_Rule", utilities: Utilities, params: Mapping[str, float], unrated: NDArray[np.bool_]
 ) -> tuple[Vector, tuple[str, ...]]:
+    working = utilities.success >= _WORKING
+    cold = unrated & working
     number = np.count_nonzero(cold)
     if not number:
         return function(utilities, params), ()
-    if (utilities.ratings[~cold] < params.get("cold_ratings", 30.0)).all():
-        return cold / number, ("all_cold",)  # whoever is not cold does not work either
+    if not (working & ~unrated).any():
+        return cold / number, ("cold_only",)
     share = min(params.get("cold_share", 0.1) * number, params.get("cold_total", 0.3))
     vector = cold * (share / number)
     vector[~cold] = function(utilities.of(~cold), params) * (1.0 - share)

@@ -96,28 +96,40 @@ def test_cold_arms_get_a_fixed_share_whatever_is_believed_of_them() -> None:
 
 
 def test_many_cold_arms_share_a_total() -> None:
-    vector, _ = probabilities(rule("greedy"), arms([0.5] + [0.9] * 6, ratings=[30.0] + [29.9] * 6))
+    vector, _ = probabilities(rule("greedy"), arms([0.5] + [0.9] * 6, ratings=[400.0] + [29.9] * 6))
     np.testing.assert_allclose(vector, [0.7] + [0.05] * 6)
     vector, _ = probabilities(
-        rule("greedy", cold_ratings=5.0, cold_share=0.2, cold_total=0.5), arms([0.5, 0.9, 0.9], ratings=[5.0, 4.0, 0.0])
+        rule("greedy", cold_ratings=5.0, cold_share=0.2, cold_total=0.5),
+        arms([0.5, 0.9, 0.9], ratings=[50.0, 4.0, 0.0]),
     )
     np.testing.assert_allclose(vector, [0.6, 0.2, 0.2])
 
 
-def test_while_every_arm_is_cold_they_share_alike() -> None:
-    vector, flags = probabilities(rule("greedy"), arms([0.5, 0.4, 0.9], ratings=[3.0, 0.0, 1.0]))
-    assert flags == ("all_cold",)
-    np.testing.assert_allclose(vector, 1 / 3)
+def test_cold_means_much_less_rated_than_the_best_known_arm() -> None:
+    best, other = [0.5, 0.9], [0.0, 1.0]  # greedy chooses the second unless it is cold
+    for known, few, expected in (
+        (9.0, 0.0, other),  # nothing is known of anybody yet
+        (10.0, 0.9, [0.9, 0.1]),
+        (100.0, 9.9, [0.9, 0.1]),
+        (100.0, 10.0, other),
+        (1e5, 29.9, [0.9, 0.1]),
+        (1e5, 30.0, other),
+    ):
+        vector, _ = probabilities(rule("greedy"), arms(best, ratings=[known, few]))
+        np.testing.assert_allclose(vector, expected, err_msg=f"{few} ratings against {known}")
 
 
 def test_an_arm_that_fails_is_never_cold() -> None:
     utilities = arms([0.5, 0.0, 0.9], ratings=[100.0, 0.0, 0.0], success=[1.0, 0.1, 0.9])
     np.testing.assert_allclose(probabilities(rule("greedy"), utilities)[0], [0.9, 0.0, 0.1])
-    # Nobody has enough ratings and one arm is broken: the traffic goes to those that work.
-    utilities = arms([0.5, 0.0, 0.9], ratings=[3.0, 0.0, 0.0], success=[1.0, 0.1, 0.9])
-    np.testing.assert_allclose(probabilities(rule("greedy"), utilities)[0], [0.5, 0.0, 0.5])
-    # All of them are broken: the rule decides.
-    utilities = arms([0.5, 0.0, 0.9], ratings=[3.0, 0.0, 0.0], success=0.1)
+
+
+def test_when_all_known_arms_fail_the_cold_ones_get_everything() -> None:
+    utilities = arms([0.1, 0.0, 0.9, 0.8], ratings=[100.0, 0.0, 0.0, 1.0], success=[0.4, 0.1, 0.9, 0.5])
+    vector, flags = probabilities(rule("greedy"), utilities)
+    assert flags == ("cold_only",)
+    np.testing.assert_allclose(vector, [0.0, 0.0, 0.5, 0.5])
+    utilities = arms([0.1, 0.0, 0.9], ratings=[100.0, 0.0, 0.0], success=0.1)
     np.testing.assert_allclose(probabilities(rule("greedy"), utilities)[0], [0.0, 0.0, 1.0])
 
 
