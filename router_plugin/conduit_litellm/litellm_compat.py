@@ -27,7 +27,7 @@ from litellm.router_strategy.simple_shuffle import simple_shuffle
 
 from conduit_schemas import ConfigurationError
 
-__all__ = ["Attempt", "Deployment", "RouterSlot", "calling_object"]
+__all__ = ["Attempt", "Deployment", "RouterSlot", "calling_object", "is_filled_by"]
 
 Deployment = Mapping[str, Any]
 """One entry of a router's model list."""
@@ -59,7 +59,7 @@ class RouterSlot:
     """
 
     def __init__(self, new_attempt: Callable[[], Attempt], hint: object = None) -> None:
-        self._new_attempt = new_attempt
+        self.new_attempt = new_attempt
         self._hint = _weakly(hint)
         self._state: dict[str, Any] | None = None
         self._async_view: type[Any] = object
@@ -78,7 +78,7 @@ class RouterSlot:
         """Select for LiteLLM's asynchronous calls; same parameters as the router's own method."""
         if self._state is None:
             self._attach(self._find_router())
-        attempt = self._new_attempt()
+        attempt = self.new_attempt()
         deployment = await self._async_pick(
             self._view(self._async_view, attempt),
             model=model,
@@ -101,7 +101,7 @@ class RouterSlot:
         """Select for LiteLLM's synchronous calls; same parameters as the router's own method."""
         if self._state is None:
             self._attach(self._find_router())
-        attempt = self._new_attempt()
+        attempt = self.new_attempt()
         deployment = self._sync_pick(
             self._view(self._sync_view, attempt),
             model=model,
@@ -167,10 +167,21 @@ def calling_object() -> object:
 
 def carries(router: object, slot: RouterSlot) -> bool:
     """Say whether a router has this slot's methods as its own."""
+    return any(found is slot for found in _slots(router))
+
+
+def is_filled_by(router: object, new_attempt: Callable[[], Attempt]) -> bool:
+    """Say whether every selection of a router starts with an attempt of this kind."""
+    return [slot.new_attempt for slot in _slots(router)] == [new_attempt] * len(_SELECTORS)
+
+
+def _slots(router: object) -> list[RouterSlot]:
+    """Return the slot behind each of a router's methods that has one."""
     core = _core(router)
     stored = getattr(core, "__dict__", {})
     methods = (stored.get(_named(type(core), name)) for name in _SELECTORS)
-    return any(getattr(inspect.unwrap(method), "__self__", None) is slot for method in methods if method)
+    owners = (getattr(inspect.unwrap(method), "__self__", None) for method in methods if method)
+    return [owner for owner in owners if isinstance(owner, RouterSlot)]
 
 
 _SELECTORS = ("get_available_deployment", "async_get_available_deployment")

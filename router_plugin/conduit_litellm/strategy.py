@@ -14,9 +14,9 @@ from conduit_litellm.background import BackgroundThread
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
 from conduit_litellm.feedback import FeedbackDesk
-from conduit_litellm.ledger import Ledger
-from conduit_litellm.litellm_calls import call_of, deployment_of, stamp_of_response
-from conduit_litellm.litellm_compat import RouterSlot, calling_object
+from conduit_litellm.ledger import Decision, Ledger
+from conduit_litellm.litellm_calls import call_of, deployment_of, read_stamp, stamp_of_response
+from conduit_litellm.litellm_compat import RouterSlot, calling_object, is_filled_by
 from conduit_litellm.log_service import serve_log
 from conduit_litellm.log_state import LogState
 from conduit_litellm.outcomes import OutcomeLogger
@@ -175,6 +175,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         """
         self._new_slot().install(router)
 
+    def is_installed_on(self, router: Any) -> bool:
+        """Say whether a router has this as its routing strategy; a change of its settings takes it away."""
+        return is_filled_by(router, self._new_selection)
+
     async def record_feedback(
         self,
         deployment_id: str,
@@ -236,6 +240,11 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         if current is not None and current.deployment == deployment_of(response):
             return current.id
         return None
+
+    def decision_behind(self, arguments: Mapping[str, Any]) -> Decision | None:
+        """Return the newest decision made for a call of LiteLLM's, given its arguments; None when there is none."""
+        stamp = read_stamp(arguments)
+        return None if stamp is None else self._ledger.get(stamp)
 
     @property
     def events_waiting(self) -> int:

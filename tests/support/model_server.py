@@ -1,0 +1,140 @@
+"""A server that stands for model providers, for tests that make real HTTP calls."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+
+class ModelServer:
+    """An OpenAI-compatible server whose behaviour is the first part of the path."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.url = ""
+
+    def base(self, behaviour: str) -> str:
+        return f"{self.url}/{behaviour}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["ModelServer"]:
+        app = web.Application()
+        app.router.add_post("/{behaviour}/chat/completions", self.complete)
+        app.router.add_post("/{behaviour}/embeddings", self.embed)
+        app.router.add_post("/{behaviour}/responses", self.respond)
+        app.router.add_post("/{behaviour}/v1/messages", self.message)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        yield self
+        await runner.cleanup()
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        behaviour = request.match_info["behaviour"]
+        self.calls.append(behaviour)
+        body = await request.json()
+        if behaviour.startswith("status-"):
+            status = int(behaviour.removeprefix("status-"))
+            return web.json_response({"error": {"message": "refused", "type": "x", "code": "x"}}, status=status)
+        if behaviour == "slow":
+            await asyncio.sleep(5.0)
+        if behaviour == "hang":
+            await asyncio.sleep(600.0)
+        if behaviour == "pause":
+            await asyncio.sleep(0.2)
+        if body.get("stream"):
+            return await self._stream(request, drop=behaviour == "drop")
+        return web.json_response(
+            {
+                "id": "c1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": body["model"],
+                "choices": [
+                    {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+                ],
+                "usage": _usage(behaviour),
+            }
+        )
+
+    async def embed(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        return web.json_response(
+            {
+                "object": "list",
+                "model": body["model"],
+                "data": [
+                    {"object": "embedding", "index": index, "embedding": [0.1, 0.2]} for index in range(len(texts))
+                ],
+                "usage": {"prompt_tokens": 7, "total_tokens": 7},
+            }
+        )
+
+    async def respond(self, request: web.Request) -> web.StreamResponse:
+        text = {"type": "output_text", "text": "hello", "annotations": []}
+        message = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [text]}
+        return web.json_response(
+            {
+                "id": "r1",
+                "object": "response",
+                "created_at": 1,
+                "status": "completed",
+                "model": (await request.json())["model"],
+                "output": [message],
+                "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+                "parallel_tool_calls": True,
+                "tool_choice": "auto",
+                "tools": [],
+            }
+        )
+
+    async def message(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            {
+                "id": "m1",
+                "type": "message",
+                "role": "assistant",
+                "model": (await request.json())["model"],
+                "content": [{"type": "text", "text": "hello"}],
+                "stop_reason": "end_turn",
+                "usage": {"input_tokens": 10, "output_tokens": 5},
+            }
+        )
+
+    async def _stream(self, request: web.Request, *, drop: bool) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(4):
+            await asyncio.sleep(0.1)
+            if drop and number == 2:
+                assert request.transport is not None
+                request.transport.close()
+                return response
+            await response.write(b"data: " + json.dumps(_chunk("word ")).encode() + b"\n\n")
+        await response.write(
+            b"data: " + json.dumps(_chunk("", finish="stop") | {"usage": _usage("ok")}).encode() + b"\n\n"
+        )
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+
+def _usage(behaviour: str) -> dict[str, int]:
+    written = int(behaviour.removeprefix("tokens-")) if behaviour.startswith("tokens-") else 20
+    return {"prompt_tokens": 100, "completion_tokens": written, "total_tokens": 100 + written}
+
+
+def _chunk(text: str, finish: str | None = None) -> dict[str, Any]:
+    delta = {"role": "assistant", "content": text}
+    return {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "gpt-4o-mini",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
