@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from conduit_schemas import Feedback, Outcome
 
-__all__ = ["SIGNALS", "TARGET_BITS", "Signal", "ln", "targets", "to_grid"]
+__all__ = ["LEAST_COST_USD", "SIGNALS", "TARGET_BITS", "Signal", "ln", "targets", "to_grid"]
 
 TARGET_BITS = 16
 """Targets are multiples of ``2**-TARGET_BITS``.
@@ -14,6 +14,9 @@ With contexts of 10 fraction bits (:data:`conduit_schemas.FRACTION_BITS`) and ta
 the products x x', x y and y y are multiples of 2**-20, 2**-26 and 2**-32 below 2**10. Double precision
 adds thousands of each without rounding, so a sum over a block of events is the same in every order.
 """
+
+LEAST_COST_USD = 1e-6
+"""What costs less counts as this much: a free deployment is the cheapest there is, but not infinitely cheap."""
 
 _LARGEST = 32.0
 _GRID = float(2**TARGET_BITS)
@@ -57,8 +60,8 @@ def targets(event: Outcome | Feedback) -> dict[str, float]:
     if event.status != "success":
         return {}
     learned = {"success": 1.0}
-    if event.cost_usd:
-        learned["cost"] = to_grid(ln(event.cost_usd))
+    if event.cost_usd is not None:
+        learned["cost"] = to_grid(ln(max(event.cost_usd, LEAST_COST_USD)))
     if event.latency_s:
         learned["latency"] = to_grid(ln(event.latency_s))
     return learned

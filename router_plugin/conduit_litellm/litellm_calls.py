@@ -96,7 +96,8 @@ def success_facts(kwargs: Mapping[str, Any], start: Any, end: Any) -> Facts:
     streamed = bool(record.get("stream") or kwargs.get("stream"))
     return Facts(
         status,
-        cost_usd=_number(record.get("response_cost", kwargs.get("response_cost"))),
+        # LiteLLM reports 0 where it knows no price: unknown must not pass for free.
+        cost_usd=_number(record.get("response_cost", kwargs.get("response_cost"))) or None,
         latency_s=_seconds(start, end),
         ttft_s=_seconds(start, kwargs.get("completion_start_time")) if streamed else None,
         input_tokens=_count(record.get("prompt_tokens")),

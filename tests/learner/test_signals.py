@@ -35,7 +35,9 @@ def test_targets_lie_on_the_grid_within_bounds(value: float) -> None:
 def test_what_each_event_teaches() -> None:
     paid = {"cost_usd": math.exp(-7.0), "latency_s": 1.0}
     assert targets(outcome("d", **paid)) == {"success": 1.0, "cost": -7.0, "latency": 0.0}
-    assert targets(outcome("d", cost_usd=0.0, latency_s=0.0)) == {"success": 1.0}
+    assert targets(outcome("d", latency_s=0.0)) == {"success": 1.0}
+    free = targets(outcome("d", cost_usd=0.0))["cost"]
+    assert free == targets(outcome("d", cost_usd=1e-9))["cost"] == pytest.approx(math.log(1e-6), abs=1e-4)
     assert targets(outcome("d")) == {"success": 1.0}
     assert targets(outcome("d", status="error", **paid)) == {"success": 0.0}
     assert targets(feedback("d", 0.25)) == {"quality": 0.25}

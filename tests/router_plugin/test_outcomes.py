@@ -5,6 +5,7 @@ from datetime import datetime
 
 import litellm
 import pytest
+from litellm.router import Router
 
 from conduit_litellm.litellm_calls import clear_stamp, read_stamp, write_stamp
 
@@ -148,6 +149,15 @@ async def test_a_cached_answer_is_marked_as_such(strategy, new_router, events):
     await strategy._outcomes.async_log_success_event(told, None, datetime(2026, 1, 1), datetime(2026, 1, 2))
     (outcome,) = await events.outcomes(strategy, 1)
     assert outcome.status == "cache_hit" and outcome.cost_usd is None and outcome.latency_s is None
+
+
+async def test_a_model_without_a_price_is_not_taken_for_free(strategy, events):
+    params = {"model": "openai/nobody-knows-its-price", "api_key": "unused"}
+    router = Router(model_list=[{"model_name": "chat", "litellm_params": params}])
+    strategy.install(router)
+    await router.acompletion(model="chat", messages=[{"role": "user", "content": "hi"}], mock_response="hello")
+    (outcome,) = await events.outcomes(strategy, 1)
+    assert outcome.status == "success" and outcome.cost_usd is None
 
 
 async def test_a_client_that_left_in_the_middle_is_marked_as_such(strategy, new_router, events):
