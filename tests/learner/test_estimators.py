@@ -13,7 +13,7 @@ from conduit_learner.reward_model import ridge_predictions
 from conduit_schemas import ConfigurationError
 
 # Drawn once with numpy's default_rng(20240) and rounded. The expected values below are those of the Open Bandit
-# Pipeline, https://pypi.org/project/obp/ version 0.4.1 (Python 3.11), whose distribution needs torch and scikit-learn.
+# Pipeline, package obp version 0.4.1 (Python 3.11), whose distribution needs torch and scikit-learn.
 LOGGING = [
     [0.257, 0.182, 0.561], [0.04, 0.598, 0.362], [0.489, 0.255, 0.256], [0.034, 0.118, 0.848],
     [0.567, 0.075, 0.358], [0.011, 0.397, 0.592], [0.2, 0.669, 0.131], [0.182, 0.705, 0.113],
