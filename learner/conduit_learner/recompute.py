@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy import SIGNALS, Beliefs, Objective, Utilities, draw, predictions, probabilities, utilities
+from conduit_policy import REVISION, SIGNALS, Beliefs, Objective, Utilities, draw, predictions, probabilities, utilities
 from conduit_schemas import ConfigurationError, Selection
 
 __all__ = ["PREDICTION_TOLERANCE", "PROBABILITY_TOLERANCE", "Recomputation", "logged_objective", "recompute"]
@@ -79,6 +79,11 @@ def recompute(selection: Selection, beliefs: Beliefs) -> Recomputation | str:
     ("the safeguards at work are [], logged are ['cold_cap']",)
     """
     settings, objective = beliefs.snapshot.settings, logged_objective(selection)
+    if beliefs.snapshot.rule.revision != REVISION:
+        return (
+            f"it was taken with revision {beliefs.snapshot.rule.revision} of the exploration rules, this software has "
+            f"revision {REVISION}: use the release it was taken with"
+        )
     if (selection.featurizer, len(selection.context)) != (settings.featurizer, 2 * settings.dimension):
         return (
             f"it holds {len(selection.context) // 2} features of {selection.featurizer!r}, the snapshot it names knows "

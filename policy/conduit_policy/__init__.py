@@ -6,10 +6,11 @@ from conduit_policy.choose import Choice, choose, draw, predictions, utilities
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
 from conduit_policy.objective import Objective
 from conduit_policy.prior import Prior
-from conduit_policy.rules import RULES, Utilities, probabilities
+from conduit_policy.rules import REVISION, RULES, Utilities, probabilities
 
 __all__ = [
     "ALGORITHMS",
+    "REVISION",
     "RULES",
     "SIGNALS",
     "Algorithm",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conduit_policy.rules import REVISION
 from conduit_schemas import ConfigurationError, ExplorationRule, LearningSettings
 
 __all__ = ["ALGORITHMS", "Algorithm", "algorithm", "exploration_rule"]
@@ -110,4 +111,5 @@ def exploration_rule(settings: LearningSettings) -> ExplorationRule:
     {'alpha': 1.0, 'floor': 0.0}
     """
     known = algorithm(settings)
-    return ExplorationRule(name=known.rule, params=dict(sorted({**known.params, **settings.params}.items())))
+    params = dict(sorted({**known.params, **settings.params}.items()))
+    return ExplorationRule(name=known.rule, params=params, revision=REVISION)

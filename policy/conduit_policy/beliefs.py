@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ _LEAST_SPAN = math.log(4.0)
 that small differences stay small."""
 
 _REMEMBERED = 256
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +105,25 @@ class Beliefs:
         self.snapshot = snapshot
         self._cold = _cold_arm(snapshot)
         self._weighed: dict[tuple[tuple[str, ...], Objective], Weighed] = {}
+        self._candidates: dict[tuple[str, ...], Candidates] = {}
 
     def weighed(self, arms: Sequence[str], objective: Objective) -> Weighed:
         """Return these arms under this objective, remembered for the next call with the same."""
         key = (tuple(arms), objective)
         known = self._weighed.get(key)
         if known is None:
-            known = Weighed.of(self.candidates(arms), objective)
-            if len(self._weighed) >= _REMEMBERED:
-                self._weighed.clear()
-            self._weighed[key] = known
+            known = _remember(self._weighed, key, Weighed.of(self.candidates(arms), objective))
         return known
 
     def candidates(self, arms: Sequence[str]) -> Candidates:
-        """Return the stacked arrays of these arms."""
+        """Return the stacked arrays of these arms, remembered likewise."""
+        key = tuple(arms)
+        known = self._candidates.get(key)
+        if known is None:
+            known = _remember(self._candidates, key, self._stack(key))
+        return known
+
+    def _stack(self, arms: tuple[str, ...]) -> Candidates:
         rows = [self._signals(arm) for arm in arms]
         posteriors = [[row[signal] for row in rows] for signal in SIGNALS]
         mean = np.array([[_floats(p.mean) for p in signal] for signal in posteriors])
@@ -140,6 +148,13 @@ class Beliefs:
     def _signals(self, arm: str) -> dict[str, SignalPosterior]:
         known = self.snapshot.arms.get(arm)
         return self._cold if known is None else {**self._cold, **known.signals}
+
+
+def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
+    if len(memory) >= _REMEMBERED:
+        memory.clear()
+    memory[key] = value
+    return value
 
 
 def _floats(vector: bytes) -> NDArray[np.float32]:

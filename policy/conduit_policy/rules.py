@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from conduit_schemas import ConfigurationError, ExplorationRule
 
-__all__ = ["RULES", "Utilities", "probabilities"]
+__all__ = ["REVISION", "RULES", "Utilities", "probabilities"]
 
 Vector = NDArray[np.float64]
+
+
+REVISION = 1
+"""Of everything in this module that decides a probability. Whoever changes what comes out of the same beliefs adds
+one: a snapshot names the revision it is meant for, so that an audit does not take a new rule for a forgery."""
 
 
 class Utilities(NamedTuple):

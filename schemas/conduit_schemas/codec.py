@@ -14,7 +14,7 @@ from conduit_schemas.errors import (
 )
 from conduit_schemas.events import Event
 from conduit_schemas.fields import MAJOR, Record
-from conduit_schemas.snapshot import Snapshot
+from conduit_schemas.snapshot import Snapshot, content_hash
 
 __all__ = ["MAX_EVENT_BYTES", "MAX_SNAPSHOT_BYTES", "decode_event", "decode_snapshot", "encode"]
 
@@ -80,7 +80,7 @@ def decode_snapshot(data: bytes) -> Snapshot:
         raise _explain(data, error) from error
     if not snapshot.schema_version.startswith(f"{MAJOR}."):
         raise _version_error(snapshot.schema_version)
-    if snapshot.hash != snapshot.digest():
+    if snapshot.hash != content_hash(data):
         raise InvalidRecordError(
             f"snapshot of policy {snapshot.policy!r} at offset {snapshot.offset}: its hash does not match its content"
         )

@@ -8,11 +8,12 @@ import hashlib
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
+from pydantic_core import from_json, to_json
 
 from conduit_schemas.fields import MAX_ARMS, SCHEMA_VERSION, Count, Float32Vector, Id, Label, Record
 from conduit_schemas.settings import LearningSettings
 
-__all__ = ["ArmSnapshot", "ExplorationRule", "SignalPosterior", "Snapshot"]
+__all__ = ["ArmSnapshot", "ExplorationRule", "SignalPosterior", "Snapshot", "content_hash"]
 
 
 class SignalPosterior(Record):
@@ -54,6 +55,8 @@ class ExplorationRule(Record):
 
     name: Label
     params: Annotated[dict[Label, float], Field(max_length=16)] = {}
+    revision: Count = 1
+    """Of the rules' mathematics: it grows whenever the same beliefs would give other probabilities."""
 
 
 class Snapshot(Record):
@@ -80,8 +83,24 @@ class Snapshot(Record):
 
     def digest(self) -> str:
         """Return the hash that this snapshot's content calls for."""
-        return hashlib.sha256(self.model_dump_json(exclude={"hash"}).encode()).hexdigest()
+        return content_hash(self.model_dump_json(exclude_none=True))
 
     def sealed(self) -> Self:
         """Return a copy that carries its own hash."""
         return self.model_copy(update={"hash": self.digest()})
+
+
+def content_hash(data: str | bytes) -> str:
+    """Return the hash of a snapshot's JSON: over what was written, with the ``hash`` itself left out.
+
+    It is taken of the record and not of the model, so that the fields a later version adds, with their
+    defaults, do not change the hash of what an earlier one has written.
+
+    Examples
+    --------
+    >>> content_hash('{"offset": 1, "hash": "x"}') == content_hash(b'{"offset":1}')
+    True
+    """
+    fields = from_json(data)
+    fields.pop("hash", None)
+    return hashlib.sha256(to_json(fields)).hexdigest()

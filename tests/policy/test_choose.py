@@ -168,6 +168,7 @@ def test_what_was_folded_is_remembered_within_bounds_and_per_objective() -> None
     for number in range(600):
         beliefs.weighed((str(number),), Objective())
     assert len(beliefs._weighed) <= 256
+    assert len(beliefs._candidates) <= 256
 
 
 @pytest.mark.parametrize("bad", [{"cost": -1.0}, {"latency": math.nan}, {"quality": 0.0, "cost": 0.0, "latency": 0.0}])

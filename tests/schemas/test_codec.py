@@ -31,6 +31,7 @@ from conduit_schemas import (
     decode_snapshot,
     encode,
 )
+from conduit_schemas.snapshot import content_hash
 
 ids = st.text(
     st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), min_size=1, max_size=40
@@ -212,6 +213,13 @@ def test_a_snapshot_survives_the_wire_and_proves_its_content() -> None:
 def test_a_snapshot_of_a_newer_minor_version_keeps_its_hash() -> None:
     newer = Snapshot.model_validate({**snapshot().model_dump(), "schema_version": "1.3", "novelty": [1, 2]}).sealed()
     assert decode_snapshot(encode(newer)).hash == newer.hash
+
+
+def test_a_snapshot_written_before_a_field_existed_keeps_its_hash() -> None:
+    older = json.loads(snapshot().model_dump_json())
+    del older["censored"], older["rule"]["revision"]
+    older["hash"] = content_hash(json.dumps(older))
+    assert decode_snapshot(json.dumps(older).encode()).censored == 0
 
 
 def test_a_snapshot_of_a_newer_major_version_is_refused() -> None:
