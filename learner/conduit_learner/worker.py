@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 
 from conduit_learner.checkpoint import CheckpointError, CheckpointWriter, restorations, wants
 from conduit_learner.core import PartitionLearner
+from conduit_learner.status import WorkerStatus
 from conduit_log import EventLog, GroupReader, LogUnavailableError, Message, Reader, StoredMessage
 from conduit_schemas import ConduitError, DeadLetter, Topics, encode
 
@@ -18,6 +20,7 @@ _LOG = logging.getLogger(__name__)
 _BATCH = 1_000
 """Messages applied between two looks at what is due."""
 _POLL_S = 0.1
+_LAG_EVERY_S = 2.0
 _EMPTY_POLL_S = 5.0
 _EMPTY_POLLS = 3
 _IDLE_PER_BUILD = 10.0
@@ -42,7 +45,12 @@ class WorkerOptions:
 
 
 async def run_worker(
-    log: EventLog, *, topics: Topics, stop: asyncio.Event, options: WorkerOptions | None = None
+    log: EventLog,
+    *,
+    topics: Topics,
+    stop: asyncio.Event,
+    options: WorkerOptions | None = None,
+    status: WorkerStatus | None = None,
 ) -> None:
     """Learn until told to stop.
 
@@ -60,6 +68,8 @@ async def run_worker(
         Set it to end the worker, after a last snapshot and checkpoint.
     options
         How often to write.
+    status
+        Where to note what is done; given one, the worker also asks the log for its lag every few seconds.
 
     Examples
     --------
@@ -72,7 +82,7 @@ async def run_worker(
     ...         await worker
     >>> asyncio.run(main())
     """
-    await _Worker(log, topics, options or WorkerOptions()).run(stop)
+    await _Worker(log, topics, stop, options or WorkerOptions(), status).run()
 
 
 @dataclass(slots=True)
@@ -98,17 +108,33 @@ class _Partition:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
+class _StoppedError(ConduitError):
+    """Raised inside a restoration when the worker is told to stop: whoever comes next restores it."""
+
+
 class _Worker:
-    def __init__(self, log: EventLog, topics: Topics, options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        topics: Topics,
+        stop: asyncio.Event,
+        options: WorkerOptions,
+        status: WorkerStatus | None,
+    ) -> None:
         self._log = log
         self._topics = topics
+        self._stop = stop
         self._options = options
+        self._status = status or WorkerStatus()
+        self._is_watched = status is not None
+        self._lag_at = -math.inf
+        """When to measure the lag next, if somebody wants to know it."""
         self._partitions: dict[int, _Partition] = {}
-        self._away = False
+        self._status.partitions = self._partitions
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self) -> None:
         pause = self._options.retry_s
-        while not stop.is_set():
+        while not self._stop.is_set():
             try:
                 await self._log.create_topics()
                 async with self._log.group_reader(
@@ -117,28 +143,33 @@ class _Worker:
                     on_assigned=self._assigned,
                     on_revoked=self._revoked,
                 ) as reader:
-                    await self._learn(reader, stop)
+                    with suppress(_StoppedError):
+                        await self._learn(reader)
                     await self._leave()
                     return
             except LogUnavailableError as error:
                 self._note_away(error)
-                pause = await self._pause(pause, stop)
+                pause = await self._pause(pause)
 
-    async def _learn(self, reader: GroupReader, stop: asyncio.Event) -> None:
+    async def _learn(self, reader: GroupReader) -> None:
         pause = self._options.retry_s
-        while not stop.is_set():
+        while not self._stop.is_set():
             try:
-                for message in await reader.poll(timeout_s=_POLL_S, max_messages=_BATCH):
+                messages = await reader.poll(timeout_s=_POLL_S, max_messages=_BATCH)
+                for message in messages:
                     self._apply(message)
+                self._status.events += len(messages)
                 await self._write_what_is_due()
-                if self._away:
-                    self._away = False
+                await self._measure_lag(reader)
+                self._status.worked()
+                if self._status.away_since is not None:
+                    self._status.back()
                     _LOG.warning("the event log is back")
                 pause = self._options.retry_s
             except LogUnavailableError as error:
                 # What is unwritten stays due, and what is unread stays in the log.
                 self._note_away(error)
-                pause = await self._pause(pause, stop)
+                pause = await self._pause(pause)
 
     def _apply(self, message: StoredMessage) -> None:
         partition = self._partitions[message.partition]
@@ -146,6 +177,16 @@ class _Worker:
         if policy is not None:
             partition.changed.add(policy)
         partition.dead_letters += dead_letters
+
+    async def _measure_lag(self, reader: GroupReader) -> None:
+        if self._is_watched and time.monotonic() >= self._lag_at:
+            ends = await reader.end_offsets()
+            self._status.lag = {
+                number: max(0, ends[number] - partition.learner.offset)
+                for number, partition in self._partitions.items()
+                if number in ends
+            }
+            self._lag_at = time.monotonic() + _LAG_EVERY_S
 
     async def _write_what_is_due(self, *, everything: bool = False) -> None:
         for partition in list(self._partitions.values()):
@@ -155,6 +196,7 @@ class _Worker:
         # In this order: what a checkpoint covers is never read again, so its consequences come first.
         if partition.dead_letters:
             await self._log.append(self._topics.dead_letters, [_to_message(dl) for dl in partition.dead_letters])
+            self._status.dead_letters.update(letter.reason for letter in partition.dead_letters)
             partition.dead_letters.clear()
         for policy in sorted(partition.changed):
             if everything or self._is_snapshot_due(partition, policy):
@@ -183,6 +225,8 @@ class _Worker:
         await self._log.append(self._topics.snapshots, [message])
         partition.changed.discard(policy)
         partition.published[policy] = _Published(ticks, time.monotonic(), build_s)
+        self._status.snapshots.observe(build_s)
+        self._status.turned()
         _LOG.debug("published policy %s at offset %d: %s", policy, snapshot.offset, snapshot.hash)
 
     def _is_checkpoint_due(self, partition: _Partition) -> bool:
@@ -192,11 +236,14 @@ class _Worker:
         )
 
     async def _checkpoint(self, partition: _Partition) -> None:
+        began = time.monotonic()
         offset = partition.learner.offset
         for messages in partition.checkpoints.records(partition.learner):
             await self._log.append(self._topics.checkpoints, messages)
         partition.checkpoint_offset = offset
         partition.checkpoint_at = time.monotonic()
+        self._status.checkpoints.observe(partition.checkpoint_at - began)
+        self._status.turned()
         _LOG.debug("checkpoint of partition %d at offset %d", partition.learner.partition, offset)
 
     async def _leave(self) -> None:
@@ -209,8 +256,11 @@ class _Worker:
     async def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         records = await self._read_checkpoints(partitions)
         for number in partitions:
+            began = time.monotonic()
             self._partitions[number] = partition = await self._restore(number, records)
+            self._status.restores.observe(time.monotonic() - began)
             _LOG.info("partition %d: learning from offset %d", number, partition.learner.offset)
+        self._note_reassigned()
         return {number: self._partitions[number].learner.offset for number in partitions}
 
     async def _revoked(self, partitions: Collection[int]) -> None:
@@ -220,11 +270,12 @@ class _Worker:
                 with suppress(LogUnavailableError):
                     await self._write(partition, everything=True)
                 _LOG.info("partition %d: given up at offset %d", number, partition.learner.offset)
+        self._note_reassigned()
 
     async def _read_checkpoints(self, partitions: Collection[int]) -> dict[bytes, bytes]:
         newest: dict[bytes, bytes] = {}
         async with self._log.reader(self._topics.checkpoints) as reader:
-            async for message in _read(reader, await reader.end_offsets()):
+            async for message in self._read(reader, await reader.end_offsets()):
                 if wants(message.key, partitions):
                     newest[message.key] = message.value
         return newest
@@ -240,7 +291,7 @@ class _Worker:
                         raise CheckpointError(f"the log ends at offset {end}, before the checkpoint at {offset}")
                     await reader.seek(number, restoration.resume_from)
                     if restoration.resume_from < offset:
-                        async for message in _read(reader, {number: offset}):
+                        async for message in self._read(reader, {number: offset}):
                             restoration.recall(message)
                 except CheckpointError as error:
                     _LOG.warning("partition %d: %s; not using this checkpoint", number, error)
@@ -253,32 +304,39 @@ class _Worker:
         learner = PartitionLearner(number, self._topics.events)
         return _Partition(learner, CheckpointWriter(), 0, time.monotonic(), set())
 
+    async def _read(self, reader: Reader, ends: Mapping[int, int]) -> AsyncIterator[StoredMessage]:
+        """Yield every message below the given offset of each partition."""
+        unfinished = {partition for partition, end in ends.items() if end > 0}
+        empty = 0
+        while unfinished and empty < _EMPTY_POLLS:
+            if self._stop.is_set():
+                raise _StoppedError("told to stop while restoring")
+            messages = await reader.poll(timeout_s=_EMPTY_POLL_S)
+            self._status.turned()
+            if not messages:
+                # Deleted messages never come; a log that is away must not look as if they were deleted.
+                await reader.end_offsets()
+                empty += 1
+            for message in messages:
+                if message.offset < ends.get(message.partition, 0):
+                    yield message
+                if message.offset >= ends.get(message.partition, 0) - 1:
+                    unfinished.discard(message.partition)
+
+    def _note_reassigned(self) -> None:
+        self._status.reassigned()
+        self._lag_at = -math.inf
+
     def _note_away(self, error: ConduitError) -> None:
-        if not self._away:
-            self._away = True
+        said = self._status.away_since is not None
+        self._status.failed()
+        if not said:
             _LOG.warning("the event log is away, trying again until it is back: %s", error)
 
-    async def _pause(self, pause: float, stop: asyncio.Event) -> float:
+    async def _pause(self, pause: float) -> float:
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), pause)
+            await asyncio.wait_for(self._stop.wait(), pause)
         return min(2.0 * pause, self._options.retry_max_s)
-
-
-async def _read(reader: Reader, ends: Mapping[int, int]) -> AsyncIterator[StoredMessage]:
-    """Yield every message below the given offset of each partition."""
-    unfinished = {partition for partition, end in ends.items() if end > 0}
-    empty = 0
-    while unfinished and empty < _EMPTY_POLLS:
-        messages = await reader.poll(timeout_s=_EMPTY_POLL_S)
-        if not messages:
-            # Deleted messages never come; a log that is away must not look as if they were deleted.
-            await reader.end_offsets()
-            empty += 1
-        for message in messages:
-            if message.offset < ends.get(message.partition, 0):
-                yield message
-            if message.offset >= ends.get(message.partition, 0) - 1:
-                unfinished.discard(message.partition)
 
 
 def _to_message(letter: DeadLetter) -> Message:
