@@ -85,7 +85,7 @@ class SnapshotBandit(bandit.base.ContextualPolicy):
         arm = str(arm_id)
         if arm not in learner.arms:
             learner.add_arm(arm)
-        learner.learn(arm, row, {"quality": to_grid(float(reward_args[0])), "success": 1.0})
+        learner.learn(arm, row.astype("<i2").tobytes(), {"quality": to_grid(float(reward_args[0])), "success": 1.0})
         if learner.ticks % self.snapshot_every == 0:
             self._beliefs = None
 

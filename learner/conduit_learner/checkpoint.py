@@ -215,7 +215,7 @@ class Restoration:
             setattr(policy, counter, int(fields[counter]))
         for arm in fields["arms"]:
             models = {
-                signal: AdditiveRegression.from_array(dimension, _unpack(state, "<f8"))
+                signal: AdditiveRegression.from_array(dimension, _unpack(state, "<f8"), fixed_point=True)
                 for signal, (dimension, state) in arm["signals"].items()
             }
             policy.arms[arm["id"]] = Arm(models, **{field: arm[field] for field in _ARM_FIELDS})

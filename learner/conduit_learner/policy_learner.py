@@ -3,12 +3,9 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
 from conduit_learner.posterior import posteriors
-from conduit_learner.regression import BLOCK, AdditiveRegression
+from conduit_learner.regression import BLOCK, AdditiveRegression, fade
 from conduit_learner.signals import SIGNALS, targets
 from conduit_policy import Prior
 from conduit_policy.algorithms import algorithm, exploration_rule
@@ -27,8 +24,7 @@ from conduit_schemas import (
 
 __all__ = ["Arm", "PolicyLearner"]
 
-_UNIT = 2.0**-FRACTION_BITS
-_INTERCEPT = np.ones(1)
+_INTERCEPT = (1 << FRACTION_BITS).to_bytes(2, "little")
 _LEAST_FADING = 0.5
 """A block never fades to less than this, however small the window."""
 
@@ -190,7 +186,7 @@ class PolicyLearner:
             open_decisions=self.open.awaiting,
         ).sealed()
 
-    def learn(self, arm: str, context: NDArray[np.int16] | None, values: Mapping[str, float]) -> None:
+    def learn(self, arm: str, context: bytes | None, values: Mapping[str, float]) -> None:
         """Learn one number per signal about an arm, and let time tick.
 
         Parameters
@@ -198,43 +194,40 @@ class PolicyLearner:
         arm
             An arm that is no longer known learns nothing.
         context
-            Fixed point, shape (dimension,); None when it is not one that the models understand.
+            As events carry it, of the settings' dimension; None when it is not one that the models understand.
         values
             By signal, on the grid of :func:`conduit_learner.signals.to_grid`.
         """
         known = self.arms.get(arm)
         if known is not None:
-            row = None
+            if context is not None and not context.startswith(_INTERCEPT):
+                context = _INTERCEPT + context[len(_INTERCEPT) :]  # whatever the sender wrote
             for signal, value in values.items():
                 model = known.models[signal]
                 if model.dimension == 1:
-                    model.learn_array(_INTERCEPT, value)
+                    model.learn_row(_INTERCEPT, value)
                 elif context is not None:
-                    if row is None:
-                        row = np.multiply(context, _UNIT, dtype=np.float64)
-                        row[0] = 1.0  # the intercept, whatever the sender wrote
-                    model.learn_array(row, value)
+                    model.learn_row(context, value)
         self.ticks += 1
         if self.ticks % BLOCK == 0:
             self._fade()
 
-    def _context(self, decision: Decision) -> NDArray[np.int16] | None:
+    def _context(self, decision: Decision) -> bytes | None:
         same = decision.featurizer == self.settings.featurizer
-        if same and len(decision.context) == 2 * self.settings.dimension:
-            return np.frombuffer(decision.context, "<i2")
-        return None
+        return decision.context if same and len(decision.context) == 2 * self.settings.dimension else None
 
     def _fade(self) -> None:
         remembered = self.settings.window_size * len(self.arms)
         factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
         for arm in self.arms.values():
-            for model in arm.models.values():
-                model.fade(factor)
+            fade(arm.models.values(), factor)
 
     def _fresh_models(self) -> dict[str, AdditiveRegression]:
         contextual = algorithm(self.settings).contextual
         return {
-            name: AdditiveRegression.of_dimension(self.settings.dimension if contextual and signal.contextual else 1)
+            name: AdditiveRegression.of_dimension(
+                self.settings.dimension if contextual and signal.contextual else 1, fixed_point=True
+            )
             for name, signal in SIGNALS.items()
         }
 

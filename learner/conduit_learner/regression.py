@@ -1,18 +1,23 @@
 """The online model of one signal of one arm: river's Bayesian linear regression on additive statistics."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from river import linear_model, utils
 
-__all__ = ["BLOCK", "AdditiveRegression", "Statistics"]
+from conduit_schemas import FRACTION_BITS
+
+__all__ = ["BLOCK", "AdditiveRegression", "Statistics", "fade"]
 
 BLOCK = 64
 """Rows that are kept as they came before they are added to the statistics in one product."""
 
 Vector = NDArray[np.float64]
+
+_FLOAT, _FIXED_POINT = np.dtype("<f8"), np.dtype("<i2")
+_UNIT = 2.0**-FRACTION_BITS
 
 
 class Statistics(NamedTuple):
@@ -49,28 +54,42 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     >>> evaluate.progressive_val_score(datasets.TrumpApproval(), AdditiveRegression(), metrics.MAE())
     MAE: 0.586...
 
-    Arrays are learned without the detour over dictionaries:
+    Arrays are learned without the detour over dictionaries, and contexts of events as they came:
 
     >>> model = AdditiveRegression.of_dimension(2)
     >>> model.learn_array(np.array([1.0, 0.5]), 3.0)
+    >>> model.statistics().moment
+    array([3. , 1.5])
+    >>> model = AdditiveRegression.of_dimension(2, fixed_point=True)
+    >>> model.learn_row(np.array([1024, 512], "<i2").tobytes(), 3.0)
     >>> model.statistics().moment
     array([3. , 1.5])
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 1.0) -> None:
         super().__init__(alpha=alpha, beta=beta)
+        self._kind = _FLOAT
         # river's names for what both classes have; here without prior and without beta.
         self._ss_arr = np.zeros((0, 0))
         self._eta_arr = np.zeros(0)
         self._energy = 0.0
-        self._rows: list[Vector] = []
+        # Rows as bytes: they are turned into numbers a block at a time, which costs a fraction of one by one.
+        self._rows: list[bytes] = []
         self._targets: list[float] = []
 
     @classmethod
-    def of_dimension(cls, dimension: int) -> Self:
-        """Return a model whose features are the integers below ``dimension``."""
+    def of_dimension(cls, dimension: int, *, fixed_point: bool = False) -> Self:
+        """Return a model whose features are the integers below ``dimension``.
+
+        Parameters
+        ----------
+        fixed_point
+            Whether rows come as contexts do: 16-bit integers in units of ``2**-FRACTION_BITS``.
+        """
         model = cls()
         model._ensure_features(range(dimension))
+        if fixed_point:
+            model._kind = _FIXED_POINT
         return model
 
     @property
@@ -84,11 +103,15 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         Parameters
         ----------
         x
-            Shape (dimension,). It is kept, not copied: do not change it afterwards.
+            Shape (dimension,).
         y
             The target.
         """
-        self._rows.append(x)
+        self.learn_row(self._encoded(x)[0], y)
+
+    def learn_row(self, row: bytes, y: float) -> None:
+        """Learn one row given as the bytes of its numbers: little-endian, 64-bit floats or else fixed point."""
+        self._rows.append(row)
         self._targets.append(y)
         self._m_dirty = True
         if len(self._rows) >= BLOCK:
@@ -96,18 +119,13 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     def fade(self, factor: float) -> None:
         """Multiply everything learned so far by ``factor``."""
-        self._fold()
-        self._ss_arr *= factor
-        self._eta_arr *= factor
-        self._energy *= factor
-        self._m_dirty = True
+        fade([self], factor)
 
     def statistics(self) -> Statistics:
         """Return the sums over everything learned; changes nothing."""
         if not self._rows:
             return Statistics(self._ss_arr.copy(), self._eta_arr.copy(), self._energy)
-        x = np.array(self._rows)
-        y = np.array(self._targets)
+        x, y = self._design(), np.array(self._targets)
         return Statistics(self._ss_arr + x.T @ x, self._eta_arr + x.T @ y, self._energy + float(y @ y))
 
     def merge(self, other: Self) -> None:
@@ -147,20 +165,20 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
                 self._eta_arr,
                 self._ss_arr[upper],
                 np.array(self._targets, dtype=np.float64),
-                np.array(self._rows, dtype=np.float64).ravel(),
+                self._design().ravel(),
             ]
         )
 
     @classmethod
-    def from_array(cls, dimension: int, state: Vector) -> Self:
-        """Return the model of ``dimension`` integer features that :meth:`to_array` described.
+    def from_array(cls, dimension: int, state: Vector, *, fixed_point: bool = False) -> Self:
+        """Return the model that :meth:`to_array` described; parameters as in :meth:`of_dimension`.
 
         Raises
         ------
         ValueError
             When the vector's length fits no such model.
         """
-        model = cls.of_dimension(dimension)
+        model = cls.of_dimension(dimension, fixed_point=fixed_point)
         rows_at = 1 + dimension + dimension * (dimension + 1) // 2
         count, rest = divmod(len(state) - rows_at, 1 + dimension)
         if count < 0 or rest:
@@ -170,13 +188,23 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         row, column = np.triu_indices(dimension)
         model._ss_arr[row, column] = model._ss_arr[column, row] = state[1 + dimension : rows_at]
         model._targets = state[rows_at : rows_at + count].tolist()
-        model._rows = list(state[rows_at + count :].reshape(count, dimension))
+        model._rows = model._encoded(state[rows_at + count :])
         model._m_dirty = True
         return model
 
+    def _design(self) -> Vector:
+        """Return the latest rows as numbers, shape (rows, dimension)."""
+        x = np.frombuffer(b"".join(self._rows), self._kind).reshape(-1, self._cap)
+        return x * _UNIT if self._kind is _FIXED_POINT else x.astype(np.float64, copy=False)
+
+    def _encoded(self, numbers: Vector) -> list[bytes]:
+        """Return rows of numbers, one after the other, as bytes: the inverse of :meth:`_design`."""
+        units = np.rint(numbers / _UNIT) if self._kind is _FIXED_POINT else numbers
+        data, size = units.astype(self._kind).tobytes(), self._cap * self._kind.itemsize
+        return [data[start : start + size] for start in range(0, len(data), size)]
+
     def _fold(self) -> None:
-        self._ss_arr, self._eta_arr, self._energy = self.statistics()
-        self._rows, self._targets = [], []
+        fold([self])
 
     def _grow(self, needed: int) -> None:
         self._fold()
@@ -193,3 +221,29 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
             self._ss_inv_arr = np.linalg.inv(precision)
             self._m_arr = self._ss_inv_arr @ (self.beta * moment)
             self._m_dirty = False
+
+
+def fold(models: Iterable[AdditiveRegression]) -> None:
+    """Add each model's latest rows to its sums. Neighbours that learned from the same rows share their product."""
+    rows: list[bytes] = []
+    x = gram = np.zeros((0, 0))
+    for model in models:
+        if model._rows:
+            if model._rows != rows:
+                rows, x = model._rows, model._design()
+                gram = x.T @ x
+            y = np.array(model._targets)
+            model._ss_arr += gram
+            model._eta_arr += x.T @ y
+            model._energy += float(y @ y)
+            model._rows, model._targets = [], []
+
+
+def fade(models: Collection[AdditiveRegression], factor: float) -> None:
+    """Multiply everything that the models have learned so far by ``factor``."""
+    fold(models)
+    for model in models:
+        model._ss_arr *= factor
+        model._eta_arr *= factor
+        model._energy *= factor
+        model._m_dirty = True

@@ -96,12 +96,19 @@ def ln(value: float) -> float:
         exponent -= 1
     ratio = (mantissa - 1.0) / (mantissa + 1.0)
     square = ratio * ratio
-    series = 0.0
-    for coefficient in _ARTANH:
-        series = series * square + coefficient
-    return exponent * _LN_2 + 2.0 * ratio * series
+    series = _C21
+    series = series * square + _C19
+    series = series * square + _C17
+    series = series * square + _C15
+    series = series * square + _C13
+    series = series * square + _C11
+    series = series * square + _C9
+    series = series * square + _C7
+    series = series * square + _C5
+    series = series * square + _C3
+    return exponent * _LN_2 + 2.0 * ratio * (series * square + 1.0)
 
 
 _SQRT_HALF = 0.7071067811865476
 _LN_2 = 0.6931471805599453
-_ARTANH = tuple(1.0 / (2 * k + 1) for k in reversed(range(11)))
+_C3, _C5, _C7, _C9, _C11, _C13, _C15, _C17, _C19, _C21 = (1.0 / k for k in range(3, 22, 2))
