@@ -6,9 +6,10 @@ import time
 from numbers import Real
 
 from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter, PendingFeedback, PendingOutcome
+from conduit_litellm.emitter import Emitter
 from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import Facts, failure_facts
+from conduit_litellm.pending import PendingFeedback, PendingOutcome
 
 __all__ = ["FeedbackDesk"]
 

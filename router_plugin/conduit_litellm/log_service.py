@@ -18,6 +18,15 @@ _RETRY_S = 5.0
 
 async def serve_log(settings: LogSettings, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event) -> None:
     """Hold the log open until told to stop and everything is delivered; a log that cannot be opened is tried again."""
+    try:
+        await _serve_with_retries(settings, emitter, policies, stop)
+    finally:
+        emitter.release()
+
+
+async def _serve_with_retries(
+    settings: LogSettings, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event
+) -> None:
     said = False
     while True:
         try:
@@ -32,6 +41,7 @@ async def serve_log(settings: LogSettings, emitter: Emitter, policies: PolicyCac
                     error,
                     _RETRY_S,
                 )
+        emitter.keep()
         if await _is_set_within(stop, _RETRY_S):
             return
 

@@ -26,8 +26,8 @@ class LogState:
         """Note a failure."""
         if not self._waiting:
             _logger.warning(
-                "the event log is unavailable (%s): requests are served as before, events wait in memory "
-                "and are delivered when it is back",
+                "the event log is unavailable (%s): requests are served as before, events are kept and "
+                "delivered when it is back",
                 error,
             )
         self._waiting.add(user)

@@ -9,7 +9,7 @@ import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter, PendingOutcome
+from conduit_litellm.emitter import Emitter
 from conduit_litellm.ledger import Ledger
 from conduit_litellm.litellm_calls import (
     Facts,
@@ -18,6 +18,7 @@ from conduit_litellm.litellm_calls import (
     read_stamp,
     success_facts,
 )
+from conduit_litellm.pending import PendingOutcome
 
 __all__ = ["OutcomeLogger"]
 

@@ -9,10 +9,11 @@ from itertools import count
 from typing import Any
 
 from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter, PendingSelection
+from conduit_litellm.emitter import Emitter
 from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import clear_stamp, write_stamp
 from conduit_litellm.litellm_compat import Deployment
+from conduit_litellm.pending import PendingSelection
 from conduit_litellm.policy_cache import PolicyCache
 from conduit_policy import Beliefs, Choice, Featurizer, Objective, Request, choose
 from conduit_schemas import LearningSettings, PolicySettings, policy_name

@@ -22,6 +22,7 @@ from conduit_litellm.log_state import LogState
 from conduit_litellm.outcomes import OutcomeLogger
 from conduit_litellm.policy_cache import PolicyCache
 from conduit_litellm.selection import Selection, Selector
+from conduit_litellm.spool import Spool, spool_folder
 from conduit_log import LogSettings, open_log
 from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm
 from conduit_schemas import ConfigurationError, LearningSettings
@@ -73,7 +74,12 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     max_snapshot_age_s
         Seconds without a sign of the log, or of a learner at work, after which LiteLLM serves again.
     queue_size
-        Events that may wait in memory for the log.
+        Events that may wait in memory for the log; beyond it the newest are dropped and counted.
+    spool_path
+        Folder in which events wait while Kafka is away, and outlive this process; by default ``spool`` in the
+        folder of ``log_path``. The embedded log, which is on the disk itself, has none.
+    spool_limit_bytes
+        What the spool may take of the disk, for all processes of this machine together; 0 for memory alone.
     host_learner
         Whether, without Kafka, this process may host the learner. One process per log does; when it ends,
         another one takes over. Needs ``pip install 'conduit-litellm[learner]'``.
@@ -107,10 +113,14 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         featurizer: Featurizer | None = None,
         max_snapshot_age_s: float = 900.0,
         queue_size: int = 100_000,
+        spool_path: str | os.PathLike[str] | None = None,
+        spool_limit_bytes: int = 1 << 30,
         host_learner: bool = True,
     ) -> None:
         if not max_snapshot_age_s > 0.0 or queue_size < 1:
             raise ConfigurationError("max_snapshot_age_s and queue_size must be above 0")
+        if spool_limit_bytes < 0:
+            raise ConfigurationError(f"spool_limit_bytes={spool_limit_bytes} must not be below 0")
         if isinstance(model_groups, str):
             raise ConfigurationError(f"model_groups={model_groups!r} must be a list of names")
         featurizer = featurizer or TextFeaturizer()
@@ -133,12 +143,15 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._state = LogState()
         self._ledger = Ledger()
         self._policies = PolicyCache(max_age_s=max_snapshot_age_s, counters=self.counters, state=self._state)
+        spools = self.log_settings.is_kafka and spool_limit_bytes > 0
+        spool = spool_folder(self.log_settings, None if spool_path is None else Path(spool_path).expanduser())
         self._emitter = Emitter(
             ledger=self._ledger,
             counters=self.counters,
             state=self._state,
             limit=queue_size,
             delivered=self._policies.delivered,
+            spool=Spool(spool, spool_limit_bytes) if spools else None,
         )
         self._outcomes = OutcomeLogger(self._ledger, self._emitter, self.counters)
         self._feedback = FeedbackDesk(self._ledger, self._emitter, self.counters)
@@ -241,20 +254,27 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             return current.id
         return None
 
-    def decision_behind(self, arguments: Mapping[str, Any]) -> Decision | None:
-        """Return the newest decision made for a call of LiteLLM's, given its arguments; None when there is none."""
+    def decision_behind(self, arguments: Mapping[str, Any], response: object) -> Decision | None:
+        """Return the decision behind a proxied request, given its arguments and the response if there is one.
+
+        The arguments alone may name an earlier attempt's, since LiteLLM works on copies of them after a fallback.
+        """
+        stamp = stamp_of_response(response)
+        found = None if stamp is None else self._ledger.get(stamp)
+        found = found or self._ledger.of_call(str(arguments.get("litellm_call_id")))
         stamp = read_stamp(arguments)
-        return None if stamp is None else self._ledger.get(stamp)
+        return found or (None if stamp is None else self._ledger.get(stamp))
 
     @property
     def events_waiting(self) -> int:
-        """Events that the log has not confirmed yet."""
+        """Events that the log has not confirmed yet, in memory and on the disk."""
         return self._emitter.waiting
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Deliver the events that wait, for at most ``timeout_s`` seconds, and stop learning.
 
-        Called at the end of the process by itself. Requests are served afterwards, too, without being noted.
+        What Kafka has not taken by then stays in the spool, for the next process on this machine. Called at the end
+        of the process by itself. Requests are served afterwards, too, without being noted.
         """
         self._emitter.close()
         if self._learner is not None:

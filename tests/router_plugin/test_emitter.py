@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter, PendingFeedback, PendingOutcome, PendingSelection
+from conduit_litellm.emitter import Emitter
 from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import Facts
 from conduit_litellm.log_state import LogState
+from conduit_litellm.pending import PendingFeedback, PendingOutcome, PendingSelection
 from conduit_log import LogUnavailableError
 from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, RecordTooLargeError, decode_event

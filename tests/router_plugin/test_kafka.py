@@ -45,6 +45,7 @@ async def test_a_broker_that_is_absent_and_then_lost_costs_no_request_and_no_eve
     assert strategy.counters["events_delivered"] == 0 and strategy.events_waiting >= 21
     await asyncio.to_thread(kafka_broker.start)
     await until(lambda: strategy.events_waiting == 0, 60.0)
+    await until(lambda: any("event log is back" in record.message for record in caplog.records), 30.0)
     await asyncio.to_thread(kafka_broker.kill)
     served += await serve(router, 20)
     await until(lambda: sum("is unavailable" in record.message for record in caplog.records) == 2, 60.0)

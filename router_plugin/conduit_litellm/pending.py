@@ -1,0 +1,102 @@
+"""What the request path and the callbacks note; the events are built of it later, in the background."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_litellm.ledger import Decision
+from conduit_litellm.litellm_calls import Facts
+from conduit_policy import SIGNALS, Beliefs, Choice, predictions
+from conduit_schemas import Event, Feedback, Outcome, PolicySettings, Selection
+
+__all__ = ["Pending", "PendingFeedback", "PendingOutcome", "PendingSelection"]
+
+
+class PendingSelection(NamedTuple):
+    """What the request path notes of a selection; the event is built later, elsewhere."""
+
+    time: float
+    policy: str
+    decision_id: str
+    request_id: object
+    arms: tuple[str, ...]
+    models: tuple[str, ...]
+    chosen: int
+    context: NDArray[np.int16]
+    featurizer: str
+    objective: dict[str, float]
+    choice: Choice | None
+    beliefs: Beliefs | None
+    fallback: str | None
+
+    def event(self) -> Event:
+        """Build the event."""
+        choice, beliefs = self.choice, self.beliefs
+        return Selection(
+            policy=self.policy,
+            time=self.time,
+            decision_id=self.decision_id,
+            request_id=_valid_id(self.request_id),
+            arms=self.arms,
+            models=self.models,
+            chosen=self.chosen,
+            probabilities=self._probabilities(),
+            fallback=self.fallback,
+            snapshot_version=None if beliefs is None else beliefs.snapshot.offset,
+            snapshot_hash=None if beliefs is None else beliefs.snapshot.hash,
+            featurizer=self.featurizer,
+            context=self.context.astype("<i2").tobytes(),
+            predictions={} if beliefs is None else self._predictions(beliefs),
+            objective=self.objective,
+            flags=() if choice is None else choice.flags,
+        )
+
+    def _probabilities(self) -> tuple[float, ...] | None:
+        if self.choice is not None:
+            return tuple(self.choice.probabilities.tolist())
+        return (1.0,) if len(self.arms) == 1 else None
+
+    def _predictions(self, beliefs: Beliefs) -> dict[str, tuple[float, ...]]:
+        rows = predictions(beliefs, self.context, self.arms).tolist()
+        return {signal: tuple(row) for signal, row in zip(SIGNALS, rows, strict=True)}
+
+
+class PendingOutcome(NamedTuple):
+    """What a callback, or the application, told of a decision."""
+
+    time: float
+    decision: Decision
+    facts: Facts
+    source: str
+
+    def event(self) -> Event:
+        """Build the event."""
+        return Outcome(
+            policy=self.decision.policy,
+            time=self.time,
+            decision_id=self.decision.id,
+            source=self.source,
+            **self.facts._asdict(),
+        )
+
+
+class PendingFeedback(NamedTuple):
+    """What somebody thought of the answer."""
+
+    time: float
+    policy: str
+    decision_id: str
+    quality: float
+
+    def event(self) -> Event:
+        """Build the event."""
+        return Feedback(policy=self.policy, time=self.time, decision_id=self.decision_id, quality=self.quality)
+
+
+Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings
+
+
+def _valid_id(value: object) -> str | None:
+    """Return a caller's id where the contract allows it."""
+    return value if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable() else None
