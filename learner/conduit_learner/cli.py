@@ -1,8 +1,6 @@
 """The ``conduit`` command line."""
 
 import asyncio
-import logging
-import signal
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version as package_version
@@ -15,6 +13,7 @@ from conduit_learner.commands.dead_letters import dead_letters
 from conduit_learner.commands.diff import diff
 from conduit_learner.commands.evaluate import evaluate
 from conduit_learner.commands.explain import explain
+from conduit_learner.commands.learner import learner
 from conduit_learner.commands.options import log_options
 from conduit_learner.commands.replay import replay
 from conduit_log import LogSettings, LogUnavailableError, open_log
@@ -91,7 +90,7 @@ def main() -> None:
     """
 
 
-for _command in (archive, dead_letters, diff, evaluate, explain, replay, restore):
+for _command in (archive, dead_letters, diff, evaluate, explain, learner, replay, restore):
     main.add_command(_command)
 
 
@@ -103,53 +102,6 @@ def version() -> None:
     Example:  conduit version
     """
     click.echo(f"conduit-litellm {package_version('conduit-litellm')}")
-
-
-@main.command()
-@log_options
-@click.option("--snapshot-every-events", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--snapshot-every-seconds", type=click.FloatRange(0.01), default=1.0, show_default=True)
-@click.option("--checkpoint-every-events", type=click.IntRange(1), default=5_000, show_default=True)
-@click.option("--checkpoint-every-seconds", type=click.FloatRange(0.01), default=30.0, show_default=True)
-@click.option("-v", "--verbose", is_flag=True, help="Log every snapshot and checkpoint.")
-def learner(
-    *,
-    settings: LogSettings,
-    snapshot_every_events: int,
-    snapshot_every_seconds: float,
-    checkpoint_every_events: int,
-    checkpoint_every_seconds: float,
-    verbose: bool,
-) -> None:
-    """Learn from the event log and publish snapshots, until SIGTERM or Ctrl-C.
-
-    Start as many as you like: they share the work, and when one dies the others take over. A learner may be
-    killed at any moment without harm. While the brokers are away it waits for them.
-
-    \b
-    Example:  conduit learner --bootstrap-servers kafka:9092
-    """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if verbose:
-        for room in ("conduit_learner", "conduit_log"):
-            logging.getLogger(room).setLevel(logging.DEBUG)
-    worker = import_module("conduit_learner.worker")
-
-    options = worker.WorkerOptions(
-        snapshot_every_events=snapshot_every_events,
-        snapshot_every_s=snapshot_every_seconds,
-        checkpoint_every_events=checkpoint_every_events,
-        checkpoint_every_s=checkpoint_every_seconds,
-    )
-
-    async def learn() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with open_log(settings) as log:
-            await worker.run_worker(log, topics=settings.topics, stop=stop, options=options)
-
-    asyncio.run(learn())
 
 
 @main.group()

@@ -1,0 +1,110 @@
+"""``conduit learner``: learn until told to stop."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from conduit_learner.commands.options import log_options
+from conduit_learner.log_format import configure_logging
+from conduit_log import LogSettings, open_log
+
+if TYPE_CHECKING:
+    from conduit_learner.status import WorkerStatus
+
+__all__ = ["learner"]
+
+_LOG = logging.getLogger(__name__)
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, as in 127.0.0.1:9464")
+    return host.strip("[]"), int(port)
+
+
+@click.command()
+@log_options
+@click.option("--snapshot-every-events", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--snapshot-every-seconds", type=click.FloatRange(0.01), default=1.0, show_default=True)
+@click.option("--checkpoint-every-events", type=click.IntRange(1), default=5_000, show_default=True)
+@click.option("--checkpoint-every-seconds", type=click.FloatRange(0.01), default=30.0, show_default=True)
+@click.option(
+    "--http",
+    "address",
+    callback=_address,
+    metavar="HOST:PORT",
+    help="Answer /healthz, /readyz and /metrics (Prometheus) there.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Log lines for people, or one JSON object each.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log every snapshot and checkpoint.")
+def learner(
+    *,
+    settings: LogSettings,
+    snapshot_every_events: int,
+    snapshot_every_seconds: float,
+    checkpoint_every_events: int,
+    checkpoint_every_seconds: float,
+    address: tuple[str, int] | None,
+    log_format: str,
+    verbose: bool,
+) -> None:
+    """Learn from the event log and publish snapshots, until SIGTERM or Ctrl-C.
+
+    Start as many as you like: they share the work, and when one dies the others take over. A learner may be
+    killed at any moment without harm. While the brokers are away it waits for them.
+
+    \b
+    Example:  conduit learner --bootstrap-servers kafka:9092 --http 127.0.0.1:9464
+    """
+    for number in _STOPPING:
+        # Until the event loop takes over there is nothing to finish.
+        signal.signal(number, lambda *_: sys.exit(0))
+    configure_logging(log_format, verbose=verbose)
+    _LOG.info("starting")
+    # Loading takes a second or two, and an application server has not all of it.
+    worker = import_module("conduit_learner.worker")
+
+    options = worker.WorkerOptions(
+        snapshot_every_events=snapshot_every_events,
+        snapshot_every_s=snapshot_every_seconds,
+        checkpoint_every_events=checkpoint_every_events,
+        checkpoint_every_s=checkpoint_every_seconds,
+    )
+
+    async def learn() -> None:
+        stop = asyncio.Event()
+        for number in _STOPPING:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with _watched(address) as status, open_log(settings) as log:
+            await worker.run_worker(log, topics=settings.topics, stop=stop, options=options, status=status)
+
+    asyncio.run(learn())
+
+
+@asynccontextmanager
+async def _watched(address: tuple[str, int] | None) -> "AsyncIterator[WorkerStatus | None]":
+    """Show a worker's status to those who ask; without an address there is none."""
+    if address is None:
+        yield None
+        return
+    status: WorkerStatus = import_module("conduit_learner.status").WorkerStatus()
+    async with import_module("conduit_learner.operations").serve(status, *address) as port:
+        _LOG.info("answering on http://%s:%d", address[0], port)
+        yield status
