@@ -20,8 +20,20 @@ class Decision:
     """Seconds since 1970."""
     call: str | None = None
     """LiteLLM's id of the call that came of it."""
+    earlier: "Decision | None" = None
+    """In a proxied request, the decision of the attempt before this one."""
+    failure: tuple[str | None, str | None] | None = None
+    """Class and code of the error that was reported, if any."""
     has_outcome: bool = False
     has_feedback: bool = False
+
+    @property
+    def attempts(self) -> "list[Decision]":
+        """The decisions of all attempts at the same proxied request so far, the first one first."""
+        found = [self]
+        while found[-1].earlier is not None:
+            found.append(found[-1].earlier)
+        return found[::-1]
 
 
 class Ledger:

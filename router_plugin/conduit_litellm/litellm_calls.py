@@ -9,7 +9,9 @@ __all__ = [
     "call_of",
     "clear_stamp",
     "deployment_of",
+    "earlier_attempt",
     "failure_facts",
+    "not_before",
     "put_stamp_on_response",
     "read_stamp",
     "stamp_of_response",
@@ -61,6 +63,18 @@ def read_stamp(arguments: Mapping[str, Any]) -> str | None:
     return None
 
 
+def earlier_attempt(request_kwargs: Mapping[str, Any]) -> str | None:
+    """Return the decision of the attempt that a proxied request has just failed with, or None.
+
+    Models that are asked at the same time share the stamp's dict, too, but do not follow one another.
+    """
+    bucket = request_kwargs.get(_bucket(request_kwargs))
+    if request_kwargs.get("litellm_logging_obj") is None or not isinstance(bucket, Mapping):
+        return None
+    follows = request_kwargs.get("fallback_depth") or bucket.get("previous_models")
+    return read_stamp(request_kwargs) if follows else None
+
+
 def _bucket(request_kwargs: Mapping[str, Any]) -> str:
     return "litellm_metadata" if "litellm_metadata" in request_kwargs else "metadata"
 
@@ -82,6 +96,22 @@ class Facts(NamedTuple):
     output_tokens: int | None = None
     error_class: str | None = None
     error_code: str | None = None
+
+
+def not_before(start: Any, selected: float, end: Any) -> Any:
+    """Return when an attempt began: LiteLLM's own start may be that of the request, before earlier attempts.
+
+    Parameters
+    ----------
+    start, end
+        What LiteLLM's callback tells.
+    selected
+        When the deployment was selected, in seconds since 1970.
+    """
+    if not (isinstance(start, datetime) and isinstance(end, datetime)):
+        return start
+    moment = datetime.fromtimestamp(selected, start.tzinfo)
+    return moment if start < moment < end else start
 
 
 def success_facts(kwargs: Mapping[str, Any], start: Any, end: Any) -> Facts:

@@ -10,10 +10,11 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
-from conduit_litellm.ledger import Ledger
+from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import (
     Facts,
     failure_facts,
+    not_before,
     put_stamp_on_response,
     read_stamp,
     success_facts,
@@ -56,13 +57,18 @@ class OutcomeLogger(CustomLogger):
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """A synchronous call succeeded, or its stream ended."""
         self.log_pre_api_call(None, None, kwargs)
-        self._report(kwargs.get("litellm_params"), lambda: success_facts(kwargs, start_time, end_time))
-
-    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """A synchronous attempt failed."""
         self._report(
             kwargs.get("litellm_params"),
-            lambda: failure_facts(kwargs.get("exception"), start_time, end_time),
+            lambda selected: success_facts(kwargs, not_before(start_time, selected, end_time), end_time),
+        )
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """A synchronous attempt failed, or a stream broke."""
+        exception = kwargs.get("exception")
+        self._report(
+            kwargs.get("litellm_params"),
+            lambda selected: failure_facts(exception, not_before(start_time, selected, end_time), end_time),
+            late=True,
         )
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -77,7 +83,7 @@ class OutcomeLogger(CustomLogger):
         self, request_data: Any, exception: Any, call_type: Any, fallback_depth: int | None = None
     ) -> None:
         """One attempt failed, in the SDK and in the proxy alike."""
-        self._report(request_data, lambda: failure_facts(exception))
+        self._report(request_data, lambda _: failure_facts(exception))
 
     async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> Any:
         """Put the decision id on the response, so that the application can give feedback on it."""
@@ -95,20 +101,52 @@ class OutcomeLogger(CustomLogger):
         if decision is not None and isinstance(call, str):
             self._ledger.link(decision, call)
 
-    def _report(self, arguments: Mapping[str, Any] | None, facts: Callable[[], Facts]) -> None:
+    def _report(
+        self, arguments: Mapping[str, Any] | None, facts: Callable[[float], Facts], *, late: bool = False
+    ) -> None:
+        """Report on the decision that the arguments name.
+
+        A late report may come when the next attempt of a proxied request has put its own stamp there already;
+        reports that are not late tell that the attempts before have failed, whether or not LiteLLM says so.
+        """
         try:
             stamp = read_stamp(arguments or {})
-            decision = None if stamp is None else self._ledger.get(stamp)
-            if decision is None or decision.has_outcome:
+            newest = None if stamp is None else self._ledger.get(stamp)
+            if newest is None:
                 return
-            told = facts()
-            now = time.time()
-            if told.latency_s is None and told.status == "error":
-                told = told._replace(latency_s=max(0.0, now - decision.time))
-            if self._ledger.claim_outcome(decision):
-                self._counters.add(f"outcomes_{told.status}")
-                self._emitter.put(PendingOutcome(now, decision, told, "litellm"))
+            attempts = newest.attempts
+            if late:
+                told = facts(newest.time)
+                decision = _that_failed(attempts, told)
+                if decision is not None:
+                    self._conclude(decision, told if decision is newest else facts(decision.time))
+                return
+            if not newest.has_outcome:
+                self._conclude(newest, facts(newest.time))
+            for decision in attempts[:-1]:
+                self._conclude(decision, Facts("error"))
         except Exception:  # a callback must never disturb the call it reports on
             self._counters.add("callback_errors")
             if self._counters["callback_errors"] == 1:
                 _logger.warning("an outcome could not be recorded", exc_info=True)
+
+    def _conclude(self, decision: Decision, told: Facts) -> None:
+        now = time.time()
+        if told.latency_s is None and told.error_class is not None:
+            told = told._replace(latency_s=max(0.0, now - decision.time))
+        if self._ledger.claim_outcome(decision):
+            if told.status == "error":
+                decision.failure = told.error_class, told.error_code
+            self._counters.add(f"outcomes_{told.status}")
+            self._emitter.put(PendingOutcome(now, decision, told, "litellm"))
+
+
+def _that_failed(attempts: list[Decision], told: Facts) -> Decision | None:
+    """Return the attempt that a late report is about: the first one without an outcome.
+
+    Where only the newest has none, a failure like one that is known already is that one, told again.
+    """
+    waiting = [decision for decision in attempts if not decision.has_outcome]
+    if waiting == attempts[-1:] and (told.error_class, told.error_code) in [one.failure for one in attempts]:
+        return None
+    return waiting[0] if waiting else None

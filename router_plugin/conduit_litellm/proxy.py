@@ -104,7 +104,7 @@ class ProxyHandler(CustomLogger):
     ) -> dict[str, str] | None:
         """Name the decision to the client."""
         try:
-            decision = None if self._strategy is None else self._strategy.decision_behind(data)
+            decision = None if self._strategy is None else self._strategy.decision_behind(data, response)
             if decision is None:
                 return None
             return {DECISION_HEADER: decision.id, POLICY_HEADER: quote(decision.policy)}

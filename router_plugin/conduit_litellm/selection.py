@@ -11,7 +11,7 @@ from typing import Any
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
 from conduit_litellm.ledger import Decision, Ledger
-from conduit_litellm.litellm_calls import clear_stamp, write_stamp
+from conduit_litellm.litellm_calls import clear_stamp, earlier_attempt, write_stamp
 from conduit_litellm.litellm_compat import Deployment
 from conduit_litellm.pending import PendingSelection
 from conduit_litellm.policy_cache import PolicyCache
@@ -207,8 +207,10 @@ class Selection:
             clear_stamp(request_kwargs)
             return
         now = time.time()
-        selector.ledger.add(Decision(self._id, policy, arm, now))
+        decision = Decision(self._id, policy, arm, now)
+        selector.ledger.add(decision)
         if request_kwargs is not None:
+            decision.earlier = selector.ledger.get(earlier_attempt(request_kwargs) or "")
             write_stamp(request_kwargs, self._id)
         selector.counters.add("selections")
         selector.emitter.put(

@@ -48,7 +48,7 @@ class ModelServer:
         if behaviour == "pause":
             await asyncio.sleep(0.2)
         if body.get("stream"):
-            return await self._stream(request, drop=behaviour == "drop")
+            return await self._stream(request, behaviour)
         return web.json_response(
             {
                 "id": "c1",
@@ -107,12 +107,15 @@ class ModelServer:
             }
         )
 
-    async def _stream(self, request: web.Request, *, drop: bool) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, behaviour: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for number in range(4):
             await asyncio.sleep(0.1)
-            if drop and number == 2:
+            if behaviour == "overload":
+                await response.write(b'data: {"error": {"message": "overloaded", "code": 503}}\n\n')
+                return response
+            if behaviour == "drop" and number == 2:
                 assert request.transport is not None
                 request.transport.close()
                 return response
