@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from conduit_learner.archive import Archive
-from conduit_learner.archiving import archive
+from conduit_learner.audit.archive import Archive
+from conduit_learner.audit.archiving import archive
+from conduit_learner.audit.history import BlockingLog
+from conduit_learner.audit.replay import rebuild
+from conduit_learner.audit.verification import verify
 from conduit_learner.core import PartitionLearner
-from conduit_learner.history import BlockingLog
-from conduit_learner.replay import rebuild
-from conduit_learner.verification import verify
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_policy import SIGNALS, Beliefs, Objective, choose, predictions

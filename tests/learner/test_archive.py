@@ -13,13 +13,13 @@ import pytest
 from audit_traffic import POLICY, Installation
 from filelock import FileLock
 
-from conduit_learner import archiving
-from conduit_learner.archive import Archive, ArchiveError
-from conduit_learner.archiving import Archived, archive
-from conduit_learner.history import BlockingLog
-from conduit_learner.replay import rebuild
-from conduit_learner.restore import restore
-from conduit_learner.verification import verify
+from conduit_learner.audit import archiving
+from conduit_learner.audit.archive import Archive, ArchiveError
+from conduit_learner.audit.archiving import Archived, archive
+from conduit_learner.audit.history import BlockingLog
+from conduit_learner.audit.replay import rebuild
+from conduit_learner.audit.restore import restore
+from conduit_learner.audit.verification import verify
 from conduit_log import Message, StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_log.memory import MemoryLog
@@ -253,7 +253,7 @@ class TestTrimmed:
     def test_a_log_that_holds_nothing_any_more_adds_nothing(
         self, installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("conduit_learner.history._POLL_S", 0.01)
+        monkeypatch.setattr("conduit_learner.audit.history._POLL_S", 0.01)
         fill(tmp_path, installation.log[:3])
         run(tmp_path, tmp_path / "archive")
         with closing(sqlite3.connect(tmp_path / "log.sqlite3")) as sql, sql:
@@ -321,7 +321,7 @@ class TestRestore:
     def test_what_was_begun_is_continued(
         self, installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("conduit_learner.restore._BATCH", 64)
+        monkeypatch.setattr("conduit_learner.audit.restore._BATCH", 64)
         fill(tmp_path, installation.log)
         run(tmp_path, tmp_path / "archive")
         fill(tmp_path / "new", installation.log[:70])

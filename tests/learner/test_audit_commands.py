@@ -11,11 +11,11 @@ from audit_traffic import ARMS, POLICY, Installation
 from click.testing import CliRunner, Result
 from learner_traffic import feedback, messages, outcome, selection
 
-from conduit_learner.archive import Archive
+from conduit_learner.audit.archive import Archive
+from conduit_learner.audit.dead_letters import dead_letters
+from conduit_learner.audit.history import BlockingLog
 from conduit_learner.cli import main
 from conduit_learner.commands.options import progress_bar
-from conduit_learner.dead_letters import dead_letters
-from conduit_learner.history import BlockingLog
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_schemas import DeadLetter, LearningSettings, PolicySettings, Topics, decode_snapshot, encode

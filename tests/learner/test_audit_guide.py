@@ -15,10 +15,10 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import litellm
 from litellm.router import Router
 
+from conduit_learner.audit.explain import explain
+from conduit_learner.audit.history import BlockingLog, LoggedHistory
+from conduit_learner.audit.verification import verify
 from conduit_learner.cli import main
-from conduit_learner.explain import explain
-from conduit_learner.history import BlockingLog, LoggedHistory
-from conduit_learner.verification import verify
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_log import open_log
 from conduit_schemas import Selection, decode_event

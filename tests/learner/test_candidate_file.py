@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from audit_traffic import POLICY, SETTINGS, Installation
 
-from conduit_learner.candidate_file import logged_settings, parse_candidate, read_candidate
+from conduit_learner.evaluation.candidate_file import logged_settings, parse_candidate, read_candidate
 from conduit_log import StoredMessage
 from conduit_policy import Objective
 from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from learner_traffic import POLICY, feedback, messages, outcome, selection
 
-from conduit_learner.dead_letters import dead_letters, plan_replay, replay_dead_letters
-from conduit_learner.history import BlockingLog
-from conduit_learner.replay import rebuild
+from conduit_learner.audit.dead_letters import dead_letters, plan_replay, replay_dead_letters
+from conduit_learner.audit.history import BlockingLog
+from conduit_learner.audit.replay import rebuild
 from conduit_learner.worker import run_worker
 from conduit_log import Message
 from conduit_log.memory import MemoryLog
@@ -127,7 +127,7 @@ def test_foreign_records_are_passed_over_and_the_order_is_the_logs() -> None:
 
 
 def test_many_are_appended_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conduit_learner.dead_letters._BATCH", 4)
+    monkeypatch.setattr("conduit_learner.audit.dead_letters._BATCH", 4)
     with BlockingLog(MemoryLog(TOPICS), TOPICS) as log:
         letters = [letter(encode(outcome(f"d{n}")), offset=n) for n in range(10)]
         done: list[int] = []

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conduit_learner.estimators import direct, doubly_robust, estimates, ips, snips, switch
-from conduit_learner.intervals import asymptotic_sequence, betting_bound, betting_sequence, normal_interval
-from conduit_learner.logged_decisions import LoggedDecisions
-from conduit_learner.reward_model import ridge_predictions
+from conduit_learner.evaluation.estimators import direct, doubly_robust, estimates, ips, snips, switch
+from conduit_learner.evaluation.intervals import asymptotic_sequence, betting_bound, betting_sequence, normal_interval
+from conduit_learner.evaluation.logged_decisions import LoggedDecisions
+from conduit_learner.evaluation.reward_model import ridge_predictions
 from conduit_schemas import ConfigurationError
 
 # Drawn once with numpy's default_rng(20240) and rounded. The expected values below are those of the Open Bandit

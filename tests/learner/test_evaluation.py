@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conduit_learner.core import PartitionLearner
-from conduit_learner.evaluation import Evaluation, evaluate
-from conduit_learner.measures import JoinedDecision, measure
+from conduit_learner.evaluation.measures import JoinedDecision, measure
+from conduit_learner.evaluation.progressive import Evaluation, evaluate
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs, Objective, choose
 from conduit_schemas import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from audit_traffic import ARMS, POLICY, Installation
 
-from conduit_learner.explain import explain
-from conduit_learner.recompute import Recomputation, logged_objective, recompute
+from conduit_learner.audit.explain import explain
+from conduit_learner.audit.recompute import Recomputation, logged_objective, recompute
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
 from conduit_schemas import ConfigurationError, Feedback, Outcome, Selection, decode_event, decode_snapshot, encode

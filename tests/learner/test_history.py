@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from audit_traffic import POLICY, Installation
 
-from conduit_learner.history import BlockingLog
+from conduit_learner.audit.history import BlockingLog
 from conduit_log import LogSettings, LogUnavailableError, Message, TopicDescription, open_log
 from conduit_log.embedded import EmbeddedLog
 from conduit_log.memory import MemoryLog
@@ -99,7 +99,7 @@ class Forgetful(MemoryLog):
 
 
 def test_messages_that_were_removed_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conduit_learner.history._POLL_S", 0.01)
+    monkeypatch.setattr("conduit_learner.audit.history._POLL_S", 0.01)
     with BlockingLog(Forgetful(TOPICS), TOPICS) as log:
         assert list(log.partition(0)) == []
         log.append(TOPICS.checkpoints, [Message(b"0/0", b"x")])
@@ -107,7 +107,7 @@ def test_messages_that_were_removed_are_not_waited_for(monkeypatch: pytest.Monke
 
 
 def test_a_partition_that_stops_in_the_middle_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conduit_learner.history._POLL_S", 0.01)
+    monkeypatch.setattr("conduit_learner.audit.history._POLL_S", 0.01)
     with BlockingLog(Forgetful(TOPICS), TOPICS) as log:
         log.append(TOPICS.events, [Message(b"p", b"x")])
         with pytest.raises(LogUnavailableError, match="the end of partition 0 never came"):

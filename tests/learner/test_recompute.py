@@ -1,4 +1,4 @@
-from conduit_learner.recompute import recompute
+from conduit_learner.audit.recompute import recompute
 from conduit_policy import REVISION, Beliefs
 from conduit_schemas import ExplorationRule, LearningSettings, Selection, Snapshot
 

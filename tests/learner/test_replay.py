@@ -3,10 +3,10 @@
 import pytest
 from audit_traffic import POLICY, Installation
 
+from conduit_learner.audit.history import TrimmedError
+from conduit_learner.audit.replay import LATEST, Position, before, rebuild, relive, snapshots_at
 from conduit_learner.checkpoint import CheckpointError
 from conduit_learner.core import PartitionLearner
-from conduit_learner.history import TrimmedError
-from conduit_learner.replay import LATEST, Position, before, rebuild, relive, snapshots_at
 from conduit_schemas import ConfigurationError, decode_snapshot
 
 OTHER = "default/code"

@@ -3,8 +3,8 @@ import math
 import pytest
 from audit_traffic import POLICY, SETTINGS, Installation
 
-from conduit_learner.replay import Position, snapshots_at
-from conduit_learner.snapshot_diff import diff_snapshots
+from conduit_learner.audit.replay import Position, snapshots_at
+from conduit_learner.audit.snapshot_diff import diff_snapshots
 from conduit_schemas import ArmSnapshot, ConfigurationError, PolicySettings, SignalPosterior, Snapshot
 
 

@@ -3,8 +3,8 @@
 import pytest
 from audit_traffic import ARMS, POLICY, Installation
 
-from conduit_learner.replay import Position, relive
-from conduit_learner.verification import Mismatch, verify
+from conduit_learner.audit.replay import Position, relive
+from conduit_learner.audit.verification import Mismatch, verify
 from conduit_log import StoredMessage
 from conduit_schemas import Selection, decode_event, decode_snapshot, encode
 

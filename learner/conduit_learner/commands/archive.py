@@ -32,7 +32,7 @@ def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json:
     Example:  conduit archive --to /var/lib/conduit-archive
               conduit replay --policy default/chat --verify --archive /var/lib/conduit-archive
     """
-    from conduit_learner import archiving as library  # noqa: PLC0415 - see above
+    from conduit_learner.audit import archiving as library  # noqa: PLC0415 - see above
 
     with opened_log(settings) as log:
         partitions = None if policy is None else [log.history(policy).partition]
@@ -80,8 +80,8 @@ def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
     \b
     Example:  conduit restore --from /var/lib/conduit-archive --path /tmp/audit
     """
-    from conduit_learner.archive import Archive  # noqa: PLC0415 - see above
-    from conduit_learner.restore import restore as load  # noqa: PLC0415 - see above
+    from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - see above
+    from conduit_learner.audit.restore import restore as load  # noqa: PLC0415 - see above
     from conduit_log.embedded import EmbeddedLog  # noqa: PLC0415 - an application server may never need it
 
     if settings.is_kafka:

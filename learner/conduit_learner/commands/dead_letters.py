@@ -40,7 +40,7 @@ def list_(*, settings: LogSettings, reasons: tuple[str, ...], limit: int, as_jso
     \b
     Example:  conduit dead-letters list --reason orphan --limit 20
     """
-    from conduit_learner import dead_letters as library  # noqa: PLC0415 - see above
+    from conduit_learner.audit import dead_letters as library  # noqa: PLC0415 - see above
 
     with opened_log(settings) as log:
         letters = _of(library.dead_letters(log), reasons)
@@ -71,7 +71,7 @@ def replay(*, settings: LogSettings, reasons: tuple[str, ...], yes: bool, as_jso
     \b
     Example:  conduit dead-letters replay --reason newer_version --yes
     """
-    from conduit_learner import dead_letters as library  # noqa: PLC0415 - see above
+    from conduit_learner.audit import dead_letters as library  # noqa: PLC0415 - see above
 
     with opened_log(settings) as log:
         plan = library.plan_replay(_of(library.dead_letters(log), reasons))

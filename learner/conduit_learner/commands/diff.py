@@ -11,7 +11,7 @@ from conduit_learner.commands.text import format_signal, head
 from conduit_log import LogSettings
 
 if TYPE_CHECKING:
-    from conduit_learner.snapshot_diff import SignalChange, SnapshotDiff
+    from conduit_learner.audit.snapshot_diff import SignalChange, SnapshotDiff
 
 __all__ = ["diff"]
 
@@ -28,8 +28,8 @@ def diff(*, policy: str, archive: Path | None, settings: LogSettings, as_json: b
     \b
     Example:  conduit diff --policy default/chat --from 2026-03-01 --to latest
     """
-    from conduit_learner.replay import Position, snapshots_at  # noqa: PLC0415 - loads river, which is an optional part
-    from conduit_learner.snapshot_diff import diff_snapshots  # noqa: PLC0415 - as above
+    from conduit_learner.audit.replay import Position, snapshots_at  # noqa: PLC0415 - loads river, which is an optional part
+    from conduit_learner.audit.snapshot_diff import diff_snapshots  # noqa: PLC0415 - as above
 
     positions = [Position.parse(start), Position.parse(end)]
     with opened_source(settings, archive) as source:

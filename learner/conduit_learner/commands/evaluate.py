@@ -11,9 +11,9 @@ from conduit_learner.commands.text import table
 from conduit_log import LogSettings
 
 if TYPE_CHECKING:
-    from conduit_learner.candidate_file import Candidate
-    from conduit_learner.estimators import Estimate
-    from conduit_learner.evaluation import Evaluation
+    from conduit_learner.evaluation.candidate_file import Candidate
+    from conduit_learner.evaluation.estimators import Estimate
+    from conduit_learner.evaluation.progressive import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -47,8 +47,8 @@ def evaluate(
     \b
     Example:  conduit evaluate --policy default/chat --candidate policy.toml
     """
-    from conduit_learner import evaluation as library  # noqa: PLC0415 - loads river, which is an optional part
-    from conduit_learner.candidate_file import logged_settings, read_candidate  # noqa: PLC0415 - as above
+    from conduit_learner.evaluation import progressive as library  # noqa: PLC0415 - loads river, which is an optional part
+    from conduit_learner.evaluation.candidate_file import logged_settings, read_candidate  # noqa: PLC0415 - as above
 
     with opened_source(settings, archive) as source:
         history = source.history(policy)

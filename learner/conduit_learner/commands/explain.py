@@ -12,7 +12,7 @@ from conduit_learner.commands.text import COLUMNS, format_signal, table
 from conduit_log import LogSettings
 
 if TYPE_CHECKING:
-    from conduit_learner.explain import Candidate, Explanation
+    from conduit_learner.audit.explain import Candidate, Explanation
 
 __all__ = ["explain"]
 
@@ -30,7 +30,7 @@ def explain(*, decision_id: str, policy: str, archive: Path | None, settings: Lo
     \b
     Example:  conduit explain 8f0c3a5d9b2e417600000012 --policy default/chat
     """
-    from conduit_learner import explain as library  # noqa: PLC0415 - loads river, which is an optional part
+    from conduit_learner.audit import explain as library  # noqa: PLC0415 - loads river, which is an optional part
 
     with opened_source(settings, archive) as source:
         history = source.history(policy)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel
 
-from conduit_learner.history import BlockingLog, EventSource, History
+from conduit_learner.audit.history import BlockingLog, EventSource, History
 from conduit_log import LogSettings, StoredMessage, open_log
 from conduit_schemas import ConfigurationError
 
@@ -86,7 +86,7 @@ def opened_source(settings: LogSettings, archive: Path | None) -> Iterator[Event
         with opened_log(settings) as log:
             yield log
     else:
-        from conduit_learner.archive import Archive  # noqa: PLC0415 - pyarrow is an optional part, and slow to load
+        from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - pyarrow is an optional part, and slow to load
 
         yield Archive(archive)
 

@@ -11,7 +11,7 @@ from conduit_log import LogSettings
 from conduit_schemas import ConfigurationError, Snapshot, encode
 
 if TYPE_CHECKING:
-    from conduit_learner.verification import Verification
+    from conduit_learner.audit.verification import Verification
 
 __all__ = ["replay"]
 
@@ -45,8 +45,8 @@ def replay(
     Example:  conduit replay --policy default/chat --verify
               conduit replay --policy default/chat --until 2026-03-01T12:00:00Z --json
     """
-    from conduit_learner.replay import Position, rebuild  # noqa: PLC0415 - see above
-    from conduit_learner.verification import verify  # noqa: PLC0415 - see above
+    from conduit_learner.audit.replay import Position, rebuild  # noqa: PLC0415 - see above
+    from conduit_learner.audit.verification import verify  # noqa: PLC0415 - see above
 
     position = Position.parse(until)
     verification: Verification | None = None

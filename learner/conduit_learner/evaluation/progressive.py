@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from conduit_learner.core import PartitionLearner
-from conduit_learner.estimators import Estimate, estimates, snips
+from conduit_learner.evaluation.estimators import Estimate, estimates, snips
+from conduit_learner.evaluation.logged_decisions import LoggedDecisions
+from conduit_learner.evaluation.measures import BOUNDS, JoinedDecision, measure
+from conduit_learner.evaluation.reward_model import ridge_predictions
 from conduit_learner.join import Decision
-from conduit_learner.logged_decisions import LoggedDecisions
-from conduit_learner.measures import BOUNDS, JoinedDecision, measure
 from conduit_learner.policy_learner import PolicyLearner
-from conduit_learner.reward_model import ridge_predictions
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs, Objective, Prior, choose
 from conduit_policy.algorithms import algorithm
@@ -42,7 +42,7 @@ class Evaluation:
     logged: Mapping[str, Estimate]
     """What the logging policy itself earned, by measure; missing feedback is weighted for in the same way."""
     estimates: Mapping[str, tuple[Estimate, ...]]
-    """By measure (see :data:`~conduit_learner.measures.MEASURES`), the one to report first."""
+    """By measure (see :data:`~conduit_learner.evaluation.measures.MEASURES`), the one to report first."""
     warnings: tuple[str, ...]
     """What was assumed or left out, in sentences; every estimate adds its own."""
 

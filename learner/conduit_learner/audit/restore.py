@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from conduit_learner.archive import Archive, ArchivedHistory
+from conduit_learner.audit.archive import Archive, ArchivedHistory
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_schemas import ConfigurationError

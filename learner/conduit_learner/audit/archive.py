@@ -71,7 +71,7 @@ class FileRange:
 
 
 class Archive:
-    """A folder of archived events; see :class:`~conduit_learner.history.EventSource`.
+    """A folder of archived events; see :class:`~conduit_learner.audit.history.EventSource`.
 
     Raises
     ------
@@ -102,7 +102,7 @@ class Archive:
 
 
 class ArchivedHistory:
-    """See :class:`~conduit_learner.history.History`: one partition of an archive. Reading it checks it.
+    """See :class:`~conduit_learner.audit.history.History`: one partition of an archive. Reading it checks it.
 
     Raises
     ------

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from conduit_learner.audit.history import TrimmedError
+from conduit_learner.audit.recompute import Recomputation, recompute
+from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.checkpoint import CheckpointError
-from conduit_learner.history import TrimmedError
-from conduit_learner.recompute import Recomputation, recompute
-from conduit_learner.replay import Position, snapshots_at
 from conduit_log import StoredMessage
 from conduit_policy import SIGNALS, Beliefs, Context
 from conduit_schemas import (
@@ -98,7 +98,7 @@ def explain(
     *,
     checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None,
 ) -> Explanation:
-    """Explain a decision, and check it as :func:`conduit_learner.verification.verify` does.
+    """Explain a decision, and check it as :func:`conduit_learner.audit.verification.verify` does.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def explain(
     decision_id
         The decision's id.
     checkpoints
-        See :func:`~conduit_learner.replay.relive`.
+        See :func:`~conduit_learner.audit.replay.relive`.
 
     Raises
     ------

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from itertools import chain, takewhile
 from typing import NamedTuple, Self
 
+from conduit_learner.audit.history import TrimmedError
 from conduit_learner.checkpoint import restorations
 from conduit_learner.core import PartitionLearner
-from conduit_learner.history import TrimmedError
 from conduit_log import StoredMessage
 from conduit_schemas import ConfigurationError, Snapshot
 

@@ -40,7 +40,7 @@ class LoggedDecisions:
         Shape (n,); NaN where no feedback came.
     predicted
         Shape (n, K): a reward model's predictions, each made without the reward of its own row or of later ones; see
-        :func:`~conduit_learner.reward_model.ridge_predictions`.
+        :func:`~conduit_learner.evaluation.reward_model.ridge_predictions`.
     logging
         Shape (n, K): the logging policy's whole vectors, if known. They make the check of overlap exact.
     feedback

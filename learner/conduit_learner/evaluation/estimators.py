@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.intervals import asymptotic_sequence, betting_sequence, check_alpha, normal_interval
-from conduit_learner.logged_decisions import LoggedDecisions
+from conduit_learner.evaluation.intervals import asymptotic_sequence, betting_sequence, check_alpha, normal_interval
+from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_schemas import ConfigurationError
 
 __all__ = ["Estimate", "direct", "doubly_robust", "estimates", "ips", "snips", "switch"]

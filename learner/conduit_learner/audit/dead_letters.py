@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from conduit_learner.history import BlockingLog
+from conduit_learner.audit.history import BlockingLog
 from conduit_log import Message
 from conduit_schemas import DeadLetter, PolicySettings, RecordError, decode_event, encode
 

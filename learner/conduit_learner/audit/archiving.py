@@ -10,7 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # as above
 from filelock import FileLock, Timeout
 
-from conduit_learner.archive import (
+from conduit_learner.audit.archive import (
     CHECKPOINT_FILE,
     FORMAT,
     METADATA,
@@ -22,8 +22,8 @@ from conduit_learner.archive import (
     file_range,
     partition_folder,
 )
+from conduit_learner.audit.history import BlockingLog
 from conduit_learner.checkpoint import restorations, wants
-from conduit_learner.history import BlockingLog
 from conduit_log import StoredMessage
 
 __all__ = ["Archived", "archive"]

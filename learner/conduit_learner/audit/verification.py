@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from conduit_learner.history import TrimmedError
-from conduit_learner.recompute import recompute
-from conduit_learner.replay import LATEST, Position, Relived, before, relive
+from conduit_learner.audit.history import TrimmedError
+from conduit_learner.audit.recompute import recompute
+from conduit_learner.audit.replay import LATEST, Position, Relived, before, relive
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
 from conduit_schemas import RecordError, Selection, Snapshot, decode_event, decode_snapshot
@@ -73,7 +73,7 @@ def verify(
     """Build every snapshot of a policy again that a decision names or that was published, and compare.
 
     A decision is proven when the snapshot it names has the hash it names, when that snapshot gives the logged
-    probabilities and predictions (see :mod:`conduit_learner.recompute` for the tolerances), and when its id
+    probabilities and predictions (see :mod:`conduit_learner.audit.recompute` for the tolerances), and when its id
     draws the logged arm from them.
 
     Parameters
@@ -87,7 +87,7 @@ def verify(
     published
         Records of the snapshot topic, read before the messages' end was fixed.
     checkpoints
-        See :func:`~conduit_learner.replay.relive`.
+        See :func:`~conduit_learner.audit.replay.relive`.
 
     Raises
     ------
