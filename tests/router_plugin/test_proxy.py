@@ -1,0 +1,332 @@
+"""The real LiteLLM proxy in a process of its own, its config.yaml naming Conduit, driven by the openai client."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from model_server import ModelServer
+from openai import APIError, AsyncOpenAI
+
+from conduit_log import LogSettings
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY = "sk-for-the-tests-of-conduit"
+ASK = [{"role": "user", "content": "hello"}]
+
+# A callback that stands for an administrator who changes the proxy while it runs. With a database the proxy does the
+# same things to its router; without one it offers no other way.
+ADMINISTRATOR = """
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy import proxy_server
+from litellm.types.router import Deployment
+
+class Administrator(CustomLogger):
+    async def async_pre_call_hook(self, user_api_key_dict, cache, data, call_type):
+        order = (data.get("metadata") or {}).get("order")
+        router = proxy_server.llm_router
+        if order == "replace the router":
+            proxy_server.llm_router = type(router)(model_list=proxy_server.llm_model_list)
+        elif order == "change the strategy":
+            router.update_settings(routing_strategy="latency-based-routing")
+        elif order == "add a model":
+            params = {"model": "openai/gpt-4o-mini", "api_key": "x", "api_base": data["metadata"]["base"]}
+            router.add_deployment(Deployment(model_name="new", litellm_params=params, model_info={"id": "n"}))
+        elif order == "delete a model":
+            router.delete_deployment(id="n")
+
+administrator = Administrator()
+"""
+
+
+def entry(server: ModelServer, name: str, behaviour: str = "ok", group: str = "chat", **params: Any) -> dict[str, Any]:
+    params = {"model": "openai/gpt-4o-mini", "api_key": "unused", "api_base": server.base(behaviour), **params}
+    return {"model_name": group, "litellm_params": {"max_retries": 0, **params}, "model_info": {"id": name}}
+
+
+class Proxy:
+    """A proxy process and the log it writes to."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], *options: str, **environment: str) -> None:
+        self.log = LogSettings(path=folder / "log")
+        self.output = folder / "output.txt"
+        (folder / "administrator.py").write_text(ADMINISTRATOR)
+        (folder / "config.yaml").write_text(json.dumps(config))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        program = [sys.executable, "-c", "from litellm import run_server; run_server()"]
+        address = ["--host", "127.0.0.1", "--port", str(port)]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*program, "--config", str(folder / "config.yaml"), *address, *options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "CONDUIT_HOME": str(folder), **environment},
+            )
+        self.openai = AsyncOpenAI(base_url=self.url, api_key=KEY, max_retries=0, timeout=60.0)
+        self.http = httpx.AsyncClient(
+            base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60.0, trust_env=False
+        )
+
+    async def ready(self) -> None:
+        for _ in range(600):
+            assert self.process.poll() is None, self.said()
+            try:
+                if (await self.http.get("/health/readiness")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"the proxy does not start: {self.said()}")
+
+    async def stop(self) -> None:
+        await self.openai.close()
+        await self.http.aclose()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.to_thread(self.process.wait, 30.0)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    async def chat(self, model: str = "chat", **more: Any) -> Any:
+        return await self.openai.chat.completions.with_raw_response.create(model=model, messages=ASK, **more)
+
+    async def attempts(self, events: Any, response: Any) -> list[tuple[Any, Any]]:
+        """Return selection and outcome of every attempt at the request that gave a response, in order."""
+        decision = response.headers["x-conduit-decision-id"]
+        for _ in range(150):
+            found = [event for event in await events.stored(self.log) if event.kind in {"selection", "outcome"}]
+            selections = {event.decision_id: event for event in found if event.kind == "selection"}
+            if decision in selections:
+                request = selections[decision].request_id
+                mine = [event for event in selections.values() if event.request_id == request]
+                outcomes = [
+                    [event for event in found if event.kind == "outcome" and event.decision_id == one.decision_id]
+                    for one in mine
+                ]
+                if all(outcomes):
+                    assert [len(told) for told in outcomes] == [1] * len(mine)
+                    return [(one, told[0]) for one, told in zip(mine, outcomes, strict=True)]
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"no outcome of {decision} was logged; {self.said()[-2000:]}")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def upstream():
+    async with ModelServer().running() as server:
+        yield server
+
+
+def configuration(server: ModelServer, **conduit: Any) -> dict[str, Any]:
+    embedding = {"model": "openai/text-embedding-3-small"}
+    return {
+        "model_list": [
+            entry(server, "a"),
+            entry(server, "b"),
+            entry(server, "broken-1", "status-500", "broken"),
+            entry(server, "full-1", "status-429", "full"),
+            entry(server, "hanging-1", "hang", "hanging", timeout=0.5),
+            entry(server, "dropping-1", "drop", "dropping"),
+            entry(server, "rescued-1", "overload", "rescued"),
+            entry(server, "patient-1", "slow", "patient"),
+            entry(server, "spare-1", "ok", "spare"),
+            entry(server, "claude-1", group="claude", model="anthropic/claude-sonnet-4-5"),
+            entry(server, "vectors-1", group="vectors", **embedding),
+            entry(server, "unmanaged-1", group="unmanaged"),
+        ],
+        "litellm_settings": {
+            "callbacks": ["administrator.administrator", "conduit_litellm.proxy.handler"],
+            "cache": True,
+            "cache_params": {"type": "local", "mode": "default_off"},
+        },
+        "router_settings": {
+            "num_retries": 0,
+            "disable_cooldowns": True,
+            "fallbacks": [{"broken": ["spare"]}, {"rescued": ["spare"]}],
+            "model_group_alias": {"alias": "chat"},
+        },
+        "general_settings": {"master_key": KEY},
+        "conduit": conduit,
+    }
+
+
+MANAGED = ["chat", "broken", "full", "hanging", "dropping", "rescued", "patient", "spare", "claude", "vectors", "new"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def proxy(upstream, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("proxy")
+    config = configuration(upstream, model_groups=MANAGED, log_path=str(folder / "log"))
+    running = Proxy(folder, config, CONDUIT_NAMESPACE="team-red")
+    try:
+        await running.ready()
+        yield running
+    finally:
+        await running.stop()
+
+
+async def test_the_first_request_is_a_decision_and_the_response_names_it(proxy, events):
+    response = await proxy.chat()
+    assert response.parse().choices[0].message.content == "hello"
+    ((selection, outcome),) = await proxy.attempts(events, response)
+    assert selection.policy == response.headers["x-conduit-policy"] == "team-red/chat"
+    assert selection.arms == ("a", "b") and selection.arm == response.headers["x-litellm-model-id"]
+    assert outcome.status == "success" and outcome.latency_s > 0.0
+    assert (outcome.input_tokens, outcome.output_tokens) == (100, 20)
+    assert outcome.cost_usd == pytest.approx(100 * 0.15e-6 + 20 * 0.6e-6)  # gpt-4o-mini, USD per token
+
+
+async def test_concurrent_requests_keep_their_own_decisions(proxy, events):
+    responses = await asyncio.gather(*[proxy.chat(metadata={"shared": "yes"}) for _ in range(20)])
+    assert len({response.headers["x-conduit-decision-id"] for response in responses}) == 20
+    for response in responses:
+        ((selection, outcome),) = await proxy.attempts(events, response)
+        assert selection.arm == response.headers["x-litellm-model-id"] and outcome.status == "success"
+
+
+async def test_every_interface_is_learned_from(proxy, events):
+    answer = await proxy.openai.responses.with_raw_response.create(model="chat", input="hello")
+    vectors = await proxy.openai.embeddings.with_raw_response.create(model="vectors", input=["one", "two"])
+    body = {"model": "claude", "messages": ASK, "max_tokens": 10}
+    message = await proxy.http.post("/v1/messages", json=body)
+    for response, policy, tokens in (
+        (answer, "team-red/chat", (10, 5)),
+        (vectors, "team-red/vectors", (7, 0)),
+        (message, "team-red/claude", (10, 5)),
+    ):
+        ((selection, outcome),) = await proxy.attempts(events, response)
+        assert (selection.policy, outcome.status) == (policy, "success")
+        assert (outcome.input_tokens, outcome.output_tokens) == tokens
+        assert outcome.cost_usd > 0.0
+
+
+async def test_a_stream_tells_the_first_token_and_the_last(proxy, events):
+    response = await proxy.chat(stream=True)
+    text = "".join([chunk.choices[0].delta.content or "" async for chunk in response.parse() if chunk.choices])
+    assert text == "word " * 4
+    ((_, outcome),) = await proxy.attempts(events, response)
+    assert outcome.status == "success" and 0.0 < outcome.ttft_s < outcome.latency_s
+    assert outcome.latency_s >= 0.4
+
+
+async def test_a_stream_that_breaks_is_an_error(proxy, events):
+    response = await proxy.chat("dropping", stream=True)
+    with pytest.raises(APIError):
+        async for _ in response.parse():
+            pass
+    ((_, outcome),) = await proxy.attempts(events, response)
+    assert outcome.status == "error" and outcome.error_class
+
+
+async def test_a_client_that_leaves_in_the_middle_says_nothing_against_the_deployment(proxy, events):
+    async with proxy.openai.chat.completions.with_streaming_response.create(
+        model="chat", messages=ASK, stream=True
+    ) as response:
+        async for _ in response.iter_lines():
+            break
+    ((_, outcome),) = await proxy.attempts(events, response)
+    assert outcome.status == "client_disconnect"
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "code"),
+    [("full", "RateLimitError", "429"), ("hanging", "Timeout", "408")],
+)
+async def test_every_retry_is_a_decision_of_its_own(proxy, events, model, error, code):
+    with pytest.raises(APIError) as failure:
+        await proxy.chat(model, extra_body={"num_retries": 1})
+    attempts = await proxy.attempts(events, failure.value.response)
+    assert [outcome.status for _, outcome in attempts] == ["error"] * 2
+    assert {(outcome.error_class, outcome.error_code) for _, outcome in attempts} == {(error, code)}
+    assert attempts[-1][0].decision_id == failure.value.response.headers["x-conduit-decision-id"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_fallback_is_told_apart_from_the_failure(proxy, events, stream):
+    response = await proxy.chat("broken", stream=stream)
+    if stream:
+        async for _ in response.parse():
+            pass
+    (failed, error), (served, success) = await proxy.attempts(events, response)
+    assert (failed.policy, error.status, error.error_code) == ("team-red/broken", "error", "500")
+    assert (served.policy, success.status) == ("team-red/spare", "success")
+    assert response.headers["x-conduit-decision-id"] == served.decision_id
+    assert response.headers["x-conduit-policy"] == "team-red/spare"
+
+
+async def test_a_stream_that_fails_over_before_its_first_word_gives_each_deployment_its_own_outcome(proxy, events):
+    response = await proxy.chat("rescued", stream=True)
+    async for _ in response.parse():
+        pass
+    attempts = await proxy.attempts(events, response)
+    assert [(selection.policy, outcome.status) for selection, outcome in attempts] == [
+        ("team-red/rescued", "error"),
+        ("team-red/spare", "success"),
+    ]
+
+
+async def test_a_cached_answer_is_never_learned_from(proxy, events):
+    cached = {"extra_body": {"cache": {"use-cache": True}}, "seed": 7}
+    await proxy.chat(**cached)
+    for _ in range(50):  # LiteLLM stores an answer a moment after it was given
+        response = await proxy.chat(**cached)
+        ((_, outcome),) = await proxy.attempts(events, response)
+        if outcome.status == "cache_hit":
+            break
+    assert outcome.status == "cache_hit" and outcome.cost_usd is None and outcome.latency_s is None
+
+
+async def test_aliases_work_and_what_is_not_to_be_managed_is_left_alone(proxy, events):
+    response = await proxy.chat("alias")
+    ((selection, _),) = await proxy.attempts(events, response)
+    assert selection.policy == "team-red/chat"
+    for model in ("unmanaged", "a"):  # a group that is not listed; a deployment named by its id
+        response = await proxy.chat(model)
+        assert response.parse().choices[0].message.content == "hello"
+        assert "x-conduit-decision-id" not in response.headers
+
+
+async def test_whatever_happens_to_the_router_the_next_request_is_a_decision_again(proxy, events, upstream):
+    for order in ("replace the router", "change the strategy"):
+        await proxy.chat(metadata={"order": order})
+        response = await proxy.chat()
+        ((_, outcome),) = await proxy.attempts(events, response)
+        assert outcome.status == "success", order
+    await proxy.chat(metadata={"order": "add a model", "base": upstream.base("ok")})
+    response = await proxy.chat("new")
+    ((selection, _),) = await proxy.attempts(events, response)
+    assert (selection.policy, selection.arm) == ("team-red/new", "n")
+    await proxy.chat(metadata={"order": "delete a model"})
+    with pytest.raises(APIError):
+        await proxy.chat("new")
+
+
+async def test_a_stopped_proxy_has_delivered_everything_and_each_decision_has_one_outcome(proxy, events):
+    await asyncio.gather(*[proxy.chat() for _ in range(10)])
+    await proxy.stop()
+    assert proxy.process.returncode in {0, -signal.SIGTERM}
+    stored = await events.stored(proxy.log)
+    decisions = [event.decision_id for event in stored if event.kind == "selection"]
+    outcomes = Counter(event.decision_id for event in stored if event.kind == "outcome")
+    assert outcomes == Counter(decisions) and set(outcomes.values()) == {1}
+    # Deliberately the last test of this proxy: nothing it served may have upset Conduit.
+    assert "conduit" not in [line.split(":")[0] for line in proxy.said().splitlines()]
+    assert "Traceback (most recent call last)" not in proxy.said() or "conduit_litellm" not in proxy.said()
