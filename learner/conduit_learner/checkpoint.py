@@ -224,7 +224,7 @@ class Restoration:
             feedbacks = fields["open"]["feedbacks"].get(str(index), ())
             policy.open.add(
                 str(index),
-                Decision(offset, opened_ms, has_outcome=bool(outcome), feedbacks=[(s, k) for s, k in feedbacks]),
+                Decision(offset, opened_ms, has_outcome=bool(outcome), feedbacks=tuple((s, k) for s, k in feedbacks)),
             )
         # Time may have gone by for this policy since its part was written.
         policy.close(self.learner.now_ms)

@@ -11,6 +11,8 @@ from conduit_schemas import (
     ConfigurationError,
     DeadLetter,
     Event,
+    Feedback,
+    Outcome,
     PolicySettings,
     RecordError,
     Selection,
@@ -84,7 +86,9 @@ class PartitionLearner:
         self.offset = message.offset + 1
         self._last = message
         self.now_ms = max(self.now_ms, message.time_ms)
-        letters = [self._orphan(early) for early in self.early.expire(self.now_ms)]
+        letters: list[DeadLetter] = []
+        if self.early:
+            letters += map(self._orphan, self.early.expire(self.now_ms))
         policy = None
         try:
             event = decode_event(message.value)
@@ -95,7 +99,8 @@ class PartitionLearner:
             letters.append(self._dead_letter(message, error.reason, str(error)))
         except ConfigurationError as error:
             letters.append(self._dead_letter(message, "invalid", str(error)))
-        letters += [self._orphan(early) for early in self.early.expire(self.now_ms)]
+        if self.early:
+            letters += map(self._orphan, self.early.expire(self.now_ms))
         return Applied(policy, tuple(letters))
 
     def snapshot(self, policy: str) -> Snapshot:
@@ -121,21 +126,21 @@ class PartitionLearner:
 
     def _apply(self, event: Event, message: StoredMessage) -> str | None:
         policy = self.policies.get(event.policy)
-        if isinstance(event, Selection | PolicySettings):
-            if isinstance(event, PolicySettings):
-                algorithm(event.settings)  # refuse it before it leaves a trace
-            policy = policy or self._add_policy(event.policy)
-            policy.close(self.now_ms)
-            if isinstance(event, Selection):
-                self._select(policy, event, message)
-            else:
-                policy.change(event.settings)
+        if isinstance(event, PolicySettings):
+            algorithm(event.settings)  # refuse it before it leaves a trace
+        if policy is None:
+            if isinstance(event, Outcome | Feedback):
+                self.early.add(EarlyEvent(message, self.now_ms, event))
+                return None
+            policy = self._add_policy(event.policy)
+        policy.close(self.now_ms)
+        if isinstance(event, Selection):
+            self._select(policy, event, message)
+        elif isinstance(event, PolicySettings):
+            policy.change(event.settings)
         else:
-            decision = None
-            if policy is not None:
-                policy.close(self.now_ms)
-                decision = policy.open.get(event.decision_id)
-            if policy is None or decision is None:
+            decision = policy.open.get(event.decision_id)
+            if decision is None:
                 self.early.add(EarlyEvent(message, self.now_ms, event))
                 return None
             policy.resolve(event, decision)
@@ -143,9 +148,8 @@ class PartitionLearner:
         return policy.name
 
     def _select(self, policy: PolicyLearner, selection: Selection, message: StoredMessage) -> None:
-        decision = Decision(message.offset, self.now_ms)
-        decision.describe(selection)
-        if policy.select(selection, decision):
+        decision = Decision(message.offset, self.now_ms, selection.arm, selection.featurizer, selection.context)
+        if policy.select(selection, decision) and self.early:
             for early in self.early.take(selection):
                 policy.resolve(early.event, decision)
 

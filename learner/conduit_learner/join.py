@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from conduit_log import StoredMessage
@@ -31,7 +31,7 @@ class Decision:
     featurizer: str = ""
     context: bytes = b""
     has_outcome: bool = False
-    feedbacks: list[tuple[str, str]] = field(default_factory=list)
+    feedbacks: tuple[tuple[str, str], ...] = ()
     """Source and key of every feedback that counted."""
 
     def describe(self, selection: Selection) -> None:
@@ -51,6 +51,7 @@ class OpenDecisions:
     def __init__(self) -> None:
         self.awaiting = 0
         """Decisions that have no outcome yet."""
+        self._oldest_ms = 0
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
 
     def __len__(self) -> int:
@@ -65,6 +66,8 @@ class OpenDecisions:
 
     def add(self, decision_id: str, decision: Decision) -> None:
         """Open a decision, later than all that are open."""
+        if not self._decisions:
+            self._oldest_ms = decision.opened_ms
         self._decisions[decision_id] = decision
         self.awaiting += not decision.has_outcome
 
@@ -80,9 +83,13 @@ class OpenDecisions:
         -------
         How many of them never got an outcome.
         """
+        # Asked at every event, and nearly always there is nothing to do.
+        if len(self._decisions) <= keep and self._oldest_ms >= opened_before_ms:
+            return 0
         censored = 0
         while self._decisions:
             oldest = next(iter(self._decisions.values()))
+            self._oldest_ms = oldest.opened_ms
             if oldest.opened_ms >= opened_before_ms and len(self._decisions) <= keep:
                 break
             self._decisions.popitem(last=False)
@@ -111,6 +118,9 @@ class EarlyEvents:
         self._waiting: OrderedDict[int, EarlyEvent] = OrderedDict()
         self._by_decision: dict[tuple[str, str], list[int]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
     def __iter__(self) -> Iterator[EarlyEvent]:
         return iter(self._waiting.values())
 
@@ -127,7 +137,7 @@ class EarlyEvents:
 
     def expire(self, now_ms: int) -> list[EarlyEvent]:
         """Remove and return what has waited too long, or in too long a queue."""
-        expired = []
+        expired: list[EarlyEvent] = []
         while self._waiting:
             oldest = next(iter(self._waiting.values()))
             if now_ms - oldest.read_ms <= MAX_EARLY_MS and len(self._waiting) <= MAX_EARLY:

@@ -108,14 +108,14 @@ class PolicyLearner:
             self.duplicates += 1
             return False
         self.selections += 1
+        offset, known = decision.offset, self.arms
         models = selection.models or ("",) * len(selection.arms)
         for name, model in zip(selection.arms, models, strict=True):
-            arm = self.arms.get(name)
-            if arm is None:
-                arm = self.add_arm(name, keep=selection.arms)
-            arm.seen = decision.offset
-            arm.model = model or arm.model
-        self.arms[selection.arm].selections += 1
+            arm = known.get(name) or self.add_arm(name, keep=selection.arms)
+            arm.seen = offset
+            if model:
+                arm.model = model
+        known[decision.arm].selections += 1
         self.open.add(selection.decision_id, decision)
         return True
 
@@ -126,7 +126,7 @@ class PolicyLearner:
             if who in decision.feedbacks or len(decision.feedbacks) >= MAX_FEEDBACKS:
                 self.duplicates += 1
                 return
-            decision.feedbacks.append(who)
+            decision.feedbacks += (who,)
             self.feedbacks += 1
         elif decision.has_outcome:
             self.duplicates += 1

@@ -16,7 +16,8 @@ BLOCK = 64
 
 Vector = NDArray[np.float64]
 
-_FLOAT, _FIXED_POINT = np.dtype("<f8"), np.dtype("<i2")
+_FLOAT: np.dtype[Any] = np.dtype("<f8")
+_FIXED_POINT: np.dtype[Any] = np.dtype("<i2")
 _UNIT = 2.0**-FRACTION_BITS
 
 
@@ -195,11 +196,11 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     def _design(self) -> Vector:
         """Return the latest rows as numbers, shape (rows, dimension)."""
         x = np.frombuffer(b"".join(self._rows), self._kind).reshape(-1, self._cap)
-        return x * _UNIT if self._kind is _FIXED_POINT else x.astype(np.float64, copy=False)
+        return x * _UNIT if self._kind == _FIXED_POINT else x.astype(np.float64, copy=False)
 
     def _encoded(self, numbers: Vector) -> list[bytes]:
         """Return rows of numbers, one after the other, as bytes: the inverse of :meth:`_design`."""
-        units = np.rint(numbers / _UNIT) if self._kind is _FIXED_POINT else numbers
+        units = np.rint(numbers / _UNIT) if self._kind == _FIXED_POINT else numbers
         data, size = units.astype(self._kind).tobytes(), self._cap * self._kind.itemsize
         return [data[start : start + size] for start in range(0, len(data), size)]
 
