@@ -15,7 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from model_server import ModelServer
-from openai import APIError, AsyncOpenAI
+from openai import APIError, APITimeoutError, AsyncOpenAI
 
 from conduit_log import LogSettings
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = "sk-for-the-tests-of-conduit"
 ASK = [{"role": "user", "content": "hello"}]
+ASK_CHAT = {"model": "chat", "messages": ASK}
 
 # A callback that stands for an administrator who changes the proxy while it runs. With a database the proxy does the
 # same things to its router; without one it offers no other way.
@@ -58,7 +59,7 @@ class Proxy:
     """A proxy process and the log it writes to."""
 
     def __init__(self, folder: Path, config: dict[str, Any], *options: str, **environment: str) -> None:
-        self.log = LogSettings(path=folder / "log")
+        self.log = LogSettings(path=Path(config["conduit"].get("log_path", folder / "home")))
         self.output = folder / "output.txt"
         (folder / "administrator.py").write_text(ADMINISTRATOR)
         (folder / "config.yaml").write_text(json.dumps(config))
@@ -73,7 +74,12 @@ class Proxy:
                 [*program, "--config", str(folder / "config.yaml"), *address, *options],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "CONDUIT_HOME": str(folder), **environment},
+                env={
+                    **os.environ,
+                    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                    "CONDUIT_HOME": str(folder / "home"),
+                    **environment,
+                },
             )
         self.openai = AsyncOpenAI(base_url=self.url, api_key=KEY, max_retries=0, timeout=60.0)
         self.http = httpx.AsyncClient(
@@ -110,8 +116,8 @@ class Proxy:
         return await self.openai.chat.completions.with_raw_response.create(model=model, messages=ASK, **more)
 
     async def attempts(self, events: Any, response: Any) -> list[tuple[Any, Any]]:
-        """Return selection and outcome of every attempt at the request that gave a response, in order."""
-        decision = response.headers["x-conduit-decision-id"]
+        """Return selection and outcome of every attempt at a request, named by its response or a decision."""
+        decision = response if isinstance(response, str) else response.headers["x-conduit-decision-id"]
         for _ in range(150):
             found = [event for event in await events.stored(self.log) if event.kind in {"selection", "outcome"}]
             selections = {event.decision_id: event for event in found if event.kind == "selection"}
@@ -127,6 +133,15 @@ class Proxy:
                     return [(one, told[0]) for one, told in zip(mine, outcomes, strict=True)]
             await asyncio.sleep(0.1)
         raise AssertionError(f"no outcome of {decision} was logged; {self.said()[-2000:]}")
+
+
+async def reconciled(events: Any, log: LogSettings) -> int:
+    """Check that every decision has exactly one outcome, and return how many there are."""
+    stored = await events.stored(log)
+    decisions = Counter(event.decision_id for event in stored if event.kind == "selection")
+    outcomes = Counter(event.decision_id for event in stored if event.kind == "outcome")
+    assert outcomes == decisions and set(outcomes.values()) == {1}
+    return len(decisions)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -283,6 +298,17 @@ async def test_a_stream_that_fails_over_before_its_first_word_gives_each_deploym
     ]
 
 
+async def test_a_client_that_does_not_wait_for_the_answer_leaves_one_outcome_all_the_same(proxy, events):
+    before = {event.decision_id for event in await events.stored(proxy.log) if event.kind == "selection"}
+    with pytest.raises(APITimeoutError):
+        await proxy.chat("patient", timeout=0.5)
+    left = [event for event in await events.stored(proxy.log) if event.kind == "selection"]
+    (decision,) = [event.decision_id for event in left if event.decision_id not in before]
+    ((_, outcome),) = await proxy.attempts(events, decision)
+    print(outcome)
+    assert outcome.status in {"success"}
+
+
 async def test_a_cached_answer_is_never_learned_from(proxy, events):
     cached = {"extra_body": {"cache": {"use-cache": True}}, "seed": 7}
     await proxy.chat(**cached)
@@ -323,10 +349,39 @@ async def test_a_stopped_proxy_has_delivered_everything_and_each_decision_has_on
     await asyncio.gather(*[proxy.chat() for _ in range(10)])
     await proxy.stop()
     assert proxy.process.returncode in {0, -signal.SIGTERM}
-    stored = await events.stored(proxy.log)
-    decisions = [event.decision_id for event in stored if event.kind == "selection"]
-    outcomes = Counter(event.decision_id for event in stored if event.kind == "outcome")
-    assert outcomes == Counter(decisions) and set(outcomes.values()) == {1}
-    # Deliberately the last test of this proxy: nothing it served may have upset Conduit.
-    assert "conduit" not in [line.split(":")[0] for line in proxy.said().splitlines()]
-    assert "Traceback (most recent call last)" not in proxy.said() or "conduit_litellm" not in proxy.said()
+    assert await reconciled(events, proxy.log) > 50
+    # The last test of this proxy: nothing it served may have upset Conduit, which names the files of its tracebacks.
+    assert "router_plugin/conduit_litellm" not in proxy.said() and "said once" not in proxy.said()
+
+
+async def test_every_worker_has_a_strategy_and_they_share_what_one_of_them_learns(upstream, tmp_path, events):
+    proxy = Proxy(tmp_path, configuration(upstream), "--num_workers", "2")
+    try:
+        await proxy.ready()
+        for _ in range(60):
+            await asyncio.gather(*[proxy.http.post("/chat/completions", json=ASK_CHAT) for _ in range(8)])
+            chosen = [event for event in await events.stored(proxy.log) if event.kind == "selection"]
+            learned = {event.decision_id[:16] for event in chosen if event.snapshot_version is not None}
+            if len(learned) == 2:  # the first half of a decision's id is its process's own
+                break
+            await asyncio.sleep(0.3)
+        assert len(learned) == 2
+    finally:
+        await proxy.stop()
+    assert await reconciled(events, proxy.log) >= 8
+
+
+async def test_a_wrong_setting_is_named_and_the_proxy_serves_without_conduit(upstream, tmp_path, events):
+    proxy = Proxy(tmp_path, configuration(upstream, objektive="cost"))
+    try:
+        await proxy.ready()
+        for _ in range(2):
+            response = await proxy.chat()
+            assert response.parse().choices[0].message.content == "hello"
+            assert "x-conduit-decision-id" not in response.headers
+    finally:
+        await proxy.stop()
+    told = [line for line in proxy.said().splitlines() if "objektive" in line]
+    assert len(told) == 1
+    assert f"{tmp_path / 'config.yaml'}: conduit: has no key 'objektive'; allowed are bandit_algorithm, " in told[0]
+    assert not (tmp_path / "home").exists()
