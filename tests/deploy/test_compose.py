@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,32 @@ def test_services_wait_for_a_healthy_broker_and_say_how_they_are() -> None:
         assert {"interval", "timeout", "retries", "start_period"} <= set(check)
 
 
-def test_the_learners_commands_exist() -> None:
-    for command in (SERVICES["learner"]["command"], SERVICES["learner"]["healthcheck"]["test"][1:]):
-        assert command[0] == "conduit"
-        done = CliRunner().invoke(main, [*command[1:], "--help"])
-        assert done.exit_code == 0, done.output
+def test_the_learner_runs_as_told_and_is_asked_where_it_answers(tmp_path: Path) -> None:
+    learner = SERVICES["learner"]
+    assert learner["command"][0] == "conduit"
+    done = CliRunner().invoke(main, [*learner["command"][1:], "--help"])
+    assert done.exit_code == 0, done.output
+    address = learner["command"][learner["command"].index("--http") + 1]
+    port = address.rpartition(":")[2]
+    [question] = [part for part in learner["healthcheck"]["test"] if "urlopen" in part]
+    assert f"http://127.0.0.1:{port}/readyz" in question
+    # The check itself, against a learner on a port of its own: it passes, and fails when nobody answers any more.
+    executable, *arguments = [sys.executable, *learner["healthcheck"]["test"][2:]]
+    command = [sys.executable, "-m", "conduit_learner", *learner["command"][1:]]
+    command[command.index(address)] = "127.0.0.1:0"
+    with subprocess.Popen([*command, "--path", str(tmp_path)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "answering on" in line)
+        free = said.strip().rpartition(":")[2]
+        arguments = [part.replace(f":{port}/", f":{free}/") for part in arguments]
+        for _ in range(50):
+            asked = subprocess.run([executable, *arguments], capture_output=True, check=False)
+            if asked.returncode == 0:
+                break
+        process.terminate()
+    assert asked.returncode == 0, asked.stderr
+    assert process.returncode == 0
+    assert subprocess.run([executable, *arguments], capture_output=True, check=False).returncode != 0
 
 
 def test_the_proxys_configuration_names_what_the_container_has() -> None:
