@@ -1,6 +1,7 @@
 """The compose file says what it should, even where no container engine can try it."""
 
 import dataclasses
+import importlib
 import json
 import re
 import shutil
@@ -15,6 +16,9 @@ from broker import IMAGE, POM
 from click.testing import CliRunner
 
 from conduit_learner.cli import main
+from conduit_litellm import ConduitRoutingStrategy
+from conduit_litellm.proxy import ProxyHandler
+from conduit_litellm.proxy_settings import read_settings
 from conduit_log import LogSettings
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +144,17 @@ def test_the_proxys_configuration_names_what_the_container_has() -> None:
     port = command[command.index("--port") + 1]
     assert SERVICES["proxy"]["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f":{port}/" in SERVICES["proxy"]["healthcheck"]["test"][-1]
+
+
+def test_the_proxy_has_conduit_choose_with_settings_it_accepts(tmp_path: Path) -> None:
+    configuration = yaml.safe_load((ROOT / "deploy" / "litellm-config.yaml").read_text())
+    (callback,) = configuration["litellm_settings"]["callbacks"]
+    module, _, name = callback.rpartition(".")
+    assert isinstance(getattr(importlib.import_module(module), name), ProxyHandler)
+    settings = read_settings(configuration["conduit"], "deploy/litellm-config.yaml", SERVICES["proxy"]["environment"])
+    strategy = ConduitRoutingStrategy(**settings, log_path=tmp_path)
+    assert strategy.settings.algorithm == configuration["conduit"]["bandit_algorithm"]
+    assert not {"bootstrap_servers", "topic_prefix"} & set(configuration["conduit"])  # these the environment says
 
 
 def test_the_image_runs_as_nobody_in_particular_and_gets_every_room() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -104,7 +105,7 @@ async def main():
     assert "litellm.proxy.proxy_server" not in sys.modules
 asyncio.run(main())
 """
-    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "HOME": str(tmp_path)}
+    environment = {**os.environ, "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", source], check=True, env=environment)
     assert list(tmp_path.iterdir()) == []
 
