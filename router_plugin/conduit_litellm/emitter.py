@@ -26,6 +26,7 @@ _LONGEST_PAUSE_S = 5.0
 _PATIENCE_S = 1.0
 _ADOPTION_S = 10.0
 _SPOOL_RETRY_S = 5.0
+_SET_ASIDE = "%s; the file is set aside, with .damaged after its name"
 APP_OUTCOME_DELAY_S = 2.0
 """How long an outcome the application reports waits for LiteLLM's own, which knows more."""
 
@@ -134,16 +135,29 @@ class Emitter:
             self._next_spooling = time.monotonic() + _SPOOL_RETRY_S
             if not self._spool_failed:
                 self._spool_failed = True
-                _logger.warning("%s; events wait in memory meanwhile, at most %d of them", error, self._limit)
+                _logger.warning(
+                    "%s; events wait in memory meanwhile, at most %d of them: make room, or choose another folder "
+                    "with spool_path",
+                    error,
+                    self._limit,
+                )
 
     def release(self) -> None:
         """Move what waits into the spool, and leave the spool to whichever process comes next."""
+        self._release_held(everything=True)
+        self._next_spooling = 0.0
         self.keep()
         if self._spool is not None:
             if self._origin is not None:
                 self._batch, self._origin = [], None
             self._spool.close()
             self._next_adoption = 0.0
+        lost = self.waiting
+        if lost:
+            self._queue.clear()
+            self._batch, self._encoded = [], []
+            self._counters.add("events_dropped", lost)
+            _logger.warning("%d events could be neither delivered nor kept and are lost", lost)
 
     def _put(self, spool: Spool, messages: list[Message]) -> SpoolFile:
         file = spool.put(messages)
@@ -213,13 +227,12 @@ class Emitter:
     def _next_batch(self, *, gently: bool) -> None:
         """Take the oldest events there are: of dead processes, of the spool, of the memory."""
         if self._spool is not None:
-            try:
-                self._adopt(self._spool)
-                self._origin = self._spool.oldest()
-                if self._origin is not None:
-                    self._batch = self._origin.peek(_BATCH)
-            except SpoolError as error:
-                self._give_up_file(error)
+            self._adopt(self._spool)
+            while not self._batch and (file := self._spool.oldest()) is not None:
+                try:
+                    self._batch, self._origin = file.peek(_BATCH), file
+                except SpoolError as error:
+                    self._set_aside(file, error)
             if len(self._batch) == _BATCH:
                 self.keep()  # more follow: what is newer waits there rather than here
         if not self._batch:
@@ -227,9 +240,14 @@ class Emitter:
             self._batch, self._encoded = self._encode(gently=gently), []
 
     def _adopt(self, spool: Spool) -> None:
-        if time.monotonic() >= self._next_adoption:
-            self._next_adoption = time.monotonic() + _ADOPTION_S
+        if time.monotonic() < self._next_adoption:
+            return
+        self._next_adoption = time.monotonic() + _ADOPTION_S
+        try:
             adopted = spool.adopt()
+        except SpoolError as error:
+            _logger.warning(_SET_ASIDE, error)
+        else:
             if adopted:
                 self._counters.add("events_adopted", adopted)
                 _logger.info("%d events that ended processes left in %s are delivered now", adopted, spool.folder)
@@ -241,13 +259,13 @@ class Emitter:
             try:
                 self._origin.remove(count)
             except SpoolError as error:
-                self._give_up_file(error)
+                self._set_aside(self._origin, error)
 
-    def _give_up_file(self, error: SpoolError) -> None:
-        _logger.warning("%s; the file is set aside, with .damaged after its name", error)
-        origin, self._origin = self._origin, None
-        if origin is not None and self._spool is not None:
-            self._spool.let_go(origin, damaged=True)
+    def _set_aside(self, file: SpoolFile, error: SpoolError) -> None:
+        _logger.warning(_SET_ASIDE, error)
+        self._origin = None
+        if self._spool is not None:
+            self._spool.let_go(file, damaged=True)
 
     def _encode(self, *, gently: bool = True) -> list[Message]:
         """Fill up the list of encoded events from the queue, and return it."""

@@ -94,9 +94,12 @@ class SpoolFile:
         query = "SELECT key, value FROM events WHERE id > ? ORDER BY id LIMIT ?"
         try:
             with closing(self._sql.execute(query, (self._position, count))) as rows:
-                return [Message(key, value) for key, value in rows]
+                messages = [Message(key, value) for key, value in rows]
         except sqlite3.Error as error:
             raise _explained(self.path, error) from error
+        if not messages:
+            self.events = 0
+        return messages
 
     def remove(self, count: int) -> None:
         """Forget the oldest ``count`` events, which must be there.

@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ import pytest
 from conduit_litellm import emitter as emitter_module
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
-from conduit_litellm.ledger import Ledger
+from conduit_litellm.ledger import Decision, Ledger
+from conduit_litellm.litellm_calls import Facts
 from conduit_litellm.log_state import LogState
-from conduit_litellm.pending import PendingFeedback
+from conduit_litellm.pending import PendingFeedback, PendingOutcome
 from conduit_litellm.spool import Spool, SpoolError, SpoolFile, spool_folder
 from conduit_log import LogSettings, LogUnavailableError, Message
 from conduit_log.memory import MemoryLog
-from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings, decode_event
+from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings, decode_event, encode
 
 PLENTY = 1 << 30
 
@@ -246,6 +248,10 @@ def put(emitter, numbers):
         emitter.put(PendingFeedback(1.0, "default/chat", f"d{number}", 0.5))
 
 
+def app_outcome():
+    return PendingOutcome(time.time(), Decision("x", "default/chat", "a", 0.0), Facts("success"), "app")
+
+
 def ids(numbers):
     return [f"d{number}" for number in numbers]
 
@@ -303,6 +309,7 @@ class TestEmitter:
         await asyncio.sleep(0)
         running.task.cancel()
         await asyncio.wait({running.task})
+        first.put_app_outcome(app_outcome())
         first.release()
         first.release()
         assert first.waiting == 0
@@ -310,8 +317,8 @@ class TestEmitter:
         put(second, range(600, 700))
         log.failure = None
         await Running(second, log).end()
-        assert await log.ids() == ids(range(700))
-        assert second._counters["events_adopted"] == 600
+        assert await log.ids() == [*ids(range(600)), "x", *ids(range(600, 700))]
+        assert second._counters["events_adopted"] == 601
 
     async def test_in_the_middle_of_a_batch_that_is_on_the_disk_the_end_loses_nothing(self, new_emitter, log, until):
         first = new_emitter()
@@ -365,6 +372,21 @@ class TestEmitter:
         await running.end()
         assert await log.ids() == ids(range(10))
 
+    async def test_what_can_neither_be_delivered_nor_kept_at_the_end_is_counted_and_said(
+        self, new_emitter, log, caplog, tmp_path
+    ):
+        (tmp_path / "spool").write_text("in the way")
+        emitter = new_emitter()
+        running = Running(emitter, log)
+        put(emitter, range(5))
+        emitter.put_app_outcome(app_outcome())
+        await asyncio.sleep(0.2)
+        running.task.cancel()
+        await asyncio.wait({running.task})
+        emitter.release()
+        assert emitter._counters["events_dropped"] == 6 and emitter.waiting == 0
+        assert "6 events could be neither delivered nor kept and are lost" in caplog.text
+
     async def test_a_file_that_cannot_be_read_holds_nothing_else_up(self, new_emitter, log, until, caplog, tmp_path):
         emitter = new_emitter()
         running = Running(emitter, log)
@@ -381,6 +403,36 @@ class TestEmitter:
         assert await log.ids() == ids(range(3, 6))
         assert sum("set aside" in message for message in caplog.messages) == 1
         assert left.with_name(f"{left.name}.damaged").exists()
+
+    async def test_a_file_that_fails_while_it_is_read_does_not_let_newer_events_overtake_other_files(
+        self, new_emitter, log, caplog, tmp_path
+    ):
+        for number in range(2):
+            spool = Spool(tmp_path / "spool", PLENTY)
+            spool.put([Message(b"default/chat", encode(PendingFeedback(1.0, "p", f"left{number}", 0.5).event()))])
+            spool.close()
+        emitter = new_emitter()
+        emitter._spool.adopt()
+        broken, sound = emitter._spool._adopted
+        broken._sql.execute("DROP TABLE events")
+        (left,) = sound.peek(1)
+        put(emitter, range(3))
+        log.failure = None
+        await Running(emitter, log).end()
+        assert await log.ids() == [decode_event(left.value).decision_id, *ids(range(3))]
+        assert sum("no such table" in message and "set aside" in message for message in caplog.messages) == 1
+        assert not sound.path.exists() and broken.path.with_name(f"{broken.path.name}.damaged").exists()
+
+    async def test_a_file_that_fails_after_its_delivery_is_set_aside(self, new_emitter, log, until, caplog):
+        emitter = new_emitter()
+        running = Running(emitter, log)
+        put(emitter, range(3))
+        await until(lambda: emitter._spool.events == 3)
+        emitter._spool._own._sql.execute("DROP TABLE events")
+        log.failure = None
+        await running.end()
+        assert await log.ids() == ids(range(3))
+        assert "set aside" in caplog.text and emitter.waiting == 0
 
     async def test_a_long_backlog_is_delivered_while_new_events_arrive(self, new_emitter, log, until):
         emitter = new_emitter()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import docker
+import docker  # type: ignore[import-untyped]  # ships no types
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from filelock import FileLock
