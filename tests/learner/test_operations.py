@@ -4,9 +4,12 @@ import asyncio
 import json
 import logging
 import math
+import re
 import signal
 import sys
 import time
+import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -235,6 +238,20 @@ class TestMetrics:
         assert two.get_sample_value("conduit_learner_events_total") == 2
         assert two.get_sample_value("process_resident_memory_bytes")
 
+    def test_the_guide_lists_every_metric_and_no_other(self) -> None:
+        guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+        listed = re.findall(r"^\| `(conduit_learner_\w+)` \| (\w*) ?\|", guide, re.MULTILINE)
+        alerts = set(re.findall(r"conduit_learner_\w+", guide.partition("```yaml")[2].partition("```")[0]))
+        status = working(partitions={0: Owned(published={POLICY: Publication(0.0)})}, dead_letters=Counter(invalid=1))
+        collected = {}
+        for family in registry_of(status).collect():
+            if family.name.startswith("conduit_"):
+                name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+                labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+                collected[name] = "".join(labels)
+        assert dict(listed) == collected
+        assert alerts < set(collected)
+
 
 class TestHttp:
     async def test_a_worker_shows_what_it_did(self) -> None:
@@ -270,6 +287,21 @@ class TestHttp:
             # Measured at once, after the first batch of a thousand.
             assert status.lag == {0: total - 1_000}
             await until(lambda: status.lag == {0: 0})
+
+    async def test_on_kafka_every_partition_is_measured(self, kafka_bootstrap: str) -> None:
+        prefix = f"ops-{uuid.uuid4().hex[:12]}"
+        settings = LogSettings(bootstrap_servers=kafka_bootstrap, prefix=prefix, partitions=3)
+        events = messages(traffic(100, policies=tuple(f"team/{number}" for number in range(12))))
+        status, stop = WorkerStatus(), asyncio.Event()
+        async with open_log(settings) as log:
+            await log.create_topics()
+            await log.append(settings.topics.events, events)
+            worker = asyncio.create_task(run_worker(log, topics=settings.topics, stop=stop, status=status))
+            await until(lambda: status.events == len(events) and sorted(status.lag) == [0, 1, 2])
+            await until(lambda: not obstacles(status))
+            assert sum(owned.learner.offset for owned in status.partitions.values()) == len(events)
+            stop.set()
+            await asyncio.wait_for(worker, DEADLINE_S)
 
     async def test_a_sick_worker_is_reported_with_reasons(self) -> None:
         status = working(turned_at=time.monotonic() - 1000.0, lag={0: 10**6})
