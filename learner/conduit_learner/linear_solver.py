@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 __all__ = ["solve_ridge"]
 
-_TILE = 64
-_TOGETHER = 16
+_TILE = 32
+_TOGETHER = 32
 """Matrices worked on at a time, so that a tile of each fits into a processor's cache."""
 
 _COLLINEAR = 2.0**-30

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -25,6 +25,10 @@ _EMPTY_POLL_S = 5.0
 _EMPTY_POLLS = 3
 _IDLE_PER_BUILD = 10.0
 """A policy rests this many times as long as its last snapshot took to build, so that learning goes on."""
+_IDLE_PER_SNAPSHOT = 10.0
+_IDLE_PER_CHECKPOINT = 20.0
+"""While it is behind, a worker publishes nothing, or checkpoints nothing, for this many times as long as the last
+one took: however many policies and partitions are due, most of the time goes into catching up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,10 @@ class _Worker:
         self._is_watched = status is not None
         self._lag_at = -math.inf
         """When to measure the lag next, if somebody wants to know it."""
+        self._is_behind = False
+        """The last poll brought as much as it may: there is more where that came from."""
+        self._next_snapshot_at = self._next_checkpoint_at = -math.inf
+        """When there is time for one again; while behind only."""
         self._partitions: dict[int, _Partition] = {}
         self._status.partitions = self._partitions
 
@@ -159,6 +167,7 @@ class _Worker:
                 for message in messages:
                     self._apply(message)
                 self._status.events += len(messages)
+                self._is_behind = len(messages) >= _BATCH
                 await self._write_what_is_due()
                 await self._measure_lag(reader)
                 self._status.worked()
@@ -188,23 +197,47 @@ class _Worker:
             }
             self._lag_at = time.monotonic() + _LAG_EVERY_S
 
-    async def _write_what_is_due(self, *, everything: bool = False) -> None:
-        for partition in list(self._partitions.values()):
-            await self._write(partition, everything=everything)
-
-    async def _write(self, partition: _Partition, *, everything: bool) -> None:
+    async def _write_what_is_due(self) -> None:
+        partitions = list(self._partitions.values())
         # In this order: what a checkpoint covers is never read again, so its consequences come first.
+        for partition in partitions:
+            await self._set_aside_dead_letters(partition)
+        if not self._is_behind or time.monotonic() >= self._next_snapshot_at:
+            await self._publish_what_is_due(partitions)
+        if not self._is_behind or time.monotonic() >= self._next_checkpoint_at:
+            for partition in sorted(filter(self._is_checkpoint_due, partitions), key=lambda due: due.checkpoint_at):
+                began = time.monotonic()
+                await self._checkpoint(partition)
+                self._next_checkpoint_at = time.monotonic() + _IDLE_PER_CHECKPOINT * (time.monotonic() - began)
+                if self._is_behind:
+                    break
+
+    async def _publish_what_is_due(self, partitions: Sequence[_Partition]) -> None:
+        due = [
+            (partition.published[policy].at if policy in partition.published else -math.inf, number, policy)
+            for number, partition in enumerate(partitions)
+            for policy in partition.changed
+            if self._is_snapshot_due(partition, policy)
+        ]
+        for _, number, policy in sorted(due):  # whoever has waited longest is first
+            began = time.monotonic()
+            await self._publish(partitions[number], policy)
+            self._next_snapshot_at = time.monotonic() + _IDLE_PER_SNAPSHOT * (time.monotonic() - began)
+            if self._is_behind:
+                break
+
+    async def _write_everything(self, partition: _Partition) -> None:
+        await self._set_aside_dead_letters(partition)
+        for policy in sorted(partition.changed):
+            await self._publish(partition, policy)
+        if partition.learner.offset > partition.checkpoint_offset:
+            await self._checkpoint(partition)
+
+    async def _set_aside_dead_letters(self, partition: _Partition) -> None:
         if partition.dead_letters:
             await self._log.append(self._topics.dead_letters, [_to_message(dl) for dl in partition.dead_letters])
             self._status.dead_letters.update(letter.reason for letter in partition.dead_letters)
             partition.dead_letters.clear()
-        for policy in sorted(partition.changed):
-            if everything or self._is_snapshot_due(partition, policy):
-                await self._publish(partition, policy)
-        if partition.learner.offset > partition.checkpoint_offset and (
-            everything or self._is_checkpoint_due(partition)
-        ):
-            await self._checkpoint(partition)
 
     def _is_snapshot_due(self, partition: _Partition, policy: str) -> bool:
         last = partition.published.get(policy)
@@ -230,9 +263,9 @@ class _Worker:
         _LOG.debug("published policy %s at offset %d: %s", policy, snapshot.offset, snapshot.hash)
 
     def _is_checkpoint_due(self, partition: _Partition) -> bool:
-        return (
-            partition.learner.offset - partition.checkpoint_offset >= self._options.checkpoint_every_events
-            or time.monotonic() - partition.checkpoint_at >= self._options.checkpoint_every_s
+        learned = partition.learner.offset - partition.checkpoint_offset
+        return learned >= self._options.checkpoint_every_events or (
+            learned > 0 and time.monotonic() - partition.checkpoint_at >= self._options.checkpoint_every_s
         )
 
     async def _checkpoint(self, partition: _Partition) -> None:
@@ -249,7 +282,8 @@ class _Worker:
     async def _leave(self) -> None:
         """Write everything for whoever comes next; if the log is away, that one reads a little more."""
         try:
-            await self._write_what_is_due(everything=True)
+            for partition in list(self._partitions.values()):
+                await self._write_everything(partition)
         except LogUnavailableError as error:
             self._note_away(error)
 
@@ -268,7 +302,7 @@ class _Worker:
             partition = self._partitions.pop(number, None)
             if partition is not None:
                 with suppress(LogUnavailableError):
-                    await self._write(partition, everything=True)
+                    await self._write_everything(partition)
                 _LOG.info("partition %d: given up at offset %d", number, partition.learner.offset)
         self._note_reassigned()
 
