@@ -1,6 +1,7 @@
 """``conduit learner``: learn until told to stop."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -80,6 +81,7 @@ def learner(
     _LOG.info("starting")
     # Loading takes a second or two, and an application server has not all of it.
     worker = import_module("conduit_learner.worker")
+    gc.freeze()  # what has been loaded stays: the garbage collector need not look at it time and again
 
     options = worker.WorkerOptions(
         snapshot_every_events=snapshot_every_events,

@@ -1,0 +1,371 @@
+"""How many events a second one learner takes in, side by side with other packages' learners in one run.
+
+Run ``python -m benchmarks.learner``; with ``--json`` the last line of the output is one JSON object.
+
+*Conduit, end to end*: the worker, in a process of its own, reads a Kafka topic that was filled before (64 features,
+8 arms, an outcome for every decision, a rating for every second one, 850 bytes an event), decodes, joins, learns four
+signals, and publishes snapshots and checkpoints when they are due. *Raw*: aiokafka reads the same topic in a fresh
+process and drops what it reads. Both in turn, several rounds, medians. *Core only*: the same events from memory,
+without a log and without snapshots.
+
+*river* (``LinUCBDisjoint``) and *Vowpal Wabbit* (``cb_explore_adf``) get the same events in memory, joined already and
+in the form that each of them wants, and learn one signal: at a selection they choose, at an outcome or a rating they
+learn. ``same_role`` is Conduit doing all of that in one thread: it decodes, joins, learns four signals, makes a
+snapshot every thousand events and chooses from it at each selection. ``learn_only`` teaches the peers and never
+asks them. That is not the learner's job, which includes posteriors to choose from: river, for one, puts its
+cubic work off until somebody asks, so a river that nobody asks reads a log faster than Conduit does.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import multiprocessing
+import resource
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer
+from numpy.typing import NDArray
+
+from benchmarks.traffic import kafka, settings_event, traffic
+from conduit_learner.checkpoint import CheckpointWriter
+from conduit_learner.core import PartitionLearner
+from conduit_learner.status import WorkerStatus
+from conduit_learner.worker import run_worker
+from conduit_log import LogSettings, Message, StoredMessage, open_log
+from conduit_policy import Beliefs, Objective, choose
+from conduit_schemas import FRACTION_BITS, LearningSettings, decode_event
+
+DIMENSION = 64
+ARMS = 8
+PEER_EVENTS = 3_000
+SNAPSHOT_EVERY = 1_000
+GROWTH = {
+    "dimension": (16, 64, 256),
+    "arms": (2, 8, 32),
+    "policies": (1, 10, 100),
+    "open_decisions": (1_000, 10_000, 100_000),
+}
+GROWTH_EVENTS = 20_000
+_UNIT = 2.0**-FRACTION_BITS
+
+
+def log_of(events: int, *, dimension: int, arms: int, policies: int, open_decisions: int = 10_000) -> Iterator[Message]:
+    """Yield each policy's settings, then the events."""
+    settings = LearningSettings(featurizer=f"bench{dimension}", dimension=dimension, max_open=open_decisions)
+    for number in range(policies):
+        yield settings_event(settings, f"bench/p{number}")
+    yield from traffic(events, dimension=dimension, arms=arms, policies=policies)
+
+
+def stored(messages: Iterator[Message]) -> list[StoredMessage]:
+    """Return messages as a partition that gets a thousand a second would hold them."""
+    return [StoredMessage(0, offset, 10**12 + offset, *message) for offset, message in enumerate(messages)]
+
+
+class Round(NamedTuple):
+    """One end-to-end run of the worker."""
+
+    events_per_s: float
+    peak_rss_mb: float
+    snapshots: int
+    checkpoints: int
+    writing_share: float
+    """Part of the time that went into building snapshots and writing checkpoints."""
+
+
+def run_conduit(settings: LogSettings, events: int) -> Round:
+    """Let a worker learn everything that a topic holds."""
+    gc.freeze()  # as ``conduit learner`` does
+
+    async def learn() -> Round:
+        status, stop = WorkerStatus(), asyncio.Event()
+        async with open_log(settings) as log:
+            worker = asyncio.create_task(run_worker(log, topics=settings.topics, stop=stop, status=status))
+            first, began = await _events(status, 1)
+            last, ended = await _events(status, events)
+            writing_s = status.snapshots.total_s + status.checkpoints.total_s
+            counts = status.snapshots.count, status.checkpoints.count
+            stop.set()
+            await worker
+        seconds = ended - began
+        return Round((last - first) / seconds, _peak_rss_mb(), *counts, writing_s / seconds)
+
+    return asyncio.run(learn())
+
+
+async def _events(status: WorkerStatus, count: int) -> tuple[int, float]:
+    """Wait until the worker has had that many events; return how many they are, and when."""
+    while status.events < count:  # noqa: ASYNC110 - the worker has no event to wait for, and needs none
+        await asyncio.sleep(0.001)  # its turn comes between two batches
+    return status.events, time.perf_counter()
+
+
+def run_raw(settings: LogSettings, events: int) -> float:
+    """Read everything that a topic holds, as the worker does, and drop it."""
+
+    async def read() -> float:
+        consumer: Any = AIOKafkaConsumer(
+            settings.topics.events,
+            bootstrap_servers=settings.bootstrap_servers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_bytes=32 << 20,
+            max_partition_fetch_bytes=4 << 20,
+        )
+        await consumer.start()
+        try:
+            first = count = 0
+            began = 0.0
+            while count < events:
+                found = await consumer.getmany(timeout_ms=1_000, max_records=1_000)
+                count += sum(map(len, found.values()))
+                if not first and count:
+                    first, began = count, time.perf_counter()
+            return (count - first) / (time.perf_counter() - began)
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(read())
+
+
+def run_core(log: Sequence[StoredMessage]) -> tuple[float, PartitionLearner]:
+    """Apply a log from memory; return events per second."""
+    learner = PartitionLearner(0)
+    began = time.perf_counter()
+    for message in log:
+        learner.apply(message)
+    return len(log) / (time.perf_counter() - began), learner
+
+
+class Step(NamedTuple):
+    """What one event asks of a bandit: to choose an arm (no reward yet), or to learn."""
+
+    arm: int
+    context: NDArray[np.int16]
+    propensity: float
+    reward: float | None
+
+
+def steps(log: Sequence[StoredMessage]) -> list[Step]:
+    """Return one step per event, joined."""
+    decisions: dict[str, Step] = {}
+    found = []
+    for message in log:
+        event = decode_event(message.value)
+        if event.kind == "selection":
+            context = np.frombuffer(event.context, "<i2").astype(np.int16)
+            decisions[event.decision_id] = step = Step(event.chosen, context, event.propensity or 1.0, None)
+            found.append(step)
+        elif event.kind != "settings":
+            reward = event.quality if event.kind == "feedback" else float(event.status == "success")
+            found.append(decisions[event.decision_id]._replace(reward=reward))
+    return found
+
+
+def run_in_role(log: Sequence[StoredMessage]) -> float:
+    """Let Conduit do what the peers do, in one thread: learn from the records, choose at each selection."""
+    arms = [f"deployment-{number}" for number in range(ARMS)]
+    contexts = [step.context if step.reward is None else None for step in steps(log)]
+    learner, objective = PartitionLearner(0), Objective()
+    beliefs = None
+    learner.apply(log[0])
+    began = time.perf_counter()
+    for message, context in zip(log[1:], contexts, strict=True):
+        if context is not None and beliefs is not None:
+            choose(beliefs, context, arms, objective=objective, decision_id=str(message.offset))
+        learner.apply(message)
+        if beliefs is None or message.offset % SNAPSHOT_EVERY == 0:
+            beliefs = Beliefs(learner.snapshot("bench/p0"))
+    return len(contexts) / (time.perf_counter() - began)
+
+
+def run_river(log: Sequence[StoredMessage], *, chooses: bool) -> float:
+    """Ask and teach river; return events per second."""
+    from river import bandit  # noqa: PLC0415 - one peer's import must not be another one's
+
+    todo = [(step.arm, dict(enumerate((step.context * _UNIT).tolist())), step.reward) for step in steps(log)]
+    arms: list[int | str] = list(range(ARMS))
+    policy = bandit.LinUCBDisjoint(alpha=1.0, seed=1)
+    began = time.perf_counter()
+    for arm, context, reward in todo:
+        if reward is not None:
+            policy.update(arm, context, reward)  # type: ignore[no-untyped-call]  # river's
+        elif chooses:
+            policy.pull(arms, context=context)
+    return len(todo) / (time.perf_counter() - began)
+
+
+def run_vw(log: Sequence[StoredMessage], *, chooses: bool) -> float | None:
+    """Ask and teach Vowpal Wabbit; return events per second, or None when it is not installed."""
+    if find_spec("vowpalwabbit") is None:
+        return None
+    import vowpalwabbit  # noqa: PLC0415 - optional
+
+    todo = []
+    for arm, context, propensity, reward in steps(log):
+        shared = "shared |S " + " ".join(f"{index}:{value:.6g}" for index, value in enumerate(context * _UNIT))
+        actions = [f"|A a{number}" for number in range(ARMS)]
+        if reward is not None:
+            actions[arm] = f"0:{1.0 - reward:.6f}:{propensity:.6f} {actions[arm]}"
+        todo.append(([shared, *actions], reward is not None))
+    workspace = vowpalwabbit.Workspace("--cb_explore_adf --epsilon 0.1 -q SA --quiet")
+    began = time.perf_counter()
+    for example, is_taught in todo:
+        if is_taught:
+            workspace.learn(example)
+        elif chooses:
+            workspace.predict(example)
+    return len(todo) / (time.perf_counter() - began)
+
+
+def growth() -> list[dict[str, float]]:
+    """Return the core's speed and what it costs to write, with one size changed at a time."""
+    usual = {"dimension": DIMENSION, "arms": ARMS, "policies": 1, "open_decisions": 10_000}
+    sizes = [usual] + [
+        {**usual, name: value} for name, values in GROWTH.items() for value in values if value != usual[name]
+    ]
+    return [_grown(**size) for size in sizes]
+
+
+def _grown(*, dimension: int, arms: int, policies: int, open_decisions: int) -> dict[str, float]:
+    # Of five events two are selections; first as many as it takes to have that many open.
+    warm_up = open_decisions * 5 // 2
+    size = {"dimension": dimension, "arms": arms, "policies": policies}
+    log = stored(log_of(warm_up + GROWTH_EVENTS, open_decisions=max(1, open_decisions // policies), **size))
+    _, learner = run_core(log[:warm_up])
+    began = time.perf_counter()
+    for message in log[warm_up:]:
+        learner.apply(message)
+    seconds = time.perf_counter() - began
+    return {
+        **size,
+        "open_decisions": sum(len(policy.open) for policy in learner.policies.values()),
+        "events_per_s": round((len(log) - warm_up) / seconds),
+        "snapshot_ms": round(1e3 * median(_seconds(lambda: learner.snapshot("bench/p0")) for _ in range(3)), 2),
+        "checkpoint_ms": round(1e3 * _seconds(lambda: list(CheckpointWriter().records(learner))), 2),
+    }
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+async def fill(settings: LogSettings, events: int) -> int:
+    """Fill a topic; return how many events it holds."""
+    messages = list(log_of(events, dimension=DIMENSION, arms=ARMS, policies=1))
+    async with open_log(settings) as log:
+        await log.create_topics()
+        for start in range(0, len(messages), 2_000):
+            await log.append(settings.topics.events, messages[start : start + 2_000])
+    return len(messages)
+
+
+def measure(address: str, *, events: int, rounds: int) -> Mapping[str, Any]:
+    """Return the report."""
+    raw, worked = [], []
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as fresh:
+        for _ in range(rounds):
+            settings = LogSettings(bootstrap_servers=address, prefix=f"bench-{uuid.uuid4().hex[:8]}", partitions=1)
+            filled = asyncio.run(fill(settings, events))
+            raw.append(fresh.submit(run_raw, settings, filled).result())
+            worked.append(fresh.submit(run_conduit, settings, filled).result())
+    log = stored(log_of(GROWTH_EVENTS, dimension=DIMENSION, arms=ARMS, policies=1))
+    short = log[:PEER_EVENTS]
+    contestants: dict[str, Callable[[], float | None]] = {
+        "core_only": lambda: run_core(log)[0],
+        "same_role": lambda: run_in_role(short),
+        "river": lambda: run_river(short, chooses=True),
+        "vw": lambda: run_vw(short, chooses=True),
+        "river_learn_only": lambda: run_river(short, chooses=False),
+        "vw_learn_only": lambda: run_vw(short, chooses=False),
+    }
+    rates: dict[str, list[float | None]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            rates[name].append(contestant())
+    conduit, consumed = median(one.events_per_s for one in worked), median(raw)
+    medians = {name: _median(values) for name, values in rates.items()}
+    against = {"raw_consume": consumed, **medians}
+    return {
+        "events_per_s": round(conduit),
+        "raw_consume_per_s": round(consumed),
+        **{f"{name}_events_per_s": rate if rate is None else round(rate) for name, rate in medians.items()},
+        "ratios": {name: None if rate is None else round(conduit / rate, 3) for name, rate in against.items()},
+        "growth": growth(),
+        "peak_rss_mb": round(max(one.peak_rss_mb for one in worked), 1),
+        "rounds": [{key: round(value, 3) for key, value in one._asdict().items()} for one in worked],
+        "raw_rounds": [round(rate) for rate in raw],
+        "settings": {"events": events, "dimension": DIMENSION, "arms": ARMS, "policies": 1},
+        "left_out": {} if medians["vw"] else {"vw": "vowpalwabbit"},
+    }
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    settings = report["settings"]
+    print(f"{settings['events']:,} events, {settings['dimension']} features, {settings['arms']} arms\n")
+    print(f"{'':28}{'events/s':>12}{'Conduit is x':>14}")
+    for name, key in (
+        ("Conduit, end to end", "events_per_s"),
+        ("Conduit, core only", "core_only_events_per_s"),
+        ("aiokafka, read and drop", "raw_consume_per_s"),
+        ("Conduit in the peers' role", "same_role_events_per_s"),
+        ("river LinUCBDisjoint", "river_events_per_s"),
+        ("VW cb_explore_adf", "vw_events_per_s"),
+        ("river, never asked", "river_learn_only_events_per_s"),
+        ("VW, never asked", "vw_learn_only_events_per_s"),
+    ):
+        rate = report[key]
+        shown = f"{rate:12,}{report['events_per_s'] / rate:14.2f}" if rate else f"{'left out':>12}"
+        print(f"{name:28}{shown}")
+    print(f"\npeak memory of the worker: {report['peak_rss_mb']} MB\n\nthe core as it grows:")
+    heads = ("features", 10), ("arms", 6), ("policies", 10), ("open", 9), ("events/s", 10), ("snapshot ms", 13)
+    print("".join(f"{name:>{width}}" for name, width in (*heads, ("checkpoint ms", 15))))
+    for row in report["growth"]:
+        print(
+            f"{row['dimension']:10}{row['arms']:6}{row['policies']:10}{row['open_decisions']:9}"
+            f"{row['events_per_s']:10,}{row['snapshot_ms']:13}{row['checkpoint_ms']:15}"
+        )
+    for package in report["left_out"].values():
+        print(f"\nleft out: {package} is not installed (pip install 'conduit-litellm[bench]')")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker that may be written to [one is started]")
+    parser.add_argument("--events", type=int, default=100_000, help="events in the topic [100000]")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of which the median counts [3]")
+    options = parser.parse_args(arguments)
+    with kafka(options.kafka) as address:
+        report = measure(address, events=options.events, rounds=options.rounds)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        _print(report)
+
+
+if __name__ == "__main__":
+    main()
