@@ -37,9 +37,9 @@ class FeedbackDesk:
         decision_id: str | None,
     ) -> str | None:
         """Queue what was reported; return the decision's id, or None when no decision fits."""
-        cost = _checked("cost", cost, "US dollars", 1e6)
-        latency = _checked("latency", latency, "seconds", 1e6)
-        quality = _checked("quality_score", quality_score, "a quality", 1.0)
+        cost = _checked_if_given("cost", cost, "US dollars", 1e6)
+        latency = _checked_if_given("latency", latency, "seconds", 1e6)
+        quality = _checked_if_given("quality_score", quality_score, "a quality", 1.0)
         decision = self._find(deployment_id, decision_id)
         if decision is None:
             self._counters.add("feedback_without_decision")
@@ -58,6 +58,24 @@ class FeedbackDesk:
         if not decision.has_outcome and (cost is not None or latency is not None or error):
             facts = _facts(cost, latency, error)
             self._emitter.put_app_outcome(PendingOutcome(now, decision, facts, "app"))
+        return decision.id
+
+    def rate(
+        self, quality: float, *, decision_id: str | None, call_id: str | None, policy: str | None, source: str, key: str
+    ) -> str | None:
+        """Queue what somebody thought of an answer; return the decision's id, or None when it cannot be found."""
+        checked = _checked("quality", quality, "a quality", 1.0)
+        decision = self._ledger.get(decision_id) if decision_id else self._ledger.of_call(call_id or "")
+        if decision is not None and decision.failure is not None and decision.call is not None:
+            decision = self._ledger.of_call(decision.call)  # a failed attempt gave no answer; the last one did
+        if decision is None and decision_id and policy:
+            decision = Decision(decision_id, policy, "", time.time())  # made by another process
+        if decision is None:
+            self._counters.add("feedback_without_decision")
+            return None
+        decision.has_feedback = True
+        self._emitter.put(PendingFeedback(time.time(), decision.policy, decision.id, checked, source, key))
+        self._counters.add("feedbacks")
         return decision.id
 
     def _find(self, deployment_id: str, decision_id: str | None) -> Decision | None:
@@ -85,9 +103,11 @@ def _facts(cost: float | None, latency: float | None, error: Error) -> Facts:
     return told._replace(cost_usd=cost, latency_s=latency)
 
 
-def _checked(name: str, value: float | None, what: str, most: float) -> float | None:
-    if value is None:
-        return None
+def _checked_if_given(name: str, value: float | None, what: str, most: float) -> float | None:
+    return None if value is None else _checked(name, value, what, most)
+
+
+def _checked(name: str, value: float, what: str, most: float) -> float:
     if not (isinstance(value, Real) and 0.0 <= value <= most):  # which NaN is not, either
         raise ValueError(f"{name}={value!r} is not {what} between 0 and {most:g}")
     return float(value)

@@ -88,10 +88,12 @@ class PendingFeedback(NamedTuple):
     policy: str
     decision_id: str
     quality: float
+    source: str = "app"
+    key: str = ""
 
     def event(self) -> Event:
         """Build the event."""
-        return Feedback(policy=self.policy, time=self.time, decision_id=self.decision_id, quality=self.quality)
+        return Feedback(**self._asdict())
 
 
 Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings

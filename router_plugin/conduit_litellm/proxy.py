@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from litellm.integrations.custom_logger import CustomLogger
 
+from conduit_litellm.proxy_feedback import FEEDBACK_PATH, mount_feedback
 from conduit_litellm.proxy_settings import read_settings
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas import ConfigurationError
@@ -125,6 +126,10 @@ class ProxyHandler(CustomLogger):
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}: conduit: {error}") from error
         _before_the_end(server, self._finish)
+        try:
+            mount_feedback(server, strategy)
+        except Exception:  # the requests matter more
+            self._say("feedback", f"POST {FEEDBACK_PATH} is not served")
         return strategy
 
     async def _finish(self) -> None:

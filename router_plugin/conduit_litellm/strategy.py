@@ -236,6 +236,45 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         """
         return self._feedback.record(deployment_id, cost, latency, quality_score, error=error, decision_id=decision_id)
 
+    def rate(
+        self,
+        quality: float,
+        *,
+        decision_id: str | None = None,
+        call_id: str | None = None,
+        policy: str | None = None,
+        source: str = "app",
+        key: str = "",
+    ) -> str | None:
+        """Report what somebody, or something, thought of an answer.
+
+        Parameters
+        ----------
+        quality
+            0 (useless) to 1 (perfect).
+        decision_id, call_id
+            The decision, or LiteLLM's id of the call. Of a request whose first attempts failed, both mean the last.
+        policy
+            The policy that made the decision; needed where another process made it.
+        source
+            Who says so: the app, a judge, a validator, a person.
+        key
+            Tells several ratings by one source apart. Each counts once per decision, source and key.
+
+        Returns
+        -------
+        str or None
+            The decision's id; None when this process does not know the decision and no policy is given.
+
+        Raises
+        ------
+        ValueError
+            When the quality is out of range.
+        """
+        return self._feedback.rate(
+            quality, decision_id=decision_id, call_id=call_id, policy=policy, source=source, key=key
+        )
+
     def decision_id(self, response: object = None) -> str | None:
         """Return the id of the decision behind a response or a stream, or None when it cannot be told.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from conduit_litellm import emitter
+from conduit_litellm.ledger import Decision
 
 ASK = [{"role": "user", "content": "hello"}]
 
@@ -160,3 +161,27 @@ async def test_a_number_out_of_range_is_refused(strategy, new_router, report):
     with pytest.raises(ValueError, match=f"{next(iter(report))}=.* is not .* between 0 and"):
         await strategy.record_feedback("a", **report)
     assert strategy.counters["feedbacks"] == 0
+
+
+async def test_a_rating_by_id_finds_its_decision_and_the_answer_of_a_request_that_failed_first(
+    strategy, new_router, served, events
+):
+    router = new_router(strategy, [served("a")])
+    response = await router.acompletion(model="chat", messages=ASK)
+    (outcome,) = await events.outcomes(strategy, 1)
+    call = response._hidden_params["litellm_call_id"]
+    assert strategy.rate(0.5, call_id=call, source="judge", key="tone") == outcome.decision_id
+    failed = Decision("failed", "default/chat", "b", 0.0, call=call, failure=("Timeout", "408"))
+    strategy._ledger.add(failed)
+    assert strategy.rate(1.0, decision_id="failed") == outcome.decision_id
+    assert strategy.rate(1.0, decision_id="elsewhere") is None and strategy.rate(1.0) is None
+    assert strategy.rate(1.0, decision_id="elsewhere", policy="default/chat") == "elsewhere"
+    with pytest.raises(ValueError, match="quality=2 is not a quality between 0 and 1"):
+        strategy.rate(2, decision_id=outcome.decision_id)
+    given = await events.of_kind(strategy, "feedback", 3)
+    assert [(one.decision_id, one.quality, one.source, one.key) for one in given] == [
+        (outcome.decision_id, 0.5, "judge", "tone"),
+        (outcome.decision_id, 1.0, "app", ""),
+        ("elsewhere", 1.0, "app", ""),
+    ]
+    assert strategy.counters["feedbacks"] == 3 and strategy.counters["feedback_without_decision"] == 2

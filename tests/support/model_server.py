@@ -45,6 +45,8 @@ class ModelServer:
             await asyncio.sleep(5.0)
         if behaviour == "hang":
             await asyncio.sleep(600.0)
+        if behaviour == "late":
+            await asyncio.sleep(2.0)
         if behaviour == "pause":
             await asyncio.sleep(0.2)
         if body.get("stream"):
