@@ -46,7 +46,8 @@ class Worker:
     def __init__(self, options: Sequence[str]) -> None:
         self.began = time.time()
         command = [sys.executable, "-m", "benchmarks.recovery", "--worker", *options]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        root = Path(__file__).parents[1]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """Yield what it says; times are seconds since it was started."""

@@ -25,7 +25,7 @@ _EMPTY_POLL_S = 5.0
 _EMPTY_POLLS = 3
 _IDLE_PER_BUILD = 10.0
 """A policy rests this many times as long as its last snapshot took to build, so that learning goes on."""
-_IDLE_PER_SNAPSHOT = 10.0
+_IDLE_PER_SNAPSHOT = 20.0
 _IDLE_PER_CHECKPOINT = 20.0
 """While it is behind, a worker publishes nothing, or checkpoints nothing, for this many times as long as the last
 one took: however many policies and partitions are due, most of the time goes into catching up."""
