@@ -28,6 +28,7 @@ ASK_CHAT = {"model": "chat", "messages": ASK}
 # A callback that stands for an administrator who changes the proxy while it runs. With a database the proxy does the
 # same things to its router; without one it offers no other way.
 ADMINISTRATOR = """
+import asyncio
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 from litellm.proxy.auth.route_checks import RouteChecks
@@ -47,6 +48,10 @@ class Administrator(CustomLogger):
             router.add_deployment(Deployment(model_name="new", litellm_params=params, model_info={"id": "n"}))
         elif order == "delete a model":
             router.delete_deployment(id="n")
+
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        if kwargs["litellm_params"]["metadata"].get("order") == "keep the other callbacks waiting":
+            await asyncio.sleep(1.5)
 
     async def async_post_call_response_headers_hook(self, data, user_api_key_dict, response, **rest):
         metadata = data.get("metadata") or {}
@@ -424,8 +429,13 @@ class TestFeedback:
         return found
 
 
-async def test_a_stopped_proxy_has_delivered_everything_and_each_decision_has_one_outcome(proxy, events):
-    await asyncio.gather(*[proxy.chat() for _ in range(10)])
+async def test_a_stopped_proxy_finishes_and_delivers_and_each_decision_has_one_outcome(proxy, events):
+    waiting = {"order": "keep the other callbacks waiting"}
+    answers = [asyncio.create_task(proxy.chat("patient", metadata=waiting)) for _ in range(10)]
+    await asyncio.sleep(1.0)
+    proxy.process.send_signal(signal.SIGTERM)
+    for answer in await asyncio.gather(*answers):
+        assert answer.parse().choices[0].message.content == "hello"
     await proxy.stop()
     assert proxy.process.returncode in {0, -signal.SIGTERM}
     assert await reconciled(events, proxy.log) > 10
