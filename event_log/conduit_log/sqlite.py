@@ -1,7 +1,10 @@
 """The SQLite file of the embedded log: its tables, its transactions, its thread, and its errors in words."""
 
 import asyncio
+import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -175,6 +178,9 @@ class Connection:
 class Database:
     """A connection with a thread of its own, and its errors in words.
 
+    A fork finds no connection open: SQLite's locks do not survive one, and a child that inherits its memory of
+    locks may lose what it writes. The parent closes before and opens again after; the child starts with none.
+
     Parameters
     ----------
     folder
@@ -201,6 +207,7 @@ class Database:
             When another process kept it locked for too long.
         """
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conduit-log")
+        _open.add(self)
         try:
             self._connection = await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
         except BaseException:
@@ -210,11 +217,10 @@ class Database:
     async def close(self) -> None:
         """Finish what is running, then close."""
         thread, self._thread = self._thread, None
-        connection, self._connection = self._connection, None
+        _open.discard(self)
         if thread is None:
             return
-        if connection is not None:
-            thread.submit(connection.close)
+        thread.submit(self._disconnect)
         # The thread may sit in a commit; the event loop must not.
         await asyncio.to_thread(thread.shutdown)
 
@@ -226,7 +232,7 @@ class Database:
         LogUnavailableError
             When SQLite could not do it; nothing of it has happened.
         """
-        if self._thread is None or self._connection is None:
+        if self._thread is None:
             raise LogUnavailableError(f"embedded log {self.file} is not open: use it inside 'async with'")
         try:
             done = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
@@ -235,15 +241,39 @@ class Database:
         return await done
 
     def _guarded(self, work: Callable[[Connection], _T]) -> _T:
-        assert self._connection is not None  # run() saw to it
         if self._file_identity() != self._identity:
             raise LogUnavailableError(
                 f"embedded log {self.file} was removed or replaced while in use: restart its processes"
             )
+        if self._connection is None:  # this process has forked
+            self._connection = self._connect()
         try:
             return work(self._connection)
         except sqlite3.Error as error:
             raise LogUnavailableError(f"embedded log {self.file}: {_explain(error)}") from error
+
+    def pause(self, gate: threading.Event) -> threading.Event:
+        """Close the connection and let nobody open it until the gate opens; the event returned tells when."""
+        closed = threading.Event()
+
+        def close() -> None:
+            self._disconnect()
+            closed.set()
+            gate.wait()
+
+        try:
+            if self._thread is not None:
+                self._thread.submit(close)
+                return closed
+        except RuntimeError:  # the thread takes no more work: it is closing by itself
+            pass
+        closed.set()
+        return closed
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _connect(self) -> Connection:
         try:
@@ -268,6 +298,26 @@ class Database:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+_open: "weakref.WeakSet[Database]" = weakref.WeakSet()
+_gate = threading.Event()
+
+
+def _before_fork() -> None:
+    _gate.clear()
+    pauses = [database.pause(_gate) for database in tuple(_open)]
+    for closed in pauses:
+        closed.wait(_BUSY_S)
+
+
+def _after_fork_in_child() -> None:
+    _open.clear()  # their threads stayed behind in the parent
+    _gate.set()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_gate.set, after_in_child=_after_fork_in_child)
 
 
 _HELP = {
