@@ -91,9 +91,7 @@ def _parsed(key: str, text: str) -> object:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ConfigurationError(
-                f"the environment: {_variable(key)}={text!r} is no JSON: {error}"
-            ) from error
+            raise ConfigurationError(f"the environment: {_variable(key)}={text!r} is no JSON: {error}") from error
     if key == "model_groups":
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
