@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,7 +114,7 @@ def kafka(address: str | None) -> Iterator[str]:
         return
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
     try:
-        from broker import NoBrokerError, shared_broker  # noqa: PLC0415  # only who names no broker needs it
+        broker = import_module("broker")
     except ImportError as error:
         raise SystemExit(
             f"starting a broker takes the packages that the tests use ({error}): pip install -e '.[dev]', or name a "
@@ -121,7 +122,7 @@ def kafka(address: str | None) -> Iterator[str]:
         ) from error
     with TemporaryDirectory() as folder:
         try:
-            with shared_broker(Path(folder)) as started:
+            with broker.shared_broker(Path(folder)) as started:
                 yield started
-        except NoBrokerError as error:
+        except broker.NoBrokerError as error:
             raise SystemExit(str(error)) from error
