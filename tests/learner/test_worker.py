@@ -313,3 +313,18 @@ async def test_a_log_that_began_anew_is_learned_anew(caplog: pytest.LogCaptureFi
             await until_learned(new, count)
         assert complaint in caplog.text
         await assert_exact(new)
+
+
+async def test_a_worker_that_is_behind_spends_its_time_on_catching_up() -> None:
+    policies = [f"default/{number}" for number in range(20)]
+    async with FlakyLog() as log:
+        await log.append(TOPICS.events, messages(traffic(2_000, policies=policies)))
+        length = len(await everything(log, TOPICS.events))
+        async with working(log):
+            await until_learned(log, 2_000)
+        published = [decode_snapshot(message.value) for topic, message in log.appended if topic == TOPICS.snapshots]
+        # One snapshot at most after each full batch, and in the end one of everything.
+        batches = length // 1_000
+        assert sum(snapshot.offset <= 1_000 * batches for snapshot in published) <= batches
+        assert {snapshot.policy for snapshot in published} == set(policies)
+        await assert_exact(log)
