@@ -134,7 +134,7 @@ class _Worker:
         self._lag_at = -math.inf
         """When to measure the lag next, if somebody wants to know it."""
         self._is_behind = False
-        """The last poll brought as much as it may: there is more where that came from."""
+        """A poll brought as much as it may: there is more where that came from."""
         self._next_snapshot_at = self._next_checkpoint_at = -math.inf
         """When there is time for one again; while behind only."""
         self._partitions: dict[int, _Partition] = {}
@@ -167,7 +167,8 @@ class _Worker:
                 for message in messages:
                     self._apply(message)
                 self._status.events += len(messages)
-                self._is_behind = len(messages) >= _BATCH
+                # Once behind, until next to nothing comes: a client's buffers end in the middle of a batch.
+                self._is_behind = len(messages) >= (_BATCH // 10 if self._is_behind else _BATCH)
                 await self._write_what_is_due()
                 await self._measure_lag(reader)
                 self._status.worked()
