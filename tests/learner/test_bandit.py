@@ -13,7 +13,7 @@ ARMS: list[int | str] = ["left", "right", 3]
 CHANCE = 0.55
 
 
-def average_reward(policy: bandit.base.ContextualPolicy, pulls: int = 1_200, seed: int = 5) -> float:
+def average_reward(policy: bandit.base.ContextualPolicy, pulls: int = 3_000, seed: int = 5) -> float:
     """Rewards of the last half: 0.2 to 0.9, the best arm is told by the sign of one feature."""
     rng = random.Random(seed)
     earned = []
