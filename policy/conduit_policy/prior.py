@@ -17,8 +17,8 @@ OWN_STIFFNESS = 100.0
 
 Most of what separates two models is their general level; how a request changes it is mostly the same for all of
 them; that it changes one model otherwise than the others is the finest effect, spread over many weights. With
-equal precision everywhere the first thousand outcomes fit noise. Three times as stiff was better still, by .001, on three
-sets of real model outcomes, but slow to learn where context decides a lot.
+equal precision everywhere the first thousand outcomes fit noise. Three times as stiff was better still, by
+.001, on three sets of real model outcomes, but slow to learn where context decides a lot.
 """
 
 
