@@ -74,9 +74,9 @@ def recompute(selection: Selection, beliefs: Beliefs) -> Recomputation | str:
     ...                     settings=LearningSettings(), rule=ExplorationRule(name="uniform"))
     >>> selection = Selection(policy="p", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
     ...                       probabilities=(0.5, 0.5), featurizer="text64-v1", context=bytes(128),
-    ...                       flags=("cold_cap",))
+    ...                       flags=("cold_share",))
     >>> recompute(selection, Beliefs(snapshot)).disagreements
-    ("the safeguards at work are [], logged are ['cold_cap']",)
+    ("the safeguards at work are [], logged are ['cold_share']",)
     """
     settings, objective = beliefs.snapshot.settings, logged_objective(selection)
     if beliefs.snapshot.rule.revision != REVISION:
