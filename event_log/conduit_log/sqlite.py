@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import random
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -133,7 +135,7 @@ class Connection:
             raise ConfigurationError("it is a SQLite database of another program")
         if version not in {0, _FORMAT}:
             raise ConfigurationError(f"it has format {version}, this software reads {_FORMAT}: upgrade it")
-        execute("PRAGMA journal_mode = WAL")
+        self._use_write_ahead_log()
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA fullfsync = ON")
         execute("PRAGMA journal_size_limit = 67108864")
@@ -141,6 +143,20 @@ class Connection:
         if not tables or not set(self._topics.all) <= set(self.ends()):
             with self._transaction():
                 self._create_tables()
+
+    def _use_write_ahead_log(self) -> None:
+        # The change needs the file alone, and SQLite does not wait for that: of several that make it at the same
+        # moment, each holds what the others need. It is made once in a file's life, so trying again is enough.
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._sql.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if _primary(error) != "SQLITE_BUSY" or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.001, 0.02))
+            else:
+                return
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
