@@ -213,6 +213,8 @@ class Restoration:
         policy = PolicyLearner(name, LearningSettings.model_validate(fields["settings"]))
         for counter in _COUNTERS:
             setattr(policy, counter, int(fields[counter]))
+        if "routing" in fields:
+            policy.routing.load(fields["routing"])
         for arm in fields["arms"]:
             models = {
                 signal: AdditiveRegression.from_array(dimension, _unpack(state, "<f8"), fixed_point=True)
@@ -220,11 +222,17 @@ class Restoration:
             }
             policy.arms[arm["id"]] = Arm(models, **{field: arm[field] for field in _ARM_FIELDS})
         columns = (_unpack(fields["open"][column], "<i8").tolist() for column in ("offset", "opened_ms", "outcome"))
-        for index, (offset, opened_ms, outcome) in enumerate(zip(*columns, strict=True)):
+        for index, (offset, opened_ms, flags) in enumerate(zip(*columns, strict=True)):
             feedbacks = fields["open"]["feedbacks"].get(str(index), ())
             policy.open.add(
                 str(index),
-                Decision(offset, opened_ms, has_outcome=bool(outcome), feedbacks=tuple((s, k) for s, k in feedbacks)),
+                Decision(
+                    offset,
+                    opened_ms,
+                    has_outcome=bool(flags & 1),
+                    is_rated=bool(flags & 2),
+                    feedbacks=tuple((s, k) for s, k in feedbacks),
+                ),
             )
         # Time may have gone by for this policy since its part was written.
         policy.close(self.learner.now_ms)
@@ -250,6 +258,7 @@ def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
     fields = {
         "settings": policy.settings.model_dump(mode="json"),
         **{counter: getattr(policy, counter) for counter in _COUNTERS},
+        "routing": policy.routing.dump(),
         "arms": [
             {
                 "id": name,
@@ -263,7 +272,7 @@ def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
         "open": {
             "offset": _pack([decision.offset for decision in decisions], "<i8"),
             "opened_ms": _pack([decision.opened_ms for decision in decisions], "<i8"),
-            "outcome": _pack([decision.has_outcome for decision in decisions], "<i8"),
+            "outcome": _pack([decision.has_outcome + 2 * decision.is_rated for decision in decisions], "<i8"),
             "feedbacks": {index: decision.feedbacks for index, decision in enumerate(decisions) if decision.feedbacks},
         },
     }

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from conduit_learner.join import Decision, EarlyEvent, EarlyEvents
 from conduit_learner.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
+from conduit_policy import check_routing
 from conduit_policy.algorithms import algorithm
 from conduit_schemas import (
     ConfigurationError,
@@ -15,6 +16,7 @@ from conduit_schemas import (
     Outcome,
     PolicySettings,
     RecordError,
+    RoutingChange,
     Selection,
     Snapshot,
     decode_event,
@@ -128,6 +130,8 @@ class PartitionLearner:
         policy = self.policies.get(event.policy)
         if isinstance(event, PolicySettings):
             algorithm(event.settings)  # refuse it before it leaves a trace
+        elif isinstance(event, RoutingChange) and event.routing is not None:
+            check_routing(event.routing)
         if policy is None:
             if isinstance(event, Outcome | Feedback):
                 self.early.add(EarlyEvent(message, self.now_ms, event))
@@ -138,20 +142,23 @@ class PartitionLearner:
             self._select(policy, event, message)
         elif isinstance(event, PolicySettings):
             policy.change(event.settings)
+        elif isinstance(event, RoutingChange):
+            policy.routing.change(event)
         else:
             decision = policy.open.get(event.decision_id)
             if decision is None:
                 self.early.add(EarlyEvent(message, self.now_ms, event))
                 return None
-            policy.resolve(event, decision)
+            policy.resolve(event, decision, self.now_ms)
         policy.offset = self.offset
         return policy.name
 
     def _select(self, policy: PolicyLearner, selection: Selection, message: StoredMessage) -> None:
-        decision = Decision(message.offset, self.now_ms, selection.arm, selection.featurizer, selection.context)
+        decision = Decision(message.offset, self.now_ms)
+        decision.describe(selection)
         if policy.select(selection, decision) and self.early:
             for early in self.early.take(selection):
-                policy.resolve(early.event, decision)
+                policy.resolve(early.event, decision, self.now_ms)
 
     def _add_policy(self, name: str) -> PolicyLearner:
         if len(self.policies) >= MAX_POLICIES:

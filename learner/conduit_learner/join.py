@@ -30,7 +30,13 @@ class Decision:
     arm: str = ""
     featurizer: str = ""
     context: bytes = b""
+    scope: str = ""
+    """The team or key whose own goal was in force; see :class:`conduit_schemas.RoutingSettings`."""
+    group: str = ""
+    """Its side of a roll-out; ``conduit``, ``control`` or, without one, nothing."""
     has_outcome: bool = False
+    is_rated: bool = False
+    """Whether somebody judged its quality."""
     feedbacks: tuple[tuple[str, str], ...] = ()
     """Source and key of every feedback that counted."""
 
@@ -39,6 +45,16 @@ class Decision:
         self.arm = selection.arm
         self.featurizer = selection.featurizer
         self.context = selection.context
+        self.scope = selection.scope or ""
+        self.group = _group(selection)
+
+
+def _group(selection: Selection) -> str:
+    if selection.mode != "canary" or len(selection.arms) < 2:
+        return ""
+    if selection.fallback == "control":
+        return "control"
+    return "conduit" if selection.fallback is None and selection.probabilities is not None else ""
 
 
 class OpenDecisions:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
 from conduit_learner.posterior import posteriors
 from conduit_learner.regression import BLOCK, AdditiveRegression, fade
+from conduit_learner.routing import PolicyRouting
 from conduit_learner.signals import SIGNALS, targets
 from conduit_policy import Prior
 from conduit_policy.algorithms import algorithm, exploration_rule
@@ -66,6 +67,7 @@ class PolicyLearner:
     duplicates: int = 0
     arms: dict[str, Arm] = field(default_factory=dict)
     open: OpenDecisions = field(default_factory=OpenDecisions)
+    routing: PolicyRouting = field(default_factory=PolicyRouting)
 
     def change(self, settings: LearningSettings) -> None:
         """Learn under other settings from here on.
@@ -119,7 +121,7 @@ class PolicyLearner:
         self.open.add(selection.decision_id, decision)
         return True
 
-    def resolve(self, event: Outcome | Feedback, decision: Decision) -> None:
+    def resolve(self, event: Outcome | Feedback, decision: Decision, now_ms: int) -> None:
         """Learn what an event says about an open decision; what was said before changes nothing."""
         if isinstance(event, Feedback):
             who = (event.source, event.key)
@@ -134,6 +136,7 @@ class PolicyLearner:
         else:
             self.open.settle(decision)
             self.outcomes += 1
+        self.routing.observe(event, decision, now_ms)
         values = targets(event)
         if values:
             arm = self.arms.get(decision.arm)
@@ -184,6 +187,7 @@ class PolicyLearner:
             feedbacks=self.feedbacks,
             censored=self.censored,
             open_decisions=self.open.awaiting,
+            routing=self.routing.published(),
         ).sealed()
 
     def learn(self, arm: str, context: bytes | None, values: Mapping[str, float]) -> None:
@@ -234,7 +238,7 @@ class PolicyLearner:
     def _publishable(self) -> list[str]:
         """Return the arms that fit into one record; those unseen for longest are left out."""
         vectors = len(SIGNALS) * 2 * (6 * self.settings.dimension + 4)
-        space = MAX_SNAPSHOT_BYTES - MAX_EVENT_BYTES - _OVERHEAD
+        space = MAX_SNAPSHOT_BYTES - 2 * MAX_EVENT_BYTES - _OVERHEAD
         fitting = []
         for name in sorted(self.arms, key=lambda name: (-self.arms[name].seen, name)):
             space -= vectors + _OVERHEAD + 6 * (len(name) + len(self.arms[name].model))
@@ -246,7 +250,7 @@ class PolicyLearner:
 
 _OVERHEAD = 1_500
 """Bytes of a snapshot, and of one of its arms, without vectors, texts and settings; generous. A character
-takes up to 6 bytes, a component 16/3, and the settings came in one event."""
+takes up to 6 bytes, a component 16/3, and settings and routing came in one event each."""
 
 
 def _contexts(settings: LearningSettings) -> tuple[str, int] | None:

@@ -54,7 +54,7 @@ def targets(event: Outcome | Feedback) -> dict[str, float]:
     {'success': 1.0, 'latency': 0.0}
     """
     if isinstance(event, Feedback):
-        return {"quality": to_grid(event.quality)}
+        return {event.signal: to_grid(event.quality)}
     if event.status == "error":
         return {"success": 0.0}
     if event.status != "success":

@@ -4,6 +4,7 @@ from conduit_policy.algorithms import ALGORITHMS, Algorithm, algorithm, explorat
 from conduit_policy.beliefs import SIGNALS, Beliefs
 from conduit_policy.choose import Choice, choose, draw, predictions, utilities
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
+from conduit_policy.goals import check_routing, merged, objective_of
 from conduit_policy.objective import Objective
 from conduit_policy.prior import Prior
 from conduit_policy.rules import REVISION, RULES, Utilities, probabilities
@@ -24,9 +25,12 @@ __all__ = [
     "TextFeaturizer",
     "Utilities",
     "algorithm",
+    "check_routing",
     "choose",
     "draw",
     "exploration_rule",
+    "merged",
+    "objective_of",
     "predictions",
     "probabilities",
     "to_fixed_point",

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from conduit_schemas.codec import MAX_EVENT_BYTES, MAX_SNAPSHOT_BYTES
-from conduit_schemas.events import DeadLetter, Event, Feedback, Outcome, PolicySettings, Selection
+from conduit_schemas.events import DeadLetter, Event, Feedback, Outcome, PolicySettings, RoutingChange, Selection
 from conduit_schemas.fields import SCHEMA_VERSION
 from conduit_schemas.snapshot import Snapshot
 from conduit_schemas.topics import Topics
@@ -25,6 +25,7 @@ _MODELS: Mapping[str, Any] = {
     "outcome": Outcome,
     "feedback": Feedback,
     "settings": PolicySettings,
+    "routing": RoutingChange,
     "snapshot": Snapshot,
     "dead_letter": DeadLetter,
 }
@@ -34,7 +35,7 @@ _CHANNELS = (
         "events",
         "Everything that happened, keyed by policy (UTF-8): the events of one policy stand in one partition, in order.",
         MAX_EVENT_BYTES,
-        ("selection", "outcome", "feedback", "settings"),
+        ("selection", "outcome", "feedback", "settings", "routing"),
     ),
     ("snapshots", "The newest belief of each policy, keyed by policy; compacted.", MAX_SNAPSHOT_BYTES, ("snapshot",)),
     (

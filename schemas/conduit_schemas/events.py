@@ -1,9 +1,9 @@
 """The events: what happened to one request, and what an operator changed.
 
 A *selection* says which deployment was chosen, from which candidates, with which probabilities. An
-*outcome* says what came of it, a *feedback* what somebody thought of the answer, and *settings* how a
-policy is to learn from then on. All events of one policy share a key, so one partition holds them in
-one total order.
+*outcome* says what came of it, a *feedback* what somebody thought of the answer, *settings* how a
+policy is to learn from then on, and *routing* how it is to be used. All events of one policy share a key,
+so one partition holds them in one total order.
 """
 
 from typing import Annotated, Literal, Self
@@ -11,9 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from conduit_schemas.fields import MAX_ARMS, SCHEMA_VERSION, Context, Count, Id, Label, Probability, Record
+from conduit_schemas.routing import RoutingSettings
 from conduit_schemas.settings import LearningSettings
 
-__all__ = ["DeadLetter", "Event", "Feedback", "Outcome", "PolicySettings", "Selection"]
+__all__ = ["DeadLetter", "Event", "Feedback", "Outcome", "PolicySettings", "RoutingChange", "Selection"]
 
 Usd = Annotated[float, Field(ge=0.0, le=1e6)]
 Seconds = Annotated[float, Field(ge=0.0, le=1e6)]
@@ -66,7 +67,18 @@ class Selection(_Event):
     """Predicted mean of each signal, one number per arm."""
     objective: Names = {}
     """The weights that were in force."""
+    constraints: Names = {}
+    """The limits that were in force, by name; see :class:`conduit_policy.Constraints`."""
     flags: Annotated[tuple[Label, ...], Field(max_length=16)] = ()
+    """Names of the safeguards and limits that changed the probabilities."""
+    mode: Label | None = None
+    """``off``, ``shadow``, ``canary`` or ``active``; see :class:`conduit_schemas.RoutingSettings`."""
+    scope: Label | None = None
+    """The team or key whose own goal was in force, if any."""
+    shadow_chosen: Count | None = None
+    """Index of the arm that Conduit would have chosen, where it was asked without being obeyed."""
+    shadow_probabilities: Annotated[tuple[Probability, ...], Field(max_length=MAX_ARMS)] | None = None
+    """The vector that arm was drawn from."""
 
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:
@@ -75,7 +87,14 @@ class Selection(_Event):
             raise ValueError(f"chosen is {self.chosen}, but there are only {arms} arms")
         if len(set(self.arms)) != arms:
             raise ValueError("an arm is listed twice")
-        columns = {"models": self.models or None, "probabilities": self.probabilities, **self.predictions}
+        if self.shadow_chosen is not None and self.shadow_chosen >= arms:
+            raise ValueError(f"shadow_chosen is {self.shadow_chosen}, but there are only {arms} arms")
+        columns = {
+            "models": self.models or None,
+            "probabilities": self.probabilities,
+            "shadow_probabilities": self.shadow_probabilities,
+            **self.predictions,
+        }
         for name, column in columns.items():
             if column is not None and len(column) != arms:
                 raise ValueError(f"{name} has {len(column)} entries for {arms} arms")
@@ -128,6 +147,10 @@ class Feedback(_Event):
     """Who says so: the app, a judge, a validator, a person."""
     key: Label = ""
     """Distinguishes several signals of one source about one decision."""
+    signal: Literal["quality", "success"] = "quality"
+    """What it teaches. Who judges good and bad alike teaches quality; what reports bad answers only, success."""
+    sampling_probability: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """The probability with which this decision was picked to be judged, where picking was left to chance."""
     details: Annotated[dict[Label, JsonValue], Field(max_length=32)] = {}
 
 
@@ -139,7 +162,18 @@ class PolicySettings(_Event):
     changed_by: Label = ""
 
 
-Event = Annotated[Selection | Outcome | Feedback | PolicySettings, Field(discriminator="kind")]
+class RoutingChange(_Event):
+    """How a policy is to be used from here on. Repeating what is in force changes nothing."""
+
+    kind: Literal["routing"] = "routing"
+    routing: RoutingSettings | None = None
+    """None takes an operator's settings back: the application's own are in force again."""
+    origin: Literal["operator", "application"] = "operator"
+    """An operator's settings stand above those that applications bring along."""
+    changed_by: Label = ""
+
+
+Event = Annotated[Selection | Outcome | Feedback | PolicySettings | RoutingChange, Field(discriminator="kind")]
 """Any event, told apart by its ``kind``."""
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_core import from_json, to_json
 
 from conduit_schemas.fields import MAX_ARMS, SCHEMA_VERSION, Count, Float32Vector, Id, Label, Record
+from conduit_schemas.routing import RoutingState
 from conduit_schemas.settings import LearningSettings
 
 __all__ = ["ArmSnapshot", "ExplorationRule", "SignalPosterior", "Snapshot", "content_hash"]
@@ -78,6 +79,8 @@ class Snapshot(Record):
     feedbacks: Count = 0
     censored: Count = 0
     open_decisions: Count = 0
+    routing: RoutingState | None = None
+    """How the policy is to be used; None where the log says nothing of it."""
     hash: Label = ""
     """SHA-256 over every other field, hexadecimal."""
 

@@ -23,7 +23,7 @@ def test_golden_records_decode_and_keep_every_field(file: Path) -> None:
 
 def test_every_kind_has_a_golden_record() -> None:
     kinds = {json.loads(file.read_bytes())["kind"] for file in GOLDEN.glob("*.json")}
-    assert kinds == {"selection", "outcome", "feedback", "settings", "snapshot"}
+    assert kinds == {"selection", "outcome", "feedback", "settings", "routing", "snapshot"}
 
 
 @pytest.mark.parametrize("name", sorted(documents()))

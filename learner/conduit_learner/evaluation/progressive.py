@@ -148,15 +148,15 @@ class _Candidate(PolicyLearner):
             )
         return True
 
-    def resolve(self, event: Outcome | Feedback, decision: Decision) -> None:
+    def resolve(self, event: Outcome | Feedback, decision: Decision, now_ms: int) -> None:
         duplicates = self.duplicates
-        super().resolve(event, decision)
+        super().resolve(event, decision, now_ms)
         row = self.rows.get(decision.offset)
         if row is not None and self.duplicates == duplicates:
-            if isinstance(event, Feedback):
-                row.qualities.append(event.quality)
-            else:
+            if isinstance(event, Outcome):
                 row.outcome = event
+            elif event.signal == "quality":
+                row.qualities.append(event.quality)
 
     def comparable_rows(self) -> list[JoinedDecision]:
         """Return the decisions whose features are of the final length: one reward model must fit them all."""

@@ -1,0 +1,55 @@
+"""From what policy, team, key and request want to what one choice is to want."""
+
+from collections.abc import Iterable
+
+from conduit_policy.objective import Objective
+from conduit_schemas import RoutingGoal, RoutingSettings, Weights
+
+__all__ = ["check_routing", "merged", "objective_of"]
+
+
+def objective_of(goal: RoutingGoal, default: Objective) -> Objective:
+    """Return the objective that a goal names; the default where it names none.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such preset.
+
+    Examples
+    --------
+    >>> objective_of(RoutingGoal(objective="cost"), Objective()).cost
+    0.2
+    """
+    wanted = goal.objective
+    if wanted is None:
+        return default
+    if isinstance(wanted, Weights):
+        return Objective(wanted.quality, wanted.cost, wanted.latency)
+    return Objective.preset(wanted)
+
+
+def merged(goals: Iterable[RoutingGoal]) -> RoutingGoal:
+    """Return one goal of several, the most general first: each replaces what it names of those before.
+
+    Examples
+    --------
+    >>> merged([RoutingGoal(objective="cost", max_cost_usd=0.1), RoutingGoal(objective="speed")])
+    RoutingGoal(objective='speed', max_cost_usd=0.1, max_latency_s=None, budget=None, quality_floor=None)
+    """
+    wanted = {
+        name: value for goal in goals for name in RoutingGoal.model_fields if (value := getattr(goal, name)) is not None
+    }
+    return RoutingGoal.model_construct(**wanted)
+
+
+def check_routing(settings: RoutingSettings) -> None:
+    """Refuse what the contract lets through but nobody can obey.
+
+    Raises
+    ------
+    ConfigurationError
+        When a goal names an objective that does not exist.
+    """
+    for goal in (settings.goal, *settings.overrides.values()):
+        objective_of(goal, Objective())
