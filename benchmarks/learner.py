@@ -165,7 +165,7 @@ def steps(log: Sequence[StoredMessage]) -> list[Step]:
             context = np.frombuffer(event.context, "<i2").astype(np.int16)
             decisions[event.decision_id] = step = Step(event.chosen, context, event.propensity or 1.0, None)
             found.append(step)
-        elif event.kind != "settings":
+        elif event.kind != "settings" and event.kind != "routing":
             reward = event.quality if event.kind == "feedback" else float(event.status == "success")
             found.append(decisions[event.decision_id]._replace(reward=reward))
     return found
