@@ -42,7 +42,7 @@ from conduit_learner.status import WorkerStatus
 from conduit_learner.worker import run_worker
 from conduit_log import LogSettings, Message, StoredMessage, open_log
 from conduit_policy import Beliefs, Objective, choose
-from conduit_schemas import FRACTION_BITS, LearningSettings, decode_event
+from conduit_schemas import FRACTION_BITS, Feedback, LearningSettings, Outcome, decode_event
 
 DIMENSION = 64
 ARMS = 8
@@ -165,8 +165,8 @@ def steps(log: Sequence[StoredMessage]) -> list[Step]:
             context = np.frombuffer(event.context, "<i2").astype(np.int16)
             decisions[event.decision_id] = step = Step(event.chosen, context, event.propensity or 1.0, None)
             found.append(step)
-        elif event.kind != "settings" and event.kind != "routing":
-            reward = event.quality if event.kind == "feedback" else float(event.status == "success")
+        elif isinstance(event, Outcome | Feedback):
+            reward = event.quality if isinstance(event, Feedback) else float(event.status == "success")
             found.append(decisions[event.decision_id]._replace(reward=reward))
     return found
 
