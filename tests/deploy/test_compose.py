@@ -38,8 +38,8 @@ def addresses(listeners: str) -> dict[str, str]:
     return dict(entry.split("://") for entry in listeners.split(","))
 
 
-def test_the_three_services_are_there_and_come_back_after_a_crash() -> None:
-    assert set(SERVICES) == {"kafka", "learner", "proxy"}
+def test_the_services_are_there_and_come_back_after_a_crash() -> None:
+    assert set(SERVICES) == {"kafka", "learner", "proxy", "prometheus", "grafana"}
     assert {service["restart"] for service in SERVICES.values()} == {"unless-stopped"}
 
 
@@ -49,6 +49,8 @@ def test_images_are_pinned() -> None:
     version = SERVICES["kafka"]["image"].partition(":")[2]
     assert f"<version>{version}</version>" in POM.read_text()
     assert SERVICES["kafka"]["image"] == IMAGE
+    for name in ("prometheus", "grafana"):
+        assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
     bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert bases
     assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base) for base in bases)

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 from filelock import FileLock
 from testcontainers.core.container import DockerContainer
 
-__all__ = ["Broker", "NoBrokerError", "answers", "private_broker", "shared_broker"]
+__all__ = ["Broker", "NoBrokerError", "answers", "private_broker", "secured_broker", "shared_broker"]
 
 POM = Path(__file__).parent / "kafka-broker" / "pom.xml"
 CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
@@ -94,23 +94,29 @@ class Broker(Protocol):
 
 
 class JavaBroker:
-    """Kafka's jars, run with the local Java in one process."""
+    """Kafka's jars, run with the local Java in one process.
 
-    def __init__(self, folder: Path) -> None:
+    With ``secured``, properties beyond the usual ones, it has a second listener, SECURED, at that address.
+    """
+
+    def __init__(self, folder: Path, secured: Mapping[str, str] | None = None) -> None:
         self.log = folder / "broker.log"
         self._libraries = _libraries()
         self._data = folder / "data"
         self._properties = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
-        port, controller = _free_ports(2)
+        port, controller, second = _free_ports(3)
         self.bootstrap = f"127.0.0.1:{port}"
+        self.secured = f"127.0.0.1:{second}"
         folder.mkdir(parents=True, exist_ok=True)
         properties = PROPERTIES | {
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{controller}",
             "log.dir": str(self._data),
         }
+        if secured is not None:
+            properties |= {"listeners": f"{properties['listeners']},SECURED://{self.secured}", **secured}
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         self._run("kafka.tools.StorageTool", "format", "--standalone", "-t", str(uuid.uuid4()), "-c").wait()
 
@@ -243,6 +249,19 @@ def private_broker(folder: Path) -> Iterator[Broker]:
     """Yield a broker that may be stopped, killed and started again."""
     with _running(_java(folder) or _docker()) as broker:
         yield broker
+
+
+@contextmanager
+def secured_broker(folder: Path, properties: Mapping[str, str]) -> Iterator[JavaBroker]:
+    """Yield a broker with a second listener, SECURED, that the properties say more about."""
+    if _java(folder) is None:
+        raise NoBrokerError(HELP)
+    broker = JavaBroker(folder, properties)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class KafkaLog:
         check_messages(topic, messages)
         if messages:
             async with self._connection.attempt(f"append to {topic}"):
-                await self._admin.partitions()
+                await self._admin.partitions(topic)
                 await self._producer.append(topic, messages)
 
     def reader(self, topic: str, *, partitions: Collection[int] | None = None) -> KafkaReader:

@@ -76,7 +76,7 @@ class KafkaReader:
     async def _connected(self) -> Any:
         if self._consumer is None:
             async with self._connection.attempt(f"connect to read {self._topic}"):
-                count = (await self._topics.partitions())[self._topic]
+                count = await self._topics.partitions(self._topic)
                 consumer = self._new_consumer(count)
                 try:
                     await consumer.start()

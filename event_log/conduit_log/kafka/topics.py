@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from conduit_log.kafka.connection import Connection, stop
 from conduit_log.ports import TopicDescription
@@ -41,34 +41,42 @@ class KafkaTopics:
         self._partitions: dict[str, int] = {}
         self._creating = asyncio.Lock()
 
-    async def partitions(self) -> dict[str, int]:
-        """Return each topic's number of partitions; on first use topics that are missing are created.
+    async def partitions(self, topic: str) -> int:
+        """Return a topic's number of partitions; on first use topics that are missing are created.
 
         A client that asks a broker for a missing topic makes the broker create it with settings of its
-        own. So nothing is read or written before all topics are known to exist.
+        own. So nothing is read from or written to a topic before it is known to exist.
         """
-        if not self._partitions:
-            await self.create()
-        return self._partitions
+        if topic not in self._partitions:
+            await self.create({topic})
+        return self._partitions[topic]
 
-    async def create(self) -> None:
+    async def create(self, needed: Collection[str] | None = None) -> None:
         """Create what is missing, and wait until every topic can be used.
+
+        Parameters
+        ----------
+        needed
+            The topics that must be there in the end, by default all. Where brokers give every role its own rights,
+            the other ones may exist without being seen.
 
         Raises
         ------
         ConfigurationError
             When the brokers refuse to create a topic as it is configured.
         """
+        needed = frozenset(self._settings.topics.all if needed is None else needed)
         async with self._creating, self._admin() as admin:
-            missing = set(self._settings.topics.all) - set(await self._known(admin))
-            if missing:
-                response = await admin.create_topics([self._new(topic) for topic in sorted(missing)])
-                for topic, code, *message in response.topic_errors:
-                    self._check(topic, code, str(message[0] if message and message[0] else ""))
-            else:
-                await self._warn(admin)
             known = await self._known(admin)
-            while len(known) < len(self._settings.topics.all):
+            if not needed <= set(known):
+                missing = sorted(set(self._settings.topics.all) - set(known))
+                response = await admin.create_topics([self._new(topic) for topic in missing])
+                for topic, code, *message in response.topic_errors:
+                    if topic in needed:
+                        self._check(topic, code, str(message[0] if message and message[0] else ""))
+            else:
+                await self._warn(admin, list(known))
+            while not needed <= set(known):
                 await asyncio.sleep(_RETRY_S)
                 known = await self._known(admin)
             self._partitions = known
@@ -87,7 +95,7 @@ class KafkaTopics:
                 exists=name in found,
                 partitions=len(found.get(name, ())),
                 replication=min((len(partition["replicas"]) for partition in found.get(name, ())), default=0),
-                settings={key: configs[name][key] for key in _SHOWN} if name in found else {},
+                settings={key: configs[name][key] for key in _SHOWN} if name in configs else {},
                 end_offsets=ends.get(name, {}),
             )
             for name in names
@@ -146,10 +154,10 @@ class KafkaTopics:
             "change the settings, grant the right, or have the topic created by an administrator"
         )
 
-    async def _warn(self, admin: Any) -> None:
+    async def _warn(self, admin: Any, topics: list[str]) -> None:
         """Tell the operator about existing topics that would not keep Conduit's promises."""
-        configs = await self._configs(admin, list(self._settings.topics.all))
-        for topic in self._settings.topics.all:
+        configs = await self._configs(admin, topics)
+        for topic in configs:
             policy = "compact" if topic in self._settings.topics.compacted else "delete"
             for name, wanted in (("cleanup.policy", policy), ("message.timestamp.type", "LogAppendTime")):
                 if configs[topic][name] != wanted:
@@ -163,6 +171,8 @@ class KafkaTopics:
         )
         configs: dict[str, dict[str, str]] = {}
         for code, message, _, topic, entries in response.resources:
+            if code == TopicAuthorizationFailedError.errno:
+                continue  # it may be used all the same
             if code:
                 raise for_code(code)(f"settings of topic {topic}: {message}")
             configs[topic] = {entry[0]: entry[1] for entry in entries}
