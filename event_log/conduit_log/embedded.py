@@ -25,6 +25,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from conduit_log.database import Database
 from conduit_log.ports import (
     LogUnavailableError,
     Message,
@@ -35,7 +36,7 @@ from conduit_log.ports import (
     check_messages,
     check_topic,
 )
-from conduit_log.sqlite import Database, Retention
+from conduit_log.sqlite import Retention
 from conduit_schemas import ConfigurationError, Topics
 
 __all__ = ["EmbeddedLog"]

@@ -1,28 +1,23 @@
-"""The SQLite file of the embedded log: its tables, its transactions, its thread, and its errors in words."""
+"""The SQLite file of the embedded log: its tables, its transactions, and its errors in words."""
 
-import asyncio
-import os
 import random
 import sqlite3
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from conduit_log.ports import LogUnavailableError, Message, StoredMessage
+from conduit_log.ports import Message, StoredMessage
 from conduit_schemas import ConfigurationError, Topics
 
-__all__ = ["Connection", "Database", "Retention"]
+__all__ = ["BUSY_S", "Connection", "Retention", "explain", "is_passing"]
 
-_T = TypeVar("_T")
+BUSY_S = 10.0
+"""How long one process waits for another before it gives up."""
 
 _APPLICATION_ID = 0x436F6E64  # "Cond": tells our files from any other SQLite database
 _FORMAT = 1
-_BUSY_S = 10.0
 _READ_BYTES = 32 << 20
 _PRUNE_AT_ONCE = 1000
 
@@ -46,7 +41,7 @@ class Connection:
     def __init__(self, file: Path, topics: Topics) -> None:
         self._topics = topics
         self._sql = sqlite3.connect(
-            file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
+            file, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         try:
             self._prepare()
@@ -147,7 +142,7 @@ class Connection:
     def _use_write_ahead_log(self) -> None:
         # The change needs the file alone, and SQLite does not wait for that: of several that make it at the same
         # moment, each holds what the others need. It is made once in a file's life, so trying again is enough.
-        deadline = time.monotonic() + _BUSY_S
+        deadline = time.monotonic() + BUSY_S
         while True:
             try:
                 self._sql.execute("PRAGMA journal_mode = WAL")
@@ -191,151 +186,6 @@ class Connection:
             )
 
 
-class Database:
-    """A connection with a thread of its own, and its errors in words.
-
-    A fork finds no connection open: SQLite's locks do not survive one, and a child that inherits its memory of
-    locks may lose what it writes. The parent closes before and opens again after; the child starts with none.
-
-    Parameters
-    ----------
-    folder
-        Where ``log.sqlite3`` is; created where it does not exist.
-    topics
-        The installation's topics.
-    """
-
-    def __init__(self, folder: Path, topics: Topics) -> None:
-        self.file = folder / "log.sqlite3"
-        self._topics = topics
-        self._thread: ThreadPoolExecutor | None = None
-        self._connection: Connection | None = None
-        self._identity: tuple[int, int] | None = None
-
-    async def open(self) -> None:
-        """Open, and create what is missing.
-
-        Raises
-        ------
-        ConfigurationError
-            When the file cannot be created, opened or understood.
-        LogUnavailableError
-            When another process kept it locked for too long.
-        """
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conduit-log")
-        _open.add(self)
-        try:
-            self._connection = await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        """Finish what is running, then close."""
-        thread, self._thread = self._thread, None
-        _open.discard(self)
-        if thread is None:
-            return
-        thread.submit(self._disconnect)
-        # The thread may sit in a commit; the event loop must not.
-        await asyncio.to_thread(thread.shutdown)
-
-    async def run(self, work: Callable[[Connection], _T]) -> _T:
-        """Run ``work`` in the thread.
-
-        Raises
-        ------
-        LogUnavailableError
-            When SQLite could not do it; nothing of it has happened.
-        """
-        if self._thread is None:
-            raise LogUnavailableError(f"embedded log {self.file} is not open: use it inside 'async with'")
-        try:
-            done = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
-        except RuntimeError as error:  # threads take no more work once the interpreter is shutting down
-            raise LogUnavailableError(f"embedded log {self.file}: {error}") from error
-        return await done
-
-    def _guarded(self, work: Callable[[Connection], _T]) -> _T:
-        if self._file_identity() != self._identity:
-            raise LogUnavailableError(
-                f"embedded log {self.file} was removed or replaced while in use: restart its processes"
-            )
-        if self._connection is None:  # this process has forked
-            self._connection = self._connect()
-        try:
-            return work(self._connection)
-        except sqlite3.Error as error:
-            raise LogUnavailableError(f"embedded log {self.file}: {_explain(error)}") from error
-
-    def pause(self, gate: threading.Event) -> threading.Event:
-        """Close the connection and let nobody open it until the gate opens; the event returned tells when."""
-        closed = threading.Event()
-
-        def close() -> None:
-            self._disconnect()
-            closed.set()
-            gate.wait()
-
-        try:
-            if self._thread is not None:
-                self._thread.submit(close)
-                return closed
-        except RuntimeError:  # the thread takes no more work: it is closing by itself
-            pass
-        closed.set()
-        return closed
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _connect(self) -> Connection:
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            connection = Connection(self.file, self._topics)
-        except OSError as error:
-            raise ConfigurationError(
-                f"embedded log: folder {self.file.parent} cannot be created: {error.strerror or error}; "
-                "choose another with CONDUIT_HOME"
-            ) from error
-        except ConfigurationError as error:
-            raise ConfigurationError(f"embedded log {self.file}: {error}") from error
-        except sqlite3.Error as error:
-            kind = LogUnavailableError if _is_passing(error) else ConfigurationError
-            raise kind(f"embedded log {self.file}: {_explain(error)}") from error
-        self._identity = self._file_identity()
-        return connection
-
-    def _file_identity(self) -> tuple[int, int] | None:
-        try:
-            status = self.file.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
-
-_open: "weakref.WeakSet[Database]" = weakref.WeakSet()
-_gate = threading.Event()
-
-
-def _before_fork() -> None:
-    _gate.clear()
-    pauses = [database.pause(_gate) for database in tuple(_open)]
-    for closed in pauses:
-        closed.wait(_BUSY_S)
-
-
-def _after_fork_in_child() -> None:
-    _open.clear()  # their threads stayed behind in the parent
-    _gate.set()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_gate.set, after_in_child=_after_fork_in_child)
-
-
 _HELP = {
     "SQLITE_BUSY": "another process held it for too long; it is tried again with the next call",
     "SQLITE_FULL": "free some space on its disk; nothing written so far is lost",
@@ -354,10 +204,12 @@ def _primary(error: sqlite3.Error) -> str:
     return next((code for code in _HELP if name == code or name.startswith(f"{code}_")), name)
 
 
-def _is_passing(error: sqlite3.Error) -> bool:
+def is_passing(error: sqlite3.Error) -> bool:
+    """Tell whether the same call may succeed later."""
     return _primary(error) in {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR"}
 
 
-def _explain(error: sqlite3.Error) -> str:
+def explain(error: sqlite3.Error) -> str:
+    """Return what happened, and what to do about it where that is known."""
     help_ = _HELP.get(_primary(error))
     return f"{error}; {help_}" if help_ else str(error)

@@ -4,14 +4,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from conduit_learner.checkpoint import CheckpointError, CheckpointWriter, restorations, wants
+from conduit_learner.checkpoint import CheckpointWriter
 from conduit_learner.core import PartitionLearner
+from conduit_learner.recovery import Recovery, RecoveryStoppedError
 from conduit_learner.status import WorkerStatus
-from conduit_log import EventLog, GroupReader, LogUnavailableError, Message, Reader, StoredMessage
+from conduit_log import EventLog, GroupReader, LogUnavailableError, Message, StoredMessage
 from conduit_schemas import ConduitError, DeadLetter, Topics, encode
 
 __all__ = ["WorkerOptions", "run_worker"]
@@ -21,8 +22,6 @@ _BATCH = 1_000
 """Messages applied between two looks at what is due."""
 _POLL_S = 0.1
 _LAG_EVERY_S = 2.0
-_EMPTY_POLL_S = 5.0
-_EMPTY_POLLS = 3
 _IDLE_PER_BUILD = 10.0
 """A policy rests this many times as long as its last snapshot took to build, so that learning goes on."""
 _IDLE_PER_SNAPSHOT = 20.0
@@ -112,10 +111,6 @@ class _Partition:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-class _StoppedError(ConduitError):
-    """Raised inside a restoration when the worker is told to stop: whoever comes next restores it."""
-
-
 class _Worker:
     def __init__(
         self,
@@ -151,7 +146,7 @@ class _Worker:
                     on_assigned=self._assigned,
                     on_revoked=self._revoked,
                 ) as reader:
-                    with suppress(_StoppedError):
+                    with suppress(RecoveryStoppedError):
                         await self._learn(reader)
                     await self._leave()
                     return
@@ -289,12 +284,17 @@ class _Worker:
             self._note_away(error)
 
     async def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
-        records = await self._read_checkpoints(partitions)
+        recovery = Recovery(self._log, self._topics, stop=self._stop, status=self._status)
+        records = await recovery.read_checkpoints(partitions)
         for number in partitions:
             began = time.monotonic()
-            self._partitions[number] = partition = await self._restore(number, records)
+            learner, checkpoints = await recovery.restore(number, records)
+            # A snapshot may have been lost between the checkpoint and the end of its writer: publish all again.
+            self._partitions[number] = _Partition(
+                learner, checkpoints, learner.offset, time.monotonic(), set(learner.policies)
+            )
             self._status.restores.observe(time.monotonic() - began)
-            _LOG.info("partition %d: learning from offset %d", number, partition.learner.offset)
+            _LOG.info("partition %d: learning from offset %d", number, learner.offset)
         self._note_reassigned()
         return {number: self._partitions[number].learner.offset for number in partitions}
 
@@ -306,57 +306,6 @@ class _Worker:
                     await self._write_everything(partition)
                 _LOG.info("partition %d: given up at offset %d", number, partition.learner.offset)
         self._note_reassigned()
-
-    async def _read_checkpoints(self, partitions: Collection[int]) -> dict[bytes, bytes]:
-        newest: dict[bytes, bytes] = {}
-        async with self._log.reader(self._topics.checkpoints) as reader:
-            async for message in self._read(reader, await reader.end_offsets()):
-                if wants(message.key, partitions):
-                    newest[message.key] = message.value
-        return newest
-
-    async def _restore(self, number: int, records: Mapping[bytes, bytes]) -> _Partition:
-        """Return the partition as its furthest usable checkpoint has it, or as new."""
-        async with self._log.reader(self._topics.events, partitions=[number]) as reader:
-            end = (await reader.end_offsets()).get(number, 0)
-            for restoration in restorations(number, self._topics.events, records):
-                offset = restoration.learner.offset
-                try:
-                    if offset > end:
-                        raise CheckpointError(f"the log ends at offset {end}, before the checkpoint at {offset}")
-                    await reader.seek(number, restoration.resume_from)
-                    if restoration.resume_from < offset:
-                        async for message in self._read(reader, {number: offset}):
-                            restoration.recall(message)
-                except CheckpointError as error:
-                    _LOG.warning("partition %d: %s; not using this checkpoint", number, error)
-                    continue
-                learner = restoration.finish()
-                # A snapshot may have been lost between this checkpoint and the end of its writer.
-                return _Partition(
-                    learner, CheckpointWriter(restoration), offset, time.monotonic(), set(learner.policies)
-                )
-        learner = PartitionLearner(number, self._topics.events)
-        return _Partition(learner, CheckpointWriter(), 0, time.monotonic(), set())
-
-    async def _read(self, reader: Reader, ends: Mapping[int, int]) -> AsyncIterator[StoredMessage]:
-        """Yield every message below the given offset of each partition."""
-        unfinished = {partition for partition, end in ends.items() if end > 0}
-        empty = 0
-        while unfinished and empty < _EMPTY_POLLS:
-            if self._stop.is_set():
-                raise _StoppedError("told to stop while restoring")
-            messages = await reader.poll(timeout_s=_EMPTY_POLL_S)
-            self._status.turned()
-            if not messages:
-                # Deleted messages never come; a log that is away must not look as if they were deleted.
-                await reader.end_offsets()
-                empty += 1
-            for message in messages:
-                if message.offset < ends.get(message.partition, 0):
-                    yield message
-                if message.offset >= ends.get(message.partition, 0) - 1:
-                    unfinished.discard(message.partition)
 
     def _note_reassigned(self) -> None:
         self._status.reassigned()

@@ -198,7 +198,7 @@ async def test_the_event_loop_goes_on_while_another_process_holds_the_file(tmp_p
 async def test_a_file_held_for_too_long_is_reported_and_can_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conduit_log.sqlite, "_BUSY_S", 0.05)
+    monkeypatch.setattr(conduit_log.sqlite, "BUSY_S", 0.05)
     async with EmbeddedLog(tmp_path, topics=TOPICS) as log:
         with closing(sqlite3.connect(tmp_path / "log.sqlite3", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
