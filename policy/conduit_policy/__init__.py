@@ -2,7 +2,9 @@
 
 from conduit_policy.algorithms import ALGORITHMS, Algorithm, algorithm, exploration_rule
 from conduit_policy.beliefs import SIGNALS, Beliefs
-from conduit_policy.choose import Choice, choose, draw, predictions, utilities
+from conduit_policy.budget import Pace, pace
+from conduit_policy.choose import Choice, choice_probabilities, choose, draw, predictions, utilities
+from conduit_policy.constraints import UNCONSTRAINED, Constraints
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
 from conduit_policy.goals import check_routing, merged, objective_of
 from conduit_policy.objective import Objective
@@ -14,23 +16,28 @@ __all__ = [
     "REVISION",
     "RULES",
     "SIGNALS",
+    "UNCONSTRAINED",
     "Algorithm",
     "Beliefs",
     "Choice",
+    "Constraints",
     "Context",
     "Featurizer",
     "Objective",
+    "Pace",
     "Prior",
     "Request",
     "TextFeaturizer",
     "Utilities",
     "algorithm",
     "check_routing",
+    "choice_probabilities",
     "choose",
     "draw",
     "exploration_rule",
     "merged",
     "objective_of",
+    "pace",
     "predictions",
     "probabilities",
     "to_fixed_point",

@@ -123,6 +123,10 @@ class Beliefs:
             known = _remember(self._candidates, key, self._stack(key))
         return known
 
+    def sigmas(self, arms: Sequence[str], signal: str) -> NDArray[np.float64]:
+        """Return the standard deviation of a signal's residual noise for every arm, shape (K,)."""
+        return np.array([self._signals(arm)[signal].sigma for arm in arms])
+
     def _stack(self, arms: tuple[str, ...]) -> Candidates:
         rows = [self._signals(arm) for arm in arms]
         posteriors = [[row[signal] for row in rows] for signal in SIGNALS]

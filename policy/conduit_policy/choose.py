@@ -7,13 +7,14 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy.beliefs import Beliefs
+from conduit_policy.beliefs import SIGNALS, Beliefs
+from conduit_policy.constraints import UNCONSTRAINED, Constraints, Signals, constrained
 from conduit_policy.features import Context
 from conduit_policy.objective import Objective
 from conduit_policy.rules import Utilities, probabilities
 from conduit_schemas import FRACTION_BITS
 
-__all__ = ["Choice", "choose", "draw", "predictions", "utilities"]
+__all__ = ["Choice", "choice_probabilities", "choose", "draw", "predictions", "utilities"]
 
 _UNIT = np.float32(2.0**-FRACTION_BITS)
 
@@ -31,7 +32,13 @@ class Choice:
 
 
 def choose(
-    beliefs: Beliefs, context: Context, arms: Sequence[str], *, objective: Objective, decision_id: str
+    beliefs: Beliefs,
+    context: Context,
+    arms: Sequence[str],
+    *,
+    objective: Objective,
+    decision_id: str,
+    constraints: Constraints = UNCONSTRAINED,
 ) -> Choice:
     """Choose one of several arms.
 
@@ -47,6 +54,8 @@ def choose(
         What is wanted.
     decision_id
         Decides the draw: the same id and inputs give the same choice.
+    constraints
+        What limits the choice.
 
     Examples
     --------
@@ -58,8 +67,38 @@ def choose(
     >>> choice.probabilities.tolist()
     [0.5, 0.5]
     """
-    vector, flags = probabilities(beliefs.snapshot.rule, utilities(beliefs, context, arms, objective))
+    vector, flags = choice_probabilities(
+        beliefs, context, arms, utilities(beliefs, context, arms, objective), constraints
+    )
     return Choice(draw(vector, decision_id), vector, flags)
+
+
+def choice_probabilities(
+    beliefs: Beliefs, context: Context, arms: Sequence[str], believed: Utilities, constraints: Constraints
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return the vector an arm is to be drawn from, and the names of the safeguards and limits that changed it.
+
+    Parameters
+    ----------
+    believed
+        The utilities of the arms under the objective in force.
+    """
+    rule = beliefs.snapshot.rule
+    if constraints == UNCONSTRAINED or len(arms) == 1:
+        return probabilities(rule, believed)
+    predicted = predictions(beliefs, context, arms)
+    least, span = beliefs.candidates(arms).scale[0]
+    signals = Signals(
+        cost=predicted[SIGNALS.index("cost")],
+        cost_sigma=beliefs.sigmas(arms, "cost"),
+        cost_position=(predicted[SIGNALS.index("cost")] - least) / span,
+        latency=predicted[SIGNALS.index("latency")],
+        quality=utilities(beliefs, context, arms, _QUALITY),
+    )
+    return constrained(rule, believed, signals, constraints)
+
+
+_QUALITY = Objective(quality=1.0, cost=0.0, latency=0.0)
 
 
 def utilities(beliefs: Beliefs, context: Context, arms: Sequence[str], objective: Objective) -> Utilities:

@@ -202,7 +202,7 @@ class TestExplain:
         assert "feedback: quality 0.5 by app/tone\nfeedback: quality 0.7 by app/tone, a repetition\n" in told
         silent = run("explain", "y", "--policy", POLICY, "--path", tmp_path).output
         assert "neither outcome nor feedback is known" in silent
-        assert "safeguards that changed the probabilities: cold_share" in silent
+        assert "safeguards and limits that changed the probabilities: cold_share" in silent
 
 
 def made_context() -> np.ndarray:

@@ -34,6 +34,9 @@ _FALLBACKS = {
     "no_snapshot": "nothing had been learned of this policy yet",
     "stale_snapshot": "the log, or the learner, had been silent for too long",
     "unknown_featurizer": "the newest snapshot was learned with another featurizer than the strategy had",
+    "off": "Conduit was switched off for this policy",
+    "shadow": "Conduit only noted what it would have done",
+    "control": "this request belonged to the share that a canary is compared with",
     "error": "an error of Conduit's own got in the way; the application's log has its traceback",
 }
 
@@ -206,7 +209,7 @@ def _hash_differs(selection: Selection, beliefs: Beliefs) -> tuple[str, ...]:
 
 
 def _candidates(selection: Selection, beliefs: Beliefs | None, again: Recomputation | None) -> tuple[Candidate, ...]:
-    logged = selection.probabilities
+    logged = selection.probabilities or selection.shadow_probabilities
     return tuple(
         Candidate(
             arm=arm,

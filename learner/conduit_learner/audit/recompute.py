@@ -1,13 +1,24 @@
 """One logged decision taken again, with the plugin's own mathematics, and compared with what was logged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy import REVISION, SIGNALS, Beliefs, Objective, Utilities, draw, predictions, probabilities, utilities
+from conduit_policy import (
+    REVISION,
+    SIGNALS,
+    Beliefs,
+    Constraints,
+    Objective,
+    Utilities,
+    choice_probabilities,
+    draw,
+    predictions,
+    utilities,
+)
 from conduit_schemas import ConfigurationError, Selection
 
 __all__ = ["PREDICTION_TOLERANCE", "PROBABILITY_TOLERANCE", "Recomputation", "logged_objective", "recompute"]
@@ -91,13 +102,14 @@ def recompute(selection: Selection, beliefs: Beliefs) -> Recomputation | str:
         )
     if objective is None:
         return f"its objective {selection.objective} makes no sense"
-    if selection.probabilities is None:
+    if (taken := _taken(selection)) is None:
         return "it names a snapshot, but no probabilities"
+    logged, chosen = taken
     context = np.frombuffer(selection.context, "<i2")
     believed = utilities(beliefs, context, selection.arms, objective)
-    vector, flags = probabilities(beliefs.snapshot.rule, believed)
+    constraints = Constraints.of_log(selection.constraints)
+    vector, flags = choice_probabilities(beliefs, context, selection.arms, believed, constraints)
     predicted = predictions(beliefs, context, selection.arms)
-    logged = np.array(selection.probabilities)
     drawn = draw(logged, selection.decision_id)
     return Recomputation(
         utilities=believed,
@@ -107,28 +119,42 @@ def recompute(selection: Selection, beliefs: Beliefs) -> Recomputation | str:
         random_number=int.from_bytes(blake2b(selection.decision_id.encode(), digest_size=8).digest(), "big") / 2.0**64,
         drawn=drawn,
         largest_difference=float(abs(vector - logged).max()),
-        disagreements=tuple(_disagreements(selection, vector, predicted, flags, drawn)),
+        disagreements=(
+            *_differences(selection.arms, vector, logged),
+            *([] if drawn == chosen else [_other_draw(selection.arms, drawn, chosen)]),
+            *_disagreements(selection, predicted, flags),
+        ),
     )
 
 
-def _disagreements(
-    selection: Selection,
-    vector: NDArray[np.float64],
-    predicted: NDArray[np.float64],
-    flags: tuple[str, ...],
-    drawn: int,
-) -> Iterator[str]:
-    arms = selection.arms
-    for arm, ours, theirs in zip(arms, vector.tolist(), selection.probabilities or (), strict=True):
+def _taken(selection: Selection) -> tuple[NDArray[np.float64], int] | None:
+    """Return the logged vector and the arm drawn from it, whether or not that arm was obeyed."""
+    if selection.probabilities is not None:
+        return np.array(selection.probabilities), selection.chosen
+    if selection.shadow_probabilities is not None and selection.shadow_chosen is not None:
+        return np.array(selection.shadow_probabilities), selection.shadow_chosen
+    return None
+
+
+def _differences(arms: Sequence[str], vector: NDArray[np.float64], logged: NDArray[np.float64]) -> Iterator[str]:
+    for arm, ours, theirs in zip(arms, vector.tolist(), logged.tolist(), strict=True):
         if abs(ours - theirs) > PROBABILITY_TOLERANCE:
             yield f"arm {arm!r} has probability {ours:.6g}, logged is {theirs:.6g}"
-    if drawn != selection.chosen:
-        yield f"the decision's id draws arm {arms[drawn]!r} from the logged probabilities, logged is {selection.arm!r}"
+
+
+def _other_draw(arms: Sequence[str], drawn: int, chosen: int) -> str:
+    return f"the decision's id draws arm {arms[drawn]!r} from the logged probabilities, logged is {arms[chosen]!r}"
+
+
+def _disagreements(selection: Selection, predicted: NDArray[np.float64], flags: tuple[str, ...]) -> Iterator[str]:
     if flags != selection.flags:
         yield f"the safeguards at work are {list(flags)}, logged are {list(selection.flags)}"
     for row, signal in enumerate(SIGNALS):
         for arm, ours, theirs in zip(
-            arms, predicted[row].tolist(), selection.predictions.get(signal, predicted[row].tolist()), strict=True
+            selection.arms,
+            predicted[row].tolist(),
+            selection.predictions.get(signal, predicted[row].tolist()),
+            strict=True,
         ):
             if abs(ours - theirs) > PREDICTION_TOLERANCE * (1.0 + abs(ours)):
                 yield f"arm {arm!r} has a predicted {signal} of {ours:.6g}, logged is {theirs:.6g}"

@@ -60,6 +60,9 @@ def _fields(found: "Explanation") -> dict[str, Any]:
         "rule": found.rule,
         "objective": selection.objective,
         "quality_coverage": found.coverage,
+        "constraints": selection.constraints,
+        "mode": selection.mode,
+        "scope": selection.scope,
         "flags": selection.flags,
         "candidates": found.candidates,
         "greedy": None if found.greedy is None else selection.arms[found.greedy],
@@ -125,16 +128,21 @@ def _choice(found: "Explanation") -> Iterator[str]:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in selection.objective.items())
         counted = "" if found.coverage is None else f"; cost and latency counted {found.coverage:.0%} of that"
         yield f"objective: {weights}{counted}"
+    if selection.mode:
+        yield f"mode: {selection.mode}" + (f", under the goal of {selection.scope}" if selection.scope else "")
+    if selection.constraints:
+        yield "limits: " + ", ".join(f"{name} {value:g}" for name, value in selection.constraints.items())
     if selection.flags:
-        yield f"safeguards that changed the probabilities: {', '.join(selection.flags)}"
+        yield f"safeguards and limits that changed the probabilities: {', '.join(selection.flags)}"
     if again is not None and found.greedy is not None:
         best = selection.arms[found.greedy]
         explored = "so this was the best guess" if best == selection.arm else "so this was exploration"
-        yield f"the largest mean utility had {best}: {explored}"
-        yield (
-            f"the decision's id gives {again.random_number:.6f}, which draws {selection.arms[again.drawn]} "
-            f"(propensity {selection.propensity:.4f})"
-        )
+        drawn = selection.arms[again.drawn]
+        probability = (selection.probabilities or selection.shadow_probabilities or ())[again.drawn]
+        yield f"the largest mean utility had {best}" + (f": {explored}" if selection.fallback is None else "")
+        yield f"the decision's id gives {again.random_number:.6f}, which draws {drawn} (propensity {probability:.4f})"
+        if selection.fallback is not None:
+            yield f"LiteLLM chose all the same ({selection.fallback}); Conduit's choice was {drawn}"
     yield ""
 
 
@@ -150,7 +158,8 @@ def _consequences(found: "Explanation") -> Iterator[str]:
         who = (feedback.source, feedback.key)
         repeated = ", a repetition" if who in known else ""
         known.add(who)
-        yield f"feedback: quality {feedback.quality:.3g} by {'/'.join(part for part in who if part)}{repeated}"
+        by = "/".join(part for part in who if part)
+        yield f"feedback: {feedback.signal} {feedback.quality:.3g} by {by}{repeated}"
     if not found.outcomes and not found.feedbacks:
         yield "neither outcome nor feedback is known"
     yield ""

@@ -14,7 +14,7 @@ from conduit_learner.evaluation.reward_model import ridge_predictions
 from conduit_learner.join import Decision
 from conduit_learner.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
-from conduit_policy import Beliefs, Objective, Prior, choose
+from conduit_policy import Beliefs, Constraints, Objective, Prior, choose
 from conduit_policy.algorithms import algorithm
 from conduit_schemas import (
     FRACTION_BITS,
@@ -142,7 +142,14 @@ class _Candidate(PolicyLearner):
             self.left_out["were made for an objective that makes no sense"] += 1
         else:
             context = np.frombuffer(selection.context, "<i2")
-            choice = choose(beliefs, context, selection.arms, objective=objective, decision_id=selection.decision_id)
+            choice = choose(
+                beliefs,
+                context,
+                selection.arms,
+                objective=objective,
+                decision_id=selection.decision_id,
+                constraints=Constraints.of_log(selection.constraints),
+            )
             self.rows[decision.offset] = JoinedDecision(
                 selection.arms, selection.chosen, selection.probabilities, choice.probabilities, context, objective
             )

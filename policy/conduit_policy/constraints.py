@@ -1,0 +1,220 @@
+"""Limits on a choice: which arms may be chosen at all, and what being cheap, or staying, is worth.
+
+Everything here is a pure function of the beliefs and of numbers that the selection's event carries, so whoever reads
+the log can compute the probabilities again. Limits come before exploration: an arm that a limit rules out has
+probability 0.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from statistics import NormalDist
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_policy.rules import Utilities, Vector, probabilities
+from conduit_schemas import ExplorationRule
+
+__all__ = ["UNCONSTRAINED", "Constraints", "Signals", "constrained"]
+
+Mask = NDArray[np.bool_]
+
+_WORKING = 0.5
+"""Predicted success below which an arm is kept by no preference."""
+
+_Z_COST = 1.6448536269514722
+"""A cost cap holds with 95 % probability, as far as the model of the cost is right."""
+
+_FEWEST_RATINGS = 10.0
+"""Ratings without which an arm cannot be what others are measured against."""
+
+_UNDECIDED_SHARE = 0.1
+"""Share of the choices for arms that would be cheaper and of which it is open whether they reach the floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What limits one choice, resolved: plain numbers, as logged.
+
+    Examples
+    --------
+    >>> limits = Constraints(max_cost_usd=0.01, floor_relative=0.95, floor_confidence=0.95)
+    >>> Constraints.of_log(limits.logged()) == limits
+    True
+    """
+
+    max_cost_usd: float | None = None
+    """Left out are arms that cost more than this with a probability of 5 % or more."""
+    max_latency_s: float | None = None
+    """Left out are arms whose predicted (median) latency is above this."""
+    floor_relative: float | None = None
+    """Wanted is the cheapest arm whose quality is at least this share of the best one's ..."""
+    floor_confidence: float = 0.95
+    """... with this probability."""
+    budget_price: float = 0.0
+    """Utility that the pool's whole span of costs, on the log scale, counts for besides the objective."""
+    budget_spent: float = 0.0
+    """1 when only the cheapest arm will do, else 0."""
+    min_exploration: float = 0.0
+    """Share of the choices spread evenly over the arms that may be chosen, at least."""
+    switching_cost: float = 0.0
+    """Utility that staying with the session's last arm is worth."""
+    stickiness: float = 0.0
+    """1 to stay with the session's last arm for as long as it works, else 0."""
+    previous: int | None = None
+    """Index of the session's last arm."""
+
+    def logged(self) -> dict[str, float]:
+        """Return what is in force by name, for the selection's event."""
+        values = {name: getattr(self, name) for name, usual in _DEFAULTS.items() if getattr(self, name) != usual}
+        if self.floor_relative is not None:
+            values["floor_confidence"] = self.floor_confidence
+        return {name: float(value) for name, value in values.items()}
+
+    @classmethod
+    def of_log(cls, logged: Mapping[str, float]) -> Self:
+        """Return what a selection's event says was in force; names of a later version are left out."""
+        known = {item.name: logged[item.name] for item in fields(cls) if item.name in logged}
+        previous = known.pop("previous", None)
+        return cls(**known, previous=None if previous is None else int(previous))
+
+
+UNCONSTRAINED = Constraints()
+_DEFAULTS = {item.name: item.default for item in fields(Constraints)}
+
+
+class Signals(NamedTuple):
+    """What is predicted of K arms, each of shape (K,)."""
+
+    cost: Vector
+    """ln USD."""
+    cost_sigma: Vector
+    """Its standard deviation from request to request."""
+    cost_position: Vector
+    """0 for the pool's cheapest arm, 1 for its dearest, on the log scale; 0 while no cost is known."""
+    latency: Vector
+    """ln seconds."""
+    quality: Utilities
+    """Of quality and success alone."""
+
+
+def constrained(
+    rule: ExplorationRule, utilities: Utilities, signals: Signals, constraints: Constraints
+) -> tuple[Vector, tuple[str, ...]]:
+    """Return the choice probabilities under constraints, and the names of what changed them.
+
+    Where nothing meets a limit, what comes closest to it serves: a request is never refused. ``cost_cap``,
+    ``latency_target`` and ``budget_spent`` say that arms were left out, ``cost_cap_unmet`` and
+    ``latency_target_unmet`` that none met the limit, ``quality_floor_unknown`` that too little is known of the
+    quality to judge a floor by, so that the objective decides instead.
+
+    Examples
+    --------
+    >>> many = np.array([500.0, 500.0])
+    >>> arms = Utilities(np.array([0.9, 0.8]), np.full(2, 0.01), many, many, np.ones(2))
+    >>> dear, cheap = math.log(0.03), math.log(0.001)
+    >>> signals = Signals(np.array([dear, cheap]), np.full(2, 0.1), np.array([1.0, 0.0]), np.zeros(2), arms)
+    >>> constrained(ExplorationRule(name="greedy"), arms, signals, Constraints(max_cost_usd=0.01))[0].tolist()
+    [0.0, 1.0]
+    """
+    allowed, flags = _allowed(utilities, signals, constraints)
+    previous = constraints.previous
+    if previous is not None and not (previous < len(allowed) and allowed[previous]):
+        previous = None
+    if previous is not None and constraints.stickiness and utilities.success[previous] >= _WORKING:
+        return _alone(previous, len(allowed)), (*flags, "session_sticky")
+    mean = utilities.mean
+    if constraints.budget_price > 0.0:
+        mean = mean - constraints.budget_price * signals.cost_position
+        flags = (*flags, "budget")
+    if previous is not None and constraints.switching_cost > 0.0:
+        mean = mean.copy()
+        mean[previous] += constraints.switching_cost
+        flags = (*flags, "switching_cost")
+    vector: Vector | None = None
+    if constraints.floor_relative is not None:
+        vector = _cheapest_good_enough(rule, signals, constraints.floor_relative, constraints.floor_confidence, allowed)
+        flags = (*flags, "quality_floor_unknown" if vector is None else "quality_floor")
+    if vector is None:
+        vector = np.zeros(len(allowed))
+        vector[allowed], safeguards = probabilities(rule, utilities._replace(mean=mean).of(allowed))
+        flags = (*safeguards, *flags)
+    floor = rule.params.get("floor", 0.01)
+    if constraints.min_exploration > floor:
+        more = 1.0 - (1.0 - constraints.min_exploration) / (1.0 - floor)
+        vector = vector * (1.0 - more) + allowed * (more / np.count_nonzero(allowed))
+        flags = (*flags, "min_exploration")
+    return vector / vector.sum(), flags
+
+
+def _allowed(utilities: Utilities, signals: Signals, constraints: Constraints) -> tuple[Mask, tuple[str, ...]]:
+    allowed = np.ones(len(utilities.mean), dtype=np.bool_)
+    flags: list[str] = []
+    if constraints.max_cost_usd is not None:
+        at_most = signals.cost + _Z_COST * signals.cost_sigma
+        allowed, flag = _within(allowed, at_most, math.log(constraints.max_cost_usd))
+        flags += [f"cost_cap{flag}"] if flag is not None else []
+    if constraints.max_latency_s is not None:
+        allowed, flag = _within(allowed, signals.latency, math.log(constraints.max_latency_s))
+        flags += [f"latency_target{flag}"] if flag is not None else []
+    if constraints.budget_spent:
+        working = allowed & (utilities.success >= _WORKING)
+        allowed = _least(working if working.any() else allowed, signals.cost)
+        flags.append("budget_spent")
+    return allowed, tuple(flags)
+
+
+def _within(allowed: Mask, values: Vector, limit: float) -> tuple[Mask, str | None]:
+    """Return the arms whose value is within a limit, or else the one that comes closest.
+
+    With it comes what a flag's name is to end in; None when the limit changed nothing.
+    """
+    inside = allowed & (values <= limit)
+    if not inside.any():
+        return _least(allowed, values), "_unmet"
+    return inside, None if np.count_nonzero(inside) == np.count_nonzero(allowed) else ""
+
+
+def _least(allowed: Mask, values: Vector) -> Mask:
+    return np.asarray(allowed & (values == values[allowed].min()))
+
+
+def _cheapest_good_enough(
+    rule: ExplorationRule, signals: Signals, relative: float, confidence: float, allowed: Mask
+) -> Vector | None:
+    """Return the probabilities under a quality floor, or None when no arm is known well enough to measure it.
+
+    Quality here is the probability of success times the quality, both normal and independent between arms. Most
+    choices go to the cheapest arm of which the floor is sure. A tenth goes to arms that would be cheaper and
+    may yet turn out to reach it, so that the floor is learned where it matters.
+    """
+    quality = signals.quality
+    rated = allowed & (quality.ratings >= _FEWEST_RATINGS) & (quality.success >= _WORKING)
+    if not rated.any():
+        return None
+    best = int(np.where(rated, quality.mean, -np.inf).argmax())
+    margin = quality.mean - relative * quality.mean[best]
+    spread = _quantile(confidence) * np.hypot(quality.deviation, relative * quality.deviation[best])
+    sure = allowed & (margin >= spread)
+    sure[best] = True
+    chosen = _least(sure, signals.cost)
+    open_ = allowed & ~sure & (margin > -spread) & (signals.cost < signals.cost[chosen].min())
+    vector = chosen / np.count_nonzero(chosen)
+    if open_.any():
+        vector = vector * (1.0 - _UNDECIDED_SHARE) + open_ * (_UNDECIDED_SHARE / np.count_nonzero(open_))
+    floor = rule.params.get("floor", 0.01)
+    return np.asarray(vector * (1.0 - floor) + allowed * (floor / np.count_nonzero(allowed)))
+
+
+@lru_cache(maxsize=64)
+def _quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf(confidence)
+
+
+def _alone(index: int, count: int) -> Vector:
+    vector = np.zeros(count)
+    vector[index] = 1.0
+    return vector
