@@ -7,7 +7,7 @@ ROOMS := schemas event_log policy router_plugin learner demo
 
 export LITELLM_LOCAL_MODEL_COST_MAP ?= True
 
-.PHONY: demo test bench lint generate clean
+.PHONY: demo test bench lint docs generate clean
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/mypy -p benchmarks
 	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build
 
 generate: $(STAMP)
 	$(BIN)/python -m conduit_schemas.documents

@@ -1,0 +1,157 @@
+"""The documents are true: their programs run, their commands exist, their links lead somewhere."""
+
+import ast
+import asyncio
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+import litellm
+from model_server import ModelServer
+
+from conduit_learner.cli import main
+from conduit_litellm import ConduitRoutingStrategy
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+PROGRAMS = ("index", "installation", "quickstart", "usage", "migration", "troubleshooting", "contract")
+"""Pages whose Python is run here, from top to bottom; the others have tests of their own."""
+OTHERS = {"pip", "make", "docker", "kubectl", "litellm", "curl", "mkdocs", "python", "export"}
+"""Commands of other programs, which pages may show."""
+
+
+def fences(page: Path, *languages: str) -> list[str]:
+    found = re.findall(r"^( *)```(\w+)\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [
+        "\n".join(line.removeprefix(indent) for line in text.splitlines())
+        for indent, language, text in found
+        if language in languages
+    ]
+
+
+def commands(page: Path) -> list[str]:
+    """The commands a page shows: every line of a shell fence, and the prompts of a console fence."""
+    lines = [line for text in fences(page, "sh") for line in text.replace("\\\n", " ").splitlines()]
+    lines += [
+        line.removeprefix("$ ")
+        for text in fences(page, "console")
+        for line in text.replace("\\\n", " ").splitlines()
+        if line.startswith("$ ")
+    ]
+    return [line.partition("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def parse(command: click.Command, arguments: list[str], parent: click.Context | None = None) -> None:
+    """Have click read the arguments as it would, down to the last subcommand, without running anything."""
+    context = command.make_context(command.name, list(arguments), parent=parent)
+    if isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None, name
+        parse(found, rest, context)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_a_pages_commands_exist(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for candidate in re.findall(r"\b(\w+\.toml)\b", page.read_text(encoding="utf-8")):
+        (tmp_path / candidate).write_text("")
+    for shown in commands(page):
+        line = re.sub(r"/var/lib/[\w/-]+", str(tmp_path), shown)  # folders of a server, that exist there
+        words = shlex.split(re.sub(r"[<>|].*| &&.*", "", line), comments=True)
+        while words and re.fullmatch(r"\w+=.*", words[0]):
+            words.pop(0)
+        program = Path(words[0]).name
+        if program == "conduit":
+            try:
+                parse(main, words[1:])
+            except click.UsageError as error:
+                pytest.fail(f"{page.name}: {line}: {error.format_message()}")
+            except click.exceptions.Exit:
+                pass  # --help and --version
+        else:
+            assert program in OTHERS or (ROOT / words[0]).exists(), f"{page.name}: {line}"
+
+
+@pytest.fixture
+def providers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a reader has: a home, keys, and a provider that answers, which here is a server of the tests' own."""
+    monkeypatch.setenv("CONDUIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OPENAI_API_KEY", "unused")
+    monkeypatch.chdir(tmp_path)
+    yield
+    litellm.logging_callback_manager._reset_all_callbacks()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_pages_programs_run(name: str, providers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = fences(ROOT / "docs" / f"{name}.md", "python")
+    names: dict[str, Any] = {"__name__": "__page__"}
+
+    async def run() -> None:
+        server = ModelServer()
+        async with server.running():
+            monkeypatch.setenv("OPENAI_BASE_URL", server.base("ok"))
+            try:
+                for program in programs:
+                    code = compile(program, f"{name}.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                    with contextlib.redirect_stdout(io.StringIO()):
+                        result = eval(code, names)
+                        if asyncio.iscoroutine(result):
+                            await result
+            finally:
+                for made in list(names.values()):
+                    if isinstance(made, ConduitRoutingStrategy):
+                        await made.aclose()
+            if "acompletion" in "".join(programs):
+                assert server.calls
+
+    asyncio.run(run())
+    if strategy := names.get("strategy"):
+        assert strategy.counters["callback_errors"] == strategy.counters["fallback_error"] == 0
+        assert strategy.counters["feedback_without_decision"] == 0
+
+
+def test_every_counter_is_explained() -> None:
+    """Whoever reads a counter finds it in the troubleshooting page."""
+    sources = "".join(path.read_text() for path in (ROOT / "router_plugin" / "conduit_litellm").rglob("*.py"))
+    counted = set(re.findall(r'counters\.add\("(\w+)"', sources)) | {
+        f"fallback_{reason}"
+        for reason in re.findall(r'^    "(\w+)": "', sources.partition("_EXPLANATIONS")[2], re.M)[:5]
+    }
+    quiet = {"events_delivered", "events_refused", "feedbacks", "snapshots", "snapshots_refused", "no_snapshot"}
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    explained = set(re.findall(r"`(\w+)`", page))
+    assert counted - quiet <= explained
+
+
+def test_the_site_builds_with_every_link_in_place(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    # Off line: no page asks another host for anything that it needs to be read.
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*?src="(.*?)"', text)
+        loaded += re.findall(r'<link[^>]*?rel="(?:stylesheet|preload)"[^>]*?href="(.*?)"', text)
+        assert not [address for address in loaded if re.match(r"(https?:)?//", address)], page
+    search = json.loads((tmp_path / "search" / "search_index.json").read_text())
+    assert len(search["docs"]) > 50
