@@ -119,18 +119,19 @@ class OutcomeLogger(CustomLogger):
                 told = facts(newest.time)
                 decision = _that_failed(attempts, told)
                 if decision is not None:
-                    self._conclude(decision, told if decision is newest else facts(decision.time))
+                    self.conclude(decision, told if decision is newest else facts(decision.time))
                 return
             if not newest.has_outcome:
-                self._conclude(newest, facts(newest.time))
+                self.conclude(newest, facts(newest.time))
             for decision in attempts[:-1]:
-                self._conclude(decision, Facts("error"))
+                self.conclude(decision, Facts("error"))
         except Exception:  # a callback must never disturb the call it reports on
             self._counters.add("callback_errors")
             if self._counters["callback_errors"] == 1:
                 _logger.warning("an outcome could not be recorded", exc_info=True)
 
-    def _conclude(self, decision: Decision, told: Facts) -> None:
+    def conclude(self, decision: Decision, told: Facts, source: str = "litellm") -> None:
+        """Report how an attempt went, unless that is known already."""
         now = time.time()
         if told.latency_s is None and told.error_class is not None:
             told = told._replace(latency_s=max(0.0, now - decision.time))
@@ -138,7 +139,7 @@ class OutcomeLogger(CustomLogger):
             if told.status == "error":
                 decision.failure = told.error_class, told.error_code
             self._counters.add(f"outcomes_{told.status}")
-            self._emitter.put(PendingOutcome(now, decision, told, "litellm"))
+            self._emitter.put(PendingOutcome(now, decision, told, source))
 
 
 def _that_failed(attempts: list[Decision], told: Facts) -> Decision | None:

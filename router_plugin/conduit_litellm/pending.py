@@ -1,5 +1,6 @@
 """What the request path and the callbacks note; the events are built of it later, in the background."""
 
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from conduit_litellm.litellm_calls import Facts
 from conduit_policy import SIGNALS, Beliefs, Choice, predictions
 from conduit_schemas import Event, Feedback, Outcome, PolicySettings, Selection
 
-__all__ = ["Pending", "PendingFeedback", "PendingOutcome", "PendingSelection"]
+__all__ = ["Pending", "PendingFeedback", "PendingOutcome", "PendingSelection", "noted"]
 
 
 class PendingSelection(NamedTuple):
@@ -95,6 +96,9 @@ class PendingFeedback(NamedTuple):
         """Build the event."""
         return Feedback(**self._asdict())
 
+
+noted: ContextVar[list[PendingSelection] | None] = ContextVar("conduit_noted", default=None)
+"""Where whoever makes a request wants to see its selections, one per attempt, the first one first."""
 
 Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings
 

@@ -13,7 +13,7 @@ from conduit_litellm.emitter import Emitter
 from conduit_litellm.ledger import Decision, Ledger
 from conduit_litellm.litellm_calls import clear_stamp, earlier_attempt, write_stamp
 from conduit_litellm.litellm_compat import Deployment
-from conduit_litellm.pending import PendingSelection
+from conduit_litellm.pending import PendingSelection, noted
 from conduit_litellm.policy_cache import PolicyCache
 from conduit_policy import Beliefs, Choice, Featurizer, Objective, Request, choose
 from conduit_schemas import LearningSettings, PolicySettings, policy_name
@@ -213,23 +213,25 @@ class Selection:
             decision.earlier = selector.ledger.get(earlier_attempt(request_kwargs) or "")
             write_stamp(request_kwargs, self._id)
         selector.counters.add("selections")
-        selector.emitter.put(
-            PendingSelection(
-                time=now,
-                policy=policy,
-                decision_id=self._id,
-                request_id=_request_id(request_kwargs or {}),
-                arms=self._arms,
-                models=tuple([candidate["litellm_params"]["model"] for candidate in self._found]),
-                chosen=self._arms.index(arm),
-                context=self._context,
-                featurizer=selector.settings.featurizer,
-                objective=selector.weights,
-                choice=self._choice,
-                fallback=self._fallback,
-                beliefs=self._beliefs,
-            )
+        pending = PendingSelection(
+            time=now,
+            policy=policy,
+            decision_id=self._id,
+            request_id=_request_id(request_kwargs or {}),
+            arms=self._arms,
+            models=tuple([candidate["litellm_params"]["model"] for candidate in self._found]),
+            chosen=self._arms.index(arm),
+            context=self._context,
+            featurizer=selector.settings.featurizer,
+            objective=selector.weights,
+            choice=self._choice,
+            fallback=self._fallback,
+            beliefs=self._beliefs,
         )
+        selector.emitter.put(pending)
+        seen = noted.get()
+        if seen is not None:
+            seen.append(pending)
 
 
 def _group(model: str, found: list[Deployment]) -> str:

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
 from conduit_litellm.feedback import FeedbackDesk
 from conduit_litellm.ledger import Decision, Ledger
-from conduit_litellm.litellm_calls import call_of, deployment_of, read_stamp, stamp_of_response
-from conduit_litellm.litellm_compat import RouterSlot, calling_object, is_filled_by
+from conduit_litellm.litellm_calls import Facts, call_of, deployment_of, read_stamp, stamp_of_response
+from conduit_litellm.litellm_compat import Deployment, RouterSlot, calling_object, is_filled_by
 from conduit_litellm.log_service import serve_log
 from conduit_litellm.log_state import LogState
 from conduit_litellm.outcomes import OutcomeLogger
@@ -191,6 +192,41 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     def is_installed_on(self, router: Any) -> bool:
         """Say whether a router has this as its routing strategy; a change of its settings takes it away."""
         return is_filled_by(router, self._new_selection)
+
+    def choose(
+        self,
+        model_group: str,
+        deployments: Sequence[Deployment],
+        messages: Any = None,
+        request_kwargs: dict[str, Any] | None = None,
+    ) -> Deployment:
+        """Choose among deployments for a call that is made without LiteLLM's Router.
+
+        Where nothing has been learned, each is as likely as the others. How the call went has to be said with
+        :meth:`conclude`.
+
+        Parameters
+        ----------
+        model_group
+            What names the policy.
+        deployments
+            At least one, each with ``litellm_params["model"]`` and ``model_info["id"]``.
+        messages
+            The request, as OpenAI's API has it.
+        request_kwargs
+            The request's other arguments; the decision's id is put into their ``metadata``.
+        """
+        attempt = self._new_selection()
+        picked = attempt.offer(model_group, list(deployments), messages, None, request_kwargs)
+        chosen = picked or random.choice(deployments)
+        attempt.finish(chosen, request_kwargs)
+        return chosen
+
+    def conclude(self, decision_id: str, facts: Facts, source: str) -> None:
+        """Say how the call of one of this process's decisions went; the first report of a decision counts."""
+        decision = self._ledger.get(decision_id)
+        if decision is not None and not decision.has_outcome:
+            self._outcomes.conclude(decision, facts, source)
 
     async def record_feedback(
         self,

@@ -1,0 +1,56 @@
+"""Choosing for calls that somebody else makes, and seeing what was chosen."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from conduit_litellm.litellm_calls import Facts
+from conduit_litellm.pending import noted
+
+ASK = [{"role": "user", "content": "What is 17 * 23?"}]
+
+
+@pytest.fixture
+def pool(deployment):
+    return [deployment("a"), deployment("b")]
+
+
+async def test_a_choice_is_noted_with_its_outcome(new_strategy, pool, snapshot, events):
+    strategy = new_strategy()
+    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    request = {"metadata": {"mine": 1}}
+    chosen = strategy.choose("chat", pool, ASK, request)
+    assert chosen["model_info"]["id"] == "b" and request["metadata"]["mine"] == 1
+    decision = request["metadata"]["conduit_decision_id"]
+    strategy.conclude(decision, Facts("success", cost_usd=0.25, latency_s=1.5, input_tokens=3), "mine")
+    strategy.conclude(decision, Facts("error"), "mine")
+    strategy.conclude("nobody's", Facts("error"), "mine")
+    selection, outcome = await events(strategy, "selection"), await events(strategy, "outcome")
+    assert [one.decision_id for one in selection] == [decision] and selection[0].propensity == 1.0
+    assert [(one.decision_id, one.status, one.cost_usd, one.source) for one in outcome] == [
+        (decision, "success", 0.25, "mine")
+    ]
+
+
+async def test_nothing_learned_yet_spreads_the_calls(new_strategy, pool, events):
+    strategy = new_strategy()
+    chosen = Counter(strategy.choose("chat", pool, ASK)["model_info"]["id"] for _ in range(60))
+    assert set(chosen) == {"a", "b"}
+    assert {one.fallback for one in await events(strategy, "selection")} == {"no_snapshot"}
+
+
+async def test_whoever_makes_a_request_can_see_its_selections(new_strategy, new_router, deployment):
+    strategy = new_strategy()
+    failing = deployment("bad", mock_response="litellm.InternalServerError")
+    router = new_router(strategy, [failing, deployment("good")], num_retries=3, retry_after=0)
+    for _ in range(8):
+        seen = []
+        token = noted.set(seen)
+        try:
+            response = await asyncio.create_task(router.acompletion(model="chat", messages=ASK))
+        finally:
+            noted.reset(token)
+        assert seen and seen[-1].arms[seen[-1].chosen] == response._hidden_params["model_id"] == "good"
+        assert seen[-1].decision_id == strategy.decision_id(response)
+    assert noted.get() is None
