@@ -24,7 +24,7 @@ def _demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env=environment,
-        timeout=240,
+        timeout=600,
         check=False,
     )
 

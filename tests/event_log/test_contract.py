@@ -15,7 +15,7 @@ from conduit_schemas import ConfigurationError, RecordTooLargeError, Topics
 
 Opening = Callable[[], EventLog]
 
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 
 
 def topics_of(log: EventLog) -> Topics:

@@ -43,7 +43,7 @@ async def everything(log: KafkaLog, topic: str) -> list[StoredMessage]:
     async with log.reader(topic) as reader:
         ends = await reader.end_offsets()
         messages: list[StoredMessage] = []
-        deadline = time.monotonic() + 30.0
+        deadline = time.monotonic() + 120.0
         while not messages or messages[-1].offset + 1 < ends[0]:
             assert time.monotonic() < deadline
             messages += await reader.poll(timeout_s=1.0)

@@ -14,7 +14,7 @@ from broker import Broker
 from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage
 from conduit_log.kafka import KafkaLog
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 def log_on(broker: Broker, prefix: str, timeout_s: float = 4.0) -> KafkaLog:

@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     strategy.install(router)
 
     async def serve() -> None:
-        deadline = time.monotonic() + 30.0
+        deadline = time.monotonic() + 180.0
         served = 0
         while served < REQUESTS and time.monotonic() < deadline:
             response = await router.acompletion(

@@ -33,7 +33,7 @@ STEP_MS = 100
 START_MS = 1_000_000
 TOPICS = Topics("fuzz")
 KEY = POLICY.encode()
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 REFUSALS = frozenset({"invalid", "too_large", "unknown_kind", "newer_version", "wrong_partition"})
 
 

@@ -34,7 +34,7 @@ from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, Topics
 
 TOPICS = Topics("ops")
-DEADLINE_S = 30.0
+DEADLINE_S = 180.0
 EAGER = WorkerOptions(snapshot_every_events=1, checkpoint_every_events=1, retry_s=0.01, retry_max_s=0.02)
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

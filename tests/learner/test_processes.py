@@ -18,7 +18,7 @@ from conduit_log import EventLog, LogSettings, Message, StoredMessage, open_log
 from conduit_schemas import Snapshot, decode_snapshot
 
 POLICIES = ("default/chat", "default/code", "team/chat")
-DEADLINE_S = 90.0
+DEADLINE_S = 240.0
 
 
 @pytest.fixture(params=["embedded", "kafka"])

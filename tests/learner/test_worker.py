@@ -19,7 +19,7 @@ from conduit_log.memory import MemoryLog
 from conduit_schemas import DeadLetter, Snapshot, Topics, decode_snapshot
 
 TOPICS = Topics("test")
-DEADLINE_S = 30.0
+DEADLINE_S = 180.0
 EAGER = WorkerOptions(snapshot_every_events=1, checkpoint_every_events=1, retry_s=0.01, retry_max_s=0.02)
 LAZY = WorkerOptions(snapshot_every_s=3600.0, checkpoint_every_s=3600.0, checkpoint_every_events=10**9, retry_s=0.01)
 

@@ -85,12 +85,16 @@ def new_router() -> Callable[..., Router]:
     return make
 
 
+PATIENCE_S = 180.0
+"""How long to wait for what should come at once, on a machine that may be busy: only a failure takes that long."""
+
+
 class LogReader:
     """Reads the events that strategies have delivered."""
 
     async def __call__(self, strategy: ConduitRoutingStrategy, kind: str | None = None) -> list[Any]:
         """Wait until everything is delivered and return the events, of one kind or all."""
-        deadline = time.monotonic() + 15.0
+        deadline = time.monotonic() + PATIENCE_S
         await self._until(lambda: strategy.events_waiting == 0, deadline)
         return [event for event in await self.stored(strategy.log_settings) if kind in (None, event.kind)]
 
@@ -99,7 +103,7 @@ class LogReader:
         return await self.of_kind(strategy, "outcome", count)
 
     async def of_kind(self, strategy: ConduitRoutingStrategy, kind: str, count: int) -> list[Any]:
-        deadline = time.monotonic() + 15.0
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             found = await self(strategy, kind)
             if len(found) >= count or time.monotonic() > deadline:
@@ -131,8 +135,8 @@ def events() -> LogReader:
 def until() -> Callable[..., Any]:
     """Return ``await until(condition)``: waits, and fails when it takes too long."""
 
-    async def wait(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-        await LogReader._until(condition, time.monotonic() + timeout_s)
+    async def wait(condition: Callable[[], bool], timeout_s: float = 0.0) -> None:
+        await LogReader._until(condition, time.monotonic() + max(timeout_s, PATIENCE_S))
 
     return wait
 

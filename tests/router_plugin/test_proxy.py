@@ -99,7 +99,7 @@ class Proxy:
         )
 
     async def ready(self) -> None:
-        for _ in range(600):
+        for _ in range(2400):
             assert self.process.poll() is None, self.said()
             try:
                 if (await self.http.get("/health/readiness")).status_code == 200:
@@ -115,7 +115,7 @@ class Proxy:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.to_thread(self.process.wait, 30.0)
+                await asyncio.to_thread(self.process.wait, 120.0)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
