@@ -18,7 +18,7 @@ __all__ = ["REVISION", "RULES", "Utilities", "probabilities"]
 Vector = NDArray[np.float64]
 
 
-REVISION = 1
+REVISION = 2
 """Of everything in this module that decides a probability. Whoever changes what comes out of the same beliefs adds
 one: a snapshot names the revision it is meant for, so that an audit does not take a new rule for a forgery."""
 
@@ -51,7 +51,7 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
 
     Two safeguards apply to every rule. ``floor`` (default 0.01) is the share of the traffic spread evenly over
     all arms. Arms with much fewer quality feedbacks than the best known one are *cold*: fewer than
-    ``cold_fraction`` (default 0.1) of its, and fewer than ``cold_ratings`` (default 30). What is believed of them
+    ``cold_fraction`` (default 0.1) of its, and fewer than ``cold_ratings`` (default 5). What is believed of them
     is mostly luck, good or bad, so they get a fixed share instead of what the rule would give them, ``cold_share``
     each (default 0.1) and at most ``cold_total`` together (default 0.3). Arms that fail more often than not are
     never cold; when all others fail, the cold ones get everything.
@@ -78,7 +78,7 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
         return np.ones(1), ()
     flags: tuple[str, ...] = ()
     ratings = utilities.ratings
-    least = min(params.get("cold_ratings", 30.0), params.get("cold_fraction", 0.1) * float(ratings.max()))
+    least = min(params.get("cold_ratings", 5.0), params.get("cold_fraction", 0.1) * float(ratings.max()))
     if least < 1.0 or ratings.min() >= least:
         vector = function(utilities, params)
     else:

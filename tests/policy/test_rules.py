@@ -87,6 +87,11 @@ def test_the_floor_is_spread_over_all_arms() -> None:
     np.testing.assert_allclose(vector, [0.98, 0.02])
 
 
+def test_the_floor_is_small_unless_it_is_asked_for() -> None:
+    vector, _ = probabilities(ExplorationRule(name="greedy"), arms([1.0, 0.0, 0.0, 0.0]))
+    np.testing.assert_allclose(vector, [0.9925, 0.0025, 0.0025, 0.0025])
+
+
 def test_cold_arms_get_a_fixed_share_whatever_is_believed_of_them() -> None:
     for luck in (0.0, 1.0):
         utilities = arms([0.5, 0.4, luck], ratings=[100.0, 100.0, 3.0])
@@ -96,7 +101,7 @@ def test_cold_arms_get_a_fixed_share_whatever_is_believed_of_them() -> None:
 
 
 def test_many_cold_arms_share_a_total() -> None:
-    vector, _ = probabilities(rule("greedy"), arms([0.5] + [0.9] * 6, ratings=[400.0] + [29.9] * 6))
+    vector, _ = probabilities(rule("greedy"), arms([0.5] + [0.9] * 6, ratings=[400.0] + [4.9] * 6))
     np.testing.assert_allclose(vector, [0.7] + [0.05] * 6)
     vector, _ = probabilities(
         rule("greedy", cold_ratings=5.0, cold_share=0.2, cold_total=0.5),
@@ -110,10 +115,10 @@ def test_cold_means_much_less_rated_than_the_best_known_arm() -> None:
     for known, few, expected in (
         (9.0, 0.0, other),  # nothing is known of anybody yet
         (10.0, 0.9, [0.9, 0.1]),
-        (100.0, 9.9, [0.9, 0.1]),
-        (100.0, 10.0, other),
-        (1e5, 29.9, [0.9, 0.1]),
-        (1e5, 30.0, other),
+        (30.0, 2.9, [0.9, 0.1]),
+        (30.0, 3.0, other),
+        (1e5, 4.9, [0.9, 0.1]),
+        (1e5, 5.0, other),
     ):
         vector, _ = probabilities(rule("greedy"), arms(best, ratings=[known, few]))
         np.testing.assert_allclose(vector, expected, err_msg=f"{few} ratings against {known}")
