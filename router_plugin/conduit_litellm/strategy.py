@@ -363,7 +363,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         await asyncio.to_thread(self.close, timeout_s)
 
     def _slot(self) -> RouterSlot:
-        return self._new_slot(calling_object())
+        router = calling_object()
+        slot = self._new_slot(router)
+        slot.enter_if_rust(router)
+        return slot
 
     def _new_slot(self, hint: object = None) -> RouterSlot:
         self._outcomes.register()

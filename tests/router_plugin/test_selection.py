@@ -304,9 +304,7 @@ async def test_the_documented_way_of_installing_works(new_strategy, deployment, 
 async def test_a_router_that_was_given_the_methods_by_hand_is_found(strategy, deployment, snapshot):
     strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
     router = Router(model_list=[deployment("a"), deployment("b")])
-    core = router.__dict__.get("_core", router)
-    name = "_core_async_get_available_deployment"
-    setattr(core, name if hasattr(core, name) else name[6:], strategy.async_get_available_deployment)
+    router.async_get_available_deployment = strategy.async_get_available_deployment
     assert await ask(router) == "b"
 
 

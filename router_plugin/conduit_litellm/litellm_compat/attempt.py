@@ -1,0 +1,45 @@
+"""The two sides of a selection: the strategy's, and the router's."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+__all__ = ["Attempt", "Deployment", "RouterAccess"]
+
+Deployment = Mapping[str, Any]
+"""One entry of a router's model list."""
+
+
+class Attempt(Protocol):
+    """One selection as the strategy sees it."""
+
+    def offer(
+        self, model: str, found: Any, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
+    ) -> Deployment | None:
+        """Pick one of the healthy deployments, or return None to leave the pick to LiteLLM. Never raises."""
+        ...
+
+    def finish(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+        """Learn which deployment was selected in the end. Never raises."""
+        ...
+
+
+class RouterAccess(Protocol):
+    """One router's own selection, with attempts of a strategy's entering it."""
+
+    async def select_async(
+        self, *, model: str, request_kwargs: dict[str, Any], messages: Any, input: Any, specific_deployment: bool | None
+    ) -> Any:
+        """Select for an asynchronous call."""
+        ...
+
+    def select_sync(
+        self,
+        *,
+        model: str,
+        request_kwargs: dict[str, Any] | None,
+        messages: Any,
+        input: Any,
+        specific_deployment: bool | None,
+    ) -> Any:
+        """Select for a synchronous call."""
+        ...

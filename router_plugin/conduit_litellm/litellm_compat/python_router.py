@@ -1,0 +1,123 @@
+"""Entering the selection of LiteLLM's routers written in Python, up to 1.109.
+
+The selection runs on a *view* of the router: an object with the router's very own attributes whose class overrides
+the step at which the list of healthy deployments is complete. Up to 1.108 ``Router`` holds the logic; in 1.109
+``Router`` is a facade of a core object, whose methods carry the same names with a ``_core_`` prefix.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from types import new_class
+from typing import Any
+
+from litellm.router_strategy.simple_shuffle import simple_shuffle
+
+from conduit_litellm.litellm_compat.attempt import Attempt
+
+__all__ = ["PythonRouter"]
+
+
+class PythonRouter:
+    """See :class:`~conduit_litellm.litellm_compat.attempt.RouterAccess`.
+
+    Parameters
+    ----------
+    core
+        The router, or the core that 1.109's facade holds.
+    new_attempt
+        Called once per selection.
+    """
+
+    def __init__(self, core: Any, new_attempt: Callable[[], Attempt]) -> None:
+        kind: Any = type(core)
+        self._new_attempt = new_attempt
+        self._async_view, self._sync_view = _views(kind)
+        # In 1.109 a wrapper resolves Kubernetes pods afterwards. The router wraps our method in the same way,
+        # so the one around its own is taken off.
+        self._async_pick: Callable[..., Any] = inspect.unwrap(
+            getattr(kind, _named(kind, "async_get_available_deployment"))
+        )
+        self._sync_pick: Callable[..., Any] = inspect.unwrap(kind.get_available_deployment)
+        self._state = core.__dict__
+
+    async def select_async(self, *, request_kwargs: dict[str, Any], **call: Any) -> Any:
+        """Select for an asynchronous call."""
+        attempt = self._new_attempt()
+        view = self._view(self._async_view, attempt)
+        deployment = await self._async_pick(view, request_kwargs=request_kwargs, **call)
+        attempt.finish(deployment, request_kwargs)
+        return deployment
+
+    def select_sync(self, *, request_kwargs: dict[str, Any] | None, **call: Any) -> Any:
+        """Select for a synchronous call."""
+        attempt = self._new_attempt()
+        view = self._view(self._sync_view, attempt)
+        deployment = self._sync_pick(view, request_kwargs=request_kwargs, **call)
+        attempt.finish(deployment, request_kwargs)
+        return deployment
+
+    def _view(self, view_class: type[Any], attempt: Attempt) -> Any:
+        view = object.__new__(view_class)
+        object.__setattr__(view, "__dict__", self._state)
+        object.__setattr__(view, "conduit_attempt", attempt)
+        return view
+
+
+def _named(kind: type[Any], name: str) -> str:
+    """Return a method's name in this version: in 1.109 most moved to ``_core_<name>``."""
+    return f"_core_{name}" if hasattr(kind, f"_core_{name}") else name
+
+
+@cache
+def _views(kind: Any) -> tuple[type[Any], type[Any]]:
+    """Return the view classes of a router class, for asynchronous and synchronous selection.
+
+    A view shares the router's ``__dict__``; the attempt is kept in a slot, outside of it.
+    """
+    name = _named(kind, "async_get_healthy_deployments")
+    healthy = getattr(kind, name)
+    alias = _named(kind, "get_model_from_alias")
+
+    async def offered(
+        self: Any, model: str, request_kwargs: Any, messages: Any = None, input: Any = None, **rest: Any
+    ) -> Any:
+        found = await healthy(self, model=model, request_kwargs=request_kwargs, messages=messages, input=input, **rest)
+        picked = self.conduit_attempt.offer(model, found, messages, input, request_kwargs)
+        # A single deployment in place of a list means "this one": LiteLLM takes it without further ado.
+        return found if picked is None else picked
+
+    def routing_context(self: Any, model: str, request_kwargs: Any = None) -> tuple[str, None]:
+        object.__setattr__(self, "conduit_routing", kind._get_routing_context(self, model, request_kwargs))
+        return "conduit", None  # any name but simple-shuffle, which would not ask _select_deployment_sync
+
+    def select(self: Any, *, strategy: Any, selector: Any, **call: Any) -> Any:
+        found, model, request_kwargs = call["healthy_deployments"], call["model"], call["request_kwargs"]
+        picked = self.conduit_attempt.offer(model, found, call["messages"], call["input"], request_kwargs)
+        if picked is not None:
+            return picked
+        strategy, selector = self.conduit_routing
+        if strategy == "simple-shuffle":
+            return simple_shuffle(
+                resolve_model_alias=getattr(self, alias),
+                healthy_deployments=found,
+                model=model,
+                request_kwargs=request_kwargs,
+            )
+        return kind._select_deployment_sync(self, strategy=strategy, selector=selector, **call)
+
+    def pre_call_check(self: Any, strategy: Any, selector: Any, deployment: Any) -> None:
+        kind._override_selector_pre_call_check(self, *self.conduit_routing, deployment)
+
+    synchronous: dict[str, Any] = {
+        "_get_routing_context": routing_context,
+        "_select_deployment_sync": select,
+        "_override_selector_pre_call_check": pre_call_check,
+    }
+    if not all(hasattr(kind, step) for step in synchronous):
+        synchronous = {}  # a LiteLLM without these steps serves synchronous calls by itself
+    slots = {"__slots__": ("conduit_attempt", "conduit_routing")}
+    return (
+        new_class(f"{kind.__name__}View", (kind,), {}, lambda body: body.update(slots | {name: offered})),
+        new_class(f"{kind.__name__}SyncView", (kind,), {}, lambda body: body.update(slots | synchronous)),
+    )

@@ -1,0 +1,164 @@
+"""What a strategy puts on a router, and how each finds the other."""
+
+import gc
+import inspect
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from litellm.router import Router
+
+from conduit_litellm.litellm_compat import rust_router
+from conduit_litellm.litellm_compat.attempt import Attempt, RouterAccess
+from conduit_litellm.litellm_compat.python_router import PythonRouter
+from conduit_litellm.litellm_compat.rust_router import RustRouter
+from conduit_schemas import ConfigurationError
+
+__all__ = ["RouterSlot", "calling_object", "carries", "is_filled_by"]
+
+_SELECTORS = ("get_available_deployment", "async_get_available_deployment")
+
+
+class RouterSlot:
+    """The pair of methods that a strategy puts on ONE router.
+
+    Parameters
+    ----------
+    new_attempt
+        Called once per selection.
+    hint
+        What probably is the router; it is checked on the first call.
+    """
+
+    def __init__(self, new_attempt: Callable[[], Attempt], hint: object = None) -> None:
+        self.new_attempt = new_attempt
+        self._hint = _weakly(hint)
+        self._router: RouterAccess | None = None
+
+    async def async_get_available_deployment(
+        self,
+        model: str,
+        request_kwargs: dict[str, Any],
+        messages: Any = None,
+        input: Any = None,
+        specific_deployment: bool | None = False,
+    ) -> Any:
+        """Select for LiteLLM's asynchronous calls; same parameters as the router's own method."""
+        router = self._router or self._enter(self._find_router())
+        return await router.select_async(
+            model=model,
+            request_kwargs=request_kwargs,
+            messages=messages,
+            input=input,
+            specific_deployment=specific_deployment,
+        )
+
+    def get_available_deployment(
+        self,
+        model: str,
+        messages: Any = None,
+        input: Any = None,
+        specific_deployment: bool | None = False,
+        request_kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Select for LiteLLM's synchronous calls; same parameters as the router's own method."""
+        router = self._router or self._enter(self._find_router())
+        return router.select_sync(
+            model=model,
+            request_kwargs=request_kwargs,
+            messages=messages,
+            input=input,
+            specific_deployment=specific_deployment,
+        )
+
+    def install(self, router: Any) -> None:
+        """Put this slot on a router as its routing strategy."""
+        core = _core(router)
+        # LiteLLM reads exactly these two attributes of a strategy.
+        if hasattr(core, "register_plugin"):
+            core.register_plugin(self)
+        else:
+            core.set_custom_routing_strategy(self)
+        self._enter(core)
+
+    def enter_if_rust(self, core: object) -> None:
+        """Enter the router that is asking for this slot's methods, where that cannot wait for its first call."""
+        if rust_router.is_rust(core):
+            self._enter(core)
+
+    def _enter(self, core: Any) -> RouterAccess:
+        router: RouterAccess
+        if rust_router.is_rust(core):
+            router = RustRouter(core, self.new_attempt, self.get_available_deployment)
+        else:
+            router = PythonRouter(core, self.new_attempt)
+        self._router = router
+        return router
+
+    def _find_router(self) -> Any:
+        """Return the router that carries this slot.
+
+        LiteLLM never tells a strategy which router it is on. The object that asked for the methods is almost
+        always the router; where it is not, the one that stores them is searched for, once.
+        """
+        hinted = self._hint() if self._hint is not None else None
+        if hinted is not None and carries(hinted, self):
+            return _core(hinted)
+        for candidate in gc.get_objects():
+            if issubclass(type(candidate), _ROUTER) and carries(candidate, self):
+                return _core(candidate)
+        raise ConfigurationError(
+            "this routing strategy is on no router: call strategy.install(router) or "
+            "router.set_custom_routing_strategy(strategy) before using it"
+        )
+
+
+def calling_object() -> object:
+    """Return ``self`` of the method that asked a strategy for one of its methods, if it has one.
+
+    ``Router.set_custom_routing_strategy`` reads the strategy's methods and stores them on itself.
+    """
+    frame = sys._getframe(3)  # this function, the strategy's helper, its property: then whoever asked
+    return frame.f_locals.get("self")
+
+
+def carries(router: object, slot: RouterSlot) -> bool:
+    """Say whether a router has this slot's methods as its own."""
+    return any(found is slot for found in _slots(router))
+
+
+def is_filled_by(router: object, new_attempt: Callable[[], Attempt]) -> bool:
+    """Say whether every selection of a router starts with an attempt of this kind."""
+    core = _core(router)
+    if rust_router.is_rust(core):
+        return rust_router.is_entered_by(core, new_attempt)
+    return [slot.new_attempt for slot in _slots(core)] == [new_attempt] * len(_SELECTORS)
+
+
+def _slots(router: object) -> list[RouterSlot]:
+    """Return the slot behind each of a router's methods that has one."""
+    stored = getattr(_core(router), "__dict__", {})
+    methods = (stored.get(f"_core_{name}") or stored.get(name) for name in _SELECTORS)
+    owners = (getattr(inspect.unwrap(method), "__self__", None) for method in methods if method)
+    return [owner for owner in owners if isinstance(owner, RouterSlot)]
+
+
+def _core(router: Any) -> Any:
+    return getattr(router, "__dict__", {}).get("_core", router)
+
+
+def _core_class() -> type[Any]:
+    found = getattr(Router, "_core_class", Router)  # LiteLLM 1.109
+    kind: type[Any] = found if isinstance(found, type) else Router
+    return rust_router.core_class() or kind
+
+
+_ROUTER = _core_class()
+
+
+def _weakly(something: object) -> "weakref.ref[Any] | None":
+    try:
+        return weakref.ref(something)
+    except TypeError:  # not every object can be referred to weakly; routers can
+        return None
