@@ -7,7 +7,7 @@ ROOMS := schemas event_log policy router_plugin learner demo
 
 export LITELLM_LOCAL_MODEL_COST_MAP ?= True
 
-.PHONY: demo test bench lint docs generate clean
+.PHONY: demo test test-litellm bench lint docs generate clean
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ test: $(STAMP)
 	$(BIN)/python -m coverage run -m pytest --doctest-modules
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=90
+
+# The plugin's tests with another LiteLLM: make test-litellm VERSION=1.108.14
+test-litellm: $(STAMP)
+	$(BIN)/python tests/litellm_version.py $(VERSION) $(TESTS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.selection --json
