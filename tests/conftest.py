@@ -4,6 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from broker import Broker, NoBrokerError, private_broker, shared_broker
+from hypothesis import settings
+
+settings.register_profile("conduit", deadline=None)  # a busy machine is no defect
+settings.load_profile("conduit")
 
 
 @pytest.fixture(scope="session")

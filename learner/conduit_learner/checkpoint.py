@@ -15,14 +15,14 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from conduit_learner.core import PartitionLearner, digest_of
-from conduit_learner.join import Decision, EarlyEvent, OpenDecisions
+from conduit_learner.join import ClosedDecisions, Decision, EarlyEvent, OpenDecisions, sender
 from conduit_learner.policy_learner import Arm, PolicyLearner
 from conduit_learner.regression import AdditiveRegression
 from conduit_log import Message, StoredMessage
@@ -221,11 +221,12 @@ class Restoration:
                 for signal, (dimension, state) in arm["signals"].items()
             }
             policy.arms[arm["id"]] = Arm(models, **{field: arm[field] for field in _ARM_FIELDS})
+        ids = _load_ids(fields["open"])
         columns = (_unpack(fields["open"][column], "<i8").tolist() for column in ("offset", "opened_ms", "outcome"))
         for index, (offset, opened_ms, flags) in enumerate(zip(*columns, strict=True)):
             feedbacks = fields["open"]["feedbacks"].get(str(index), ())
             policy.open.add(
-                str(index),
+                ids.get(index, str(index)),
                 Decision(
                     offset,
                     opened_ms,
@@ -234,10 +235,12 @@ class Restoration:
                     feedbacks=tuple((s, k) for s, k in feedbacks),
                 ),
             )
+        policy.open.closed = ClosedDecisions((name, number) for name, number in fields.get("closed", ()))
         # Time may have gone by for this policy since its part was written.
         policy.close(self.learner.now_ms)
         self._decisions.update({decision.offset: (policy, decision) for decision in policy.open})
-        policy.open = OpenDecisions()
+        closed, policy.open = policy.open.closed, OpenDecisions()
+        policy.open.closed = closed
         self.learner.policies[name] = policy
 
 
@@ -274,9 +277,33 @@ def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
             "opened_ms": _pack([decision.opened_ms for decision in decisions], "<i8"),
             "outcome": _pack([decision.has_outcome + 2 * decision.is_rated for decision in decisions], "<i8"),
             "feedbacks": {index: decision.feedbacks for index, decision in enumerate(decisions) if decision.feedbacks},
+            **_dump_ids(policy.open.ids),
         },
+        "closed": list(policy.open.closed.numbers.items()),
     }
     return json.dumps(fields).encode()
+
+
+def _dump_ids(ids: Iterable[str]) -> dict[str, Any]:
+    """Return what is needed of open decisions' ids to close them before the log is read: senders and numbers."""
+    senders: dict[str, int] = {}
+    columns: dict[str, list[int]] = {"sender": [], "number": []}
+    for decision_id in ids:
+        name, number = sender(decision_id) or ("", 0)
+        columns["sender"].append(senders.setdefault(name, len(senders)))
+        columns["number"].append(number)
+    return {"senders": list(senders), **{name: _pack(column, "<i8") for name, column in columns.items()}}
+
+
+def _load_ids(fields: Mapping[str, Any]) -> dict[int, str]:
+    """Return what :func:`_dump_ids` noted, by index; ids of another form are left out."""
+    names = fields.get("senders", ())
+    columns = (_unpack(fields[name], "<i8").tolist() if names else () for name in ("sender", "number"))
+    return {
+        index: f"{names[who]}{number:08x}"
+        for index, (who, number) in enumerate(zip(*columns, strict=True))
+        if names[who]
+    }
 
 
 def _pack(numbers: Any, kind: str) -> str:

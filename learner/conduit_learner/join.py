@@ -1,17 +1,31 @@
 """Which outcome belongs to which selection: decisions that are open, and events that came too early."""
 
+import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from conduit_log import StoredMessage
 from conduit_schemas import Feedback, Outcome, Selection
 
-__all__ = ["MAX_EARLY", "MAX_EARLY_MS", "MAX_FEEDBACKS", "Decision", "EarlyEvents", "OpenDecisions"]
+__all__ = [
+    "MAX_EARLY",
+    "MAX_EARLY_MS",
+    "MAX_FEEDBACKS",
+    "MAX_SENDERS",
+    "ClosedDecisions",
+    "Decision",
+    "EarlyEvents",
+    "OpenDecisions",
+    "sender",
+]
 
 MAX_FEEDBACKS = 32
 """Feedbacks of different sources and keys that one decision takes."""
+
+MAX_SENDERS = 1_000
+"""Senders per policy of whom it is remembered how far their decisions are closed."""
 
 MAX_EARLY = 1_000
 """Events per partition that may wait for their selection."""
@@ -57,6 +71,55 @@ def _group(selection: Selection) -> str:
     return "conduit" if selection.fallback is None and selection.probabilities is not None else ""
 
 
+class ClosedDecisions:
+    """How far each sender's decisions are closed: what comes again after that is known, and teaches nothing.
+
+    A sender's ids are its own sixteen hexadecimal digits and a running number in eight, see
+    :attr:`conduit_schemas.Selection.decision_id`, and it sends them nearly in order. So one number per sender
+    stands for all that are closed. Ids of another form are not remembered. Of too many senders those whose
+    decisions were closed longest ago are forgotten.
+
+    Examples
+    --------
+    >>> closed = ClosedDecisions()
+    >>> closed.add("00112233445566770000000a")
+    >>> "00112233445566770000000a" in closed, "00112233445566770000000b" in closed, "my own id" in closed
+    (True, False, False)
+    """
+
+    def __init__(self, numbers: Iterable[tuple[str, int]] = ()) -> None:
+        self.numbers = OrderedDict(numbers)
+        """Largest number closed, by sender; in the order of the latest closing."""
+
+    def __contains__(self, decision_id: str) -> bool:
+        closed = self.numbers.get(decision_id[:_SENDER_DIGITS])
+        if closed is None:
+            return False
+        known = sender(decision_id)
+        return known is not None and known[1] <= closed
+
+    def add(self, decision_id: str) -> None:
+        """Remember that a decision is closed, and all that its sender made before."""
+        known = sender(decision_id)
+        if known is not None:
+            name, number = known
+            self.numbers[name] = max(number, self.numbers.get(name, 0))
+            self.numbers.move_to_end(name)
+            if len(self.numbers) > MAX_SENDERS:
+                self.numbers.popitem(last=False)
+
+
+def sender(decision_id: str) -> tuple[str, int] | None:
+    """Return who made an id, and its running number; None when it is not of that form."""
+    if _SENDERS_ID.match(decision_id) is None:
+        return None
+    return decision_id[:_SENDER_DIGITS], int(decision_id[_SENDER_DIGITS:], 16)
+
+
+_SENDER_DIGITS = 16
+_SENDERS_ID = re.compile(r"[0-9a-f]{24}\Z")
+
+
 class OpenDecisions:
     """The open decisions of one policy: always its latest selections, without a gap.
 
@@ -67,6 +130,7 @@ class OpenDecisions:
     def __init__(self) -> None:
         self.awaiting = 0
         """Decisions that have no outcome yet."""
+        self.closed = ClosedDecisions()
         self._oldest_ms = 0
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
 
@@ -75,6 +139,11 @@ class OpenDecisions:
 
     def __iter__(self) -> Iterator[Decision]:
         return iter(self._decisions.values())
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """The open decisions' ids, in the order of their opening."""
+        return self._decisions.keys()
 
     def get(self, decision_id: str) -> Decision | None:
         """Return an open decision, or None."""
@@ -104,11 +173,12 @@ class OpenDecisions:
             return 0
         censored = 0
         while self._decisions:
-            oldest = next(iter(self._decisions.values()))
+            decision_id, oldest = next(iter(self._decisions.items()))
             self._oldest_ms = oldest.opened_ms
             if oldest.opened_ms >= opened_before_ms and len(self._decisions) <= keep:
                 break
             self._decisions.popitem(last=False)
+            self.closed.add(decision_id)
             censored += not oldest.has_outcome
         self.awaiting -= censored
         return censored

@@ -104,9 +104,9 @@ class PolicyLearner:
 
         Returns
         -------
-        False when the decision is open already: the selection is a duplicate and changes nothing.
+        False when the decision is open already, or closed: the selection is a duplicate and changes nothing.
         """
-        if self.open.get(selection.decision_id) is not None:
+        if self.open.get(selection.decision_id) is not None or selection.decision_id in self.open.closed:
             self.duplicates += 1
             return False
         self.selections += 1

@@ -46,6 +46,8 @@ class Selection(_Event):
 
     kind: Literal["selection"] = "selection"
     decision_id: Id
+    """Unique. Conduit's own are 24 hexadecimal digits: 16 that the sender drew at its start, 8 that count from 0. What
+    comes of such an id again after its decision was closed is known as a repetition."""
     request_id: Id | None = None
     """The caller's id of the whole request; several attempts may share it."""
     arms: Annotated[tuple[Id, ...], Field(min_length=1, max_length=MAX_ARMS)]
