@@ -13,7 +13,7 @@ from conduit_litellm.log_state import LogState
 from conduit_litellm.pending import Pending, PendingOutcome
 from conduit_litellm.spool import Spool, SpoolError, SpoolFile
 from conduit_log import EventLog, Message
-from conduit_schemas import ConduitError, PolicySettings, RecordError, encode
+from conduit_schemas import ConduitError, PolicySettings, RecordError, RoutingChange, encode
 
 __all__ = ["Emitter"]
 
@@ -90,7 +90,9 @@ class Emitter:
     def put(self, pending: Pending) -> None:
         """Queue an event; never waits, never raises. After :meth:`close` nothing is taken any more."""
         # Settings come once per policy, and without them it would be learned in another way than was asked for.
-        if self._closed or (len(self._queue) >= self._limit and not isinstance(pending, PolicySettings)):
+        if self._closed or (
+            len(self._queue) >= self._limit and not isinstance(pending, PolicySettings | RoutingChange)
+        ):
             self._counters.add("events_dropped")
         else:
             self._queue.append(pending)
@@ -275,7 +277,7 @@ class Emitter:
                 time.sleep(_YIELD_S)
             pending = self._queue.popleft()
             try:
-                event = pending if isinstance(pending, PolicySettings) else pending.event()
+                event = pending if isinstance(pending, PolicySettings | RoutingChange) else pending.event()
                 self._encoded.append(Message(event.policy.encode(), encode(event)))
             except Exception as error:  # one bad event must not keep the others from the log
                 self._refuse(error)

@@ -24,6 +24,8 @@ class Decision:
     """In a proxied request, the decision of the attempt before this one."""
     failure: tuple[str | None, str | None] | None = None
     """Class and code of the error that was reported, if any."""
+    scope: str = ""
+    """The team or key whose own goal was in force, if any."""
     has_outcome: bool = False
     has_feedback: bool = False
 

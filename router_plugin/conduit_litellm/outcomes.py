@@ -34,8 +34,15 @@ class OutcomeLogger(CustomLogger):
     The ledger lets the first report of a decision through.
     """
 
-    def __init__(self, ledger: Ledger, emitter: Emitter, counters: Counters) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        emitter: Emitter,
+        counters: Counters,
+        paid: Callable[[Decision, float | None], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._paid = paid
         self._ledger = ledger
         self._emitter = emitter
         self._counters = counters
@@ -139,6 +146,8 @@ class OutcomeLogger(CustomLogger):
             if told.status == "error":
                 decision.failure = told.error_class, told.error_code
             self._counters.add(f"outcomes_{told.status}")
+            if self._paid is not None and told.status != "cache_hit":
+                self._paid(decision, told.cost_usd)
             self._emitter.put(PendingOutcome(now, decision, told, source))
 
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_litellm.control import Orders
 from conduit_litellm.ledger import Decision
 from conduit_litellm.litellm_calls import Facts
 from conduit_policy import SIGNALS, Beliefs, Choice, predictions
-from conduit_schemas import Event, Feedback, Outcome, PolicySettings, Selection
+from conduit_schemas import Event, Feedback, Outcome, PolicySettings, RoutingChange, Selection
 
 __all__ = ["Pending", "PendingFeedback", "PendingOutcome", "PendingSelection", "noted"]
 
@@ -26,14 +27,16 @@ class PendingSelection(NamedTuple):
     chosen: int
     context: NDArray[np.int16]
     featurizer: str
-    objective: dict[str, float]
     choice: Choice | None
     beliefs: Beliefs | None
     fallback: str | None
+    orders: Orders | None = None
+    shadow: Choice | None = None
+    """What Conduit would have chosen where it was not to be obeyed."""
 
     def event(self) -> Event:
         """Build the event."""
-        choice, beliefs = self.choice, self.beliefs
+        choice, beliefs, orders, shadow = self.choice or self.shadow, self.beliefs, self.orders, self.shadow
         return Selection(
             policy=self.policy,
             time=self.time,
@@ -49,8 +52,13 @@ class PendingSelection(NamedTuple):
             featurizer=self.featurizer,
             context=self.context.astype("<i2").tobytes(),
             predictions={} if beliefs is None else self._predictions(beliefs),
-            objective=self.objective,
+            objective={} if orders is None else orders.weights,
+            constraints={} if orders is None else orders.logged,
             flags=() if choice is None else choice.flags,
+            mode=None if orders is None else orders.mode,
+            scope=None if orders is None else orders.scope,
+            shadow_chosen=None if shadow is None else shadow.index,
+            shadow_probabilities=None if shadow is None else tuple(shadow.probabilities.tolist()),
         )
 
     def _probabilities(self) -> tuple[float, ...] | None:
@@ -100,7 +108,7 @@ class PendingFeedback(NamedTuple):
 noted: ContextVar[list[PendingSelection] | None] = ContextVar("conduit_noted", default=None)
 """Where whoever makes a request wants to see its selections, one per attempt, the first one first."""
 
-Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings
+Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings | RoutingChange
 
 
 def _valid_id(value: object) -> str | None:

@@ -4,10 +4,11 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from conduit_litellm.control import Control, Orders
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
 from conduit_litellm.ledger import Decision, Ledger
@@ -15,8 +16,8 @@ from conduit_litellm.litellm_calls import clear_stamp, earlier_attempt, write_st
 from conduit_litellm.litellm_compat import Deployment
 from conduit_litellm.pending import PendingSelection, noted
 from conduit_litellm.policy_cache import PolicyCache
-from conduit_policy import Beliefs, Choice, Featurizer, Objective, Request, choose
-from conduit_schemas import LearningSettings, PolicySettings, policy_name
+from conduit_policy import Beliefs, Choice, Featurizer, Request, choose
+from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, policy_name
 from conduit_schemas.fields import MAX_ARMS
 
 __all__ = ["Selection", "Selector"]
@@ -40,7 +41,7 @@ class Selector:
         *,
         settings: LearningSettings,
         featurizer: Featurizer,
-        objective: Objective,
+        control: Control,
         namespace: str,
         model_groups: frozenset[str] | None,
         policies: PolicyCache,
@@ -50,8 +51,7 @@ class Selector:
     ) -> None:
         self.settings = settings
         self.featurizer = featurizer
-        self.objective = objective
-        self.weights = objective.weights()
+        self.control = control
         self.namespace = namespace
         self.model_groups = model_groups
         self.policies = policies
@@ -63,6 +63,8 @@ class Selector:
     def reset(self) -> None:
         """Start a new series of decision ids, and introduce every policy to the log again."""
         self._names: dict[str, str] = {}
+        self._rated: set[str] = set()
+        self._unrated: set[str] = set()
         self._prefix = os.urandom(8).hex()
         self._numbers = count()
 
@@ -71,18 +73,14 @@ class Selector:
         return f"{self._prefix}{next(self._numbers):08x}"
 
     def policy(self, group: str) -> str:
-        """Return the policy of a model group; the first time, say in the log how it is to be learned."""
+        """Return the policy of a model group; the first time, say in the log how it is to be learned and used."""
         name = self._names.get(group)
         if name is None:
             name = self._names[group] = policy_name(self.namespace, group)
-            self.emitter.put(
-                PolicySettings(
-                    policy=name,
-                    time=time.time(),
-                    settings=self.settings,
-                    changed_by=f"{platform.node()}:{os.getpid()}"[:256],
-                )
-            )
+            now, who = time.time(), f"{platform.node()}:{os.getpid()}"[:256]
+            self.emitter.put(PolicySettings(policy=name, time=now, settings=self.settings, changed_by=who))
+            own = self.control.own
+            self.emitter.put(RoutingChange(policy=name, time=now, routing=own, origin="application", changed_by=who))
         return name
 
     def count_fallback(self, reason: str) -> None:
@@ -97,6 +95,25 @@ class Selector:
                 _EXPLANATIONS.get(reason, reason),
                 reason,
                 exc_info=reason == "error",
+            )
+
+    def warn_until_rated(self, policy: str, beliefs: Beliefs, arms: Sequence[str]) -> None:
+        """Count choices made while little is known of the quality, and say so the first time for each policy."""
+        if policy in self._rated:
+            return
+        coverage = beliefs.candidates(arms).coverage
+        if coverage >= 1.0:
+            self._rated.add(policy)
+            return
+        self.counters.add("selections_without_quality")
+        if policy not in self._unrated:
+            self._unrated.add(policy)
+            _logger.warning(
+                "policy %r: too little is known of the quality of its answers (%.0f %% of the ratings needed). "
+                "Until there are more, failures decide, and cost and latency count only that much: give feedback "
+                "(counted as selections_without_quality, said once)",
+                policy,
+                100.0 * coverage,
             )
 
     def count_unnoted(self) -> None:
@@ -118,7 +135,9 @@ class Selection:
         "_fallback",
         "_found",
         "_id",
+        "_orders",
         "_policy",
+        "_shadow",
         "_with",
     )
 
@@ -131,6 +150,8 @@ class Selection:
         self._context: Any = None
         self._beliefs: Beliefs | None = None
         self._choice: Choice | None = None
+        self._shadow: Choice | None = None
+        self._orders: Orders | None = None
         self._fallback: str | None = None
         self._before = selector.ledger.current
 
@@ -143,7 +164,7 @@ class Selection:
         try:
             return self._choose(model, found, messages, input, request_kwargs or {})
         except Exception:  # whatever went wrong, LiteLLM can still serve the request
-            self._choice = None
+            self._choice = self._shadow = None
             self._fallback = "error"
             self._with.count_fallback("error")
             return None
@@ -160,21 +181,47 @@ class Selection:
             selector.count_fallback("too_many_deployments")
             return None
         self._arms = arms = tuple([deployment["model_info"]["id"] for deployment in found])
-        self._context = context = selector.featurizer(Request(messages, input, params))
+        self._context = selector.featurizer(Request(messages, input, params))
         self._id = decision_id = selector.decision_id()
         self._found = found
         self._policy = policy = selector.policy(group)
-        if len(found) == 1:
-            return found[0]
         beliefs = selector.policies.get(policy)
+        self._orders = orders = selector.control.orders(policy, beliefs, params, arms, decision_id)
+        return found[0] if len(found) == 1 else self._decide(policy, beliefs, orders, found)
+
+    def _decide(
+        self, policy: str, beliefs: Beliefs | None, orders: Orders, found: list[Deployment]
+    ) -> Deployment | None:
+        selector = self._with
+        if orders.left_to == "off":
+            self._leave("off")
+            return None
         reason = self._objection(policy, beliefs)
         if reason is not None or beliefs is None:
             self._fallback = reason
             selector.count_fallback(reason or "no_snapshot")
             return None
-        self._choice = choice = choose(beliefs, context, arms, objective=selector.objective, decision_id=decision_id)
+        choice = choose(
+            beliefs,
+            self._context,
+            self._arms,
+            objective=orders.objective,
+            decision_id=self._id,
+            constraints=orders.constraints,
+        )
         self._beliefs = beliefs
+        if orders.left_to is not None:
+            self._shadow = choice
+            self._leave(orders.left_to)
+            return None
+        self._choice = choice
+        selector.warn_until_rated(policy, beliefs, self._arms)
         return found[choice.index]
+
+    def _leave(self, why: str) -> None:
+        """Leave the pick to LiteLLM because that is what was asked for."""
+        self._fallback = why
+        self._with.counters.add(f"selections_{why}")
 
     def _objection(self, policy: str, beliefs: Beliefs | None) -> str | None:
         if beliefs is None:
@@ -207,7 +254,12 @@ class Selection:
             clear_stamp(request_kwargs)
             return
         now = time.time()
+        orders = self._orders
         decision = Decision(self._id, policy, arm, now)
+        if orders is not None:
+            decision.scope = orders.scope or ""
+            if orders.session is not None:
+                selector.control.sessions.served(orders.session, arm)
         selector.ledger.add(decision)
         if request_kwargs is not None:
             decision.earlier = selector.ledger.get(earlier_attempt(request_kwargs) or "")
@@ -223,7 +275,8 @@ class Selection:
             chosen=self._arms.index(arm),
             context=self._context,
             featurizer=selector.settings.featurizer,
-            objective=selector.weights,
+            orders=orders,
+            shadow=self._shadow,
             choice=self._choice,
             fallback=self._fallback,
             beliefs=self._beliefs,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from conduit_litellm import embedded_learner
 from conduit_litellm.background import BackgroundThread
+from conduit_litellm.control import Control
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
 from conduit_litellm.feedback import FeedbackDesk
@@ -25,8 +26,8 @@ from conduit_litellm.policy_cache import PolicyCache
 from conduit_litellm.selection import Selection, Selector
 from conduit_litellm.spool import Spool, spool_folder
 from conduit_log import LogSettings, open_log
-from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm
-from conduit_schemas import ConfigurationError, LearningSettings
+from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm, check_routing
+from conduit_schemas import ConfigurationError, LearningSettings, RoutingSettings, checked
 
 __all__ = ["ConduitRoutingStrategy"]
 
@@ -57,6 +58,18 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     objective
         What is wanted: ``balanced``, ``quality``, ``cost``, ``speed``, or an
         :class:`~conduit_policy.Objective` with weights of its own.
+    constraints
+        Limits: ``max_cost_usd`` of a request, ``max_latency_s``, ``budget`` (``{"usd": 25, "per": "day"}`` or ``"per":
+        "1000_requests"``), ``quality_floor`` (``{"relative": 0.95, "confidence": 0.95}``).
+    overrides
+        Other goals for some: ``{"team:growth": {"objective": "cost"}, "key:ci": {"max_cost_usd": 0.001}}``.
+    mode
+        Who chooses: ``off`` and ``shadow`` leave it to LiteLLM, the latter noting what Conduit would have done;
+        ``canary`` gives Conduit a share; ``active`` all.
+    rollout
+        The rest of :class:`conduit_schemas.RoutingSettings`: ``canary_share``, ``sticky_by``, ``min_exploration``,
+        ``automatic``, ``session_stickiness``, ``switching_cost``. Of all these an operator's settings, made with
+        ``conduit routing set``, take the place.
     namespace
         Separates installations that share a log: a policy is a model group in a namespace.
     model_groups
@@ -105,6 +118,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         *,
         params: Mapping[str, float] | None = None,
         objective: str | Objective = "balanced",
+        constraints: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        mode: str = "active",
+        rollout: Mapping[str, Any] | None = None,
         namespace: str = "default",
         model_groups: Iterable[str] | None = None,
         bootstrap_servers: str | None = None,
@@ -154,13 +171,15 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             delivered=self._policies.delivered,
             spool=Spool(spool, spool_limit_bytes) if spools else None,
         )
-        self._outcomes = OutcomeLogger(self._ledger, self._emitter, self.counters)
+        own, objective = _routing(objective, constraints, overrides, mode, rollout)
+        self._control = Control(own, objective, self.counters)
+        self._outcomes = OutcomeLogger(self._ledger, self._emitter, self.counters, self._control.paid)
         self._feedback = FeedbackDesk(self._ledger, self._emitter, self.counters)
         self._service = BackgroundThread("conduit-log", self._serve_log, forked=self._forked)
         self._selector = Selector(
             settings=self.settings,
             featurizer=featurizer,
-            objective=objective if isinstance(objective, Objective) else Objective.preset(objective),
+            control=self._control,
             namespace=namespace,
             model_groups=None if model_groups is None else frozenset(model_groups),
             policies=self._policies,
@@ -385,6 +404,25 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     def _forked(self) -> None:
         self._emitter.reset()
         self._selector.reset()
+
+
+def _routing(
+    objective: str | Objective,
+    constraints: Mapping[str, Any] | None,
+    overrides: Mapping[str, Mapping[str, Any]] | None,
+    mode: str,
+    rollout: Mapping[str, Any] | None,
+) -> tuple[RoutingSettings, Objective]:
+    """Return an application's own settings, and its objective."""
+    for name, taken in (("objective", constraints), ("mode", rollout), ("goal", rollout), ("overrides", rollout)):
+        if taken and name in taken:
+            raise ConfigurationError(f"{name!r} does not belong there: it is an argument of its own")
+    wanted: object = objective.weights() if isinstance(objective, Objective) else objective
+    goal = {**(constraints or {}), "objective": wanted}
+    fields = {**(rollout or {}), "goal": goal, "overrides": dict(overrides or {}), "mode": mode}
+    settings = checked(RoutingSettings, fields, "routing")
+    check_routing(settings)
+    return settings, objective if isinstance(objective, Objective) else Objective.preset(objective)
 
 
 def _learning_settings(**fields: Any) -> LearningSettings:

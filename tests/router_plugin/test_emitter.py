@@ -162,7 +162,6 @@ def test_a_selections_request_id_is_kept_only_where_the_contract_allows_it():
         chosen=1,
         context=np.array([1024, -3], np.int16),
         featurizer="f",
-        objective={"quality": 1.0},
         choice=None,
         beliefs=None,
         fallback="no_snapshot",

@@ -1,0 +1,208 @@
+"""What is in force for one request: who chooses, what is wanted, within which limits."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from conduit_litellm.callers import scopes, session_of, user_of
+from conduit_litellm.counters import Counters
+from conduit_litellm.ledger import Decision
+from conduit_litellm.request_goal import RequestGoals
+from conduit_litellm.sessions import Sessions
+from conduit_litellm.spending import Spending
+from conduit_policy import UNCONSTRAINED, Beliefs, Constraints, Objective, merged, objective_of, pace
+from conduit_schemas import Mode, RoutingGoal, RoutingSettings, Spend
+
+__all__ = ["Control", "Orders"]
+
+_NOTHING_SPENT = Spend()
+
+
+class Orders(NamedTuple):
+    """What is in force for one request, and logged with its selection."""
+
+    mode: Mode
+    left_to: str | None
+    """Why LiteLLM is to choose: ``off``, ``shadow`` or ``control``; None where Conduit is."""
+    objective: Objective
+    weights: dict[str, float]
+    constraints: Constraints
+    logged: dict[str, float]
+    """The constraints by name."""
+    scope: str | None = None
+    session: tuple[str, str] | None = None
+    """Policy and session, where it matters which arm serves it."""
+
+
+class _InForce(NamedTuple):
+    """A policy's settings, as of one snapshot."""
+
+    beliefs: Beliefs | None
+    settings: RoutingSettings
+    mode: Mode
+    share: float
+    spend: Mapping[str, Spend]
+    plain: Orders | None
+    """What holds for every request that wants nothing for itself; None where requests differ."""
+
+
+class _Levels(NamedTuple):
+    """What is wanted of a request, from the general to the particular."""
+
+    policy: RoutingGoal
+    override: RoutingGoal | None = None
+    scope: str | None = None
+    """Whose override it is."""
+    request: RoutingGoal | None = None
+
+    def merged(self) -> RoutingGoal:
+        """Return one goal; of the caps on a request's cost the least counts."""
+        levels = [level for level in (self.policy, self.override, self.request) if level is not None]
+        cap = min((level.max_cost_usd for level in levels if level.max_cost_usd is not None), default=None)
+        return merged([*levels, RoutingGoal.model_construct(max_cost_usd=cap)])
+
+
+class Control:
+    """Finds out what is in force for a request.
+
+    An operator's settings, which come with the snapshot, stand above the application's own. Within them a key's
+    or else a team's override, and at last the request itself, replace what they name; but what
+    a request may cost is the least that any of them says.
+
+    Parameters
+    ----------
+    own
+        The application's settings.
+    objective
+        The application's objective, for where no goal names one.
+    clock
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        own: RoutingSettings,
+        objective: Objective,
+        counters: Counters,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.own = own
+        self.spending = Spending()
+        self.sessions = Sessions()
+        self._objective = objective
+        self._requests = RequestGoals(counters)
+        self._clock = clock
+        self._in_force: dict[str, _InForce] = {}
+
+    def paid(self, decision: Decision, cost_usd: float | None) -> None:
+        """Note what an attempt was billed, for the budgets."""
+        self.spending.pay(decision.policy, decision.scope, cost_usd or 0.0, int(self._clock() * 1000.0))
+
+    def orders(
+        self, policy: str, beliefs: Beliefs | None, params: Mapping[str, Any], arms: Sequence[str], decision_id: str
+    ) -> Orders:
+        """Return what is in force for a request.
+
+        Parameters
+        ----------
+        beliefs
+            The policy's newest, if there are any.
+        params
+            The request's arguments, as LiteLLM has them.
+        arms
+            Those that may serve it.
+        decision_id
+            Decides for a canary where neither user nor session is known.
+        """
+        found = self._in_force.get(policy)
+        if found is None or found.beliefs is not beliefs:
+            found = self._in_force[policy] = self._settled(policy, beliefs)
+        wanted = self._requests.read(params)
+        if found.plain is not None and wanted is None:
+            return found.plain
+        scope = next((scope for scope in scopes(params) if scope in found.settings.overrides), None)
+        override = None if scope is None else found.settings.overrides[scope]
+        levels = _Levels(found.settings.goal, override, scope, wanted)
+        session = self._session(policy, found.settings, params)
+        constraints = self._constraints(policy, found, levels, self._index(session, arms))
+        objective = objective_of(levels.merged(), self._objective)
+        return Orders(
+            mode=found.mode,
+            left_to=self._left_to(policy, found, params, decision_id),
+            objective=objective,
+            weights=objective.weights(),
+            constraints=constraints,
+            logged=constraints.logged(),
+            scope=scope,
+            session=session,
+        )
+
+    def _settled(self, policy: str, beliefs: Beliefs | None) -> _InForce:
+        state = None if beliefs is None else beliefs.snapshot.routing
+        spend = {} if state is None else state.spend
+        if beliefs is not None:
+            self.spending.covered(policy, beliefs.snapshot.stream_time_ms)
+        if state is not None and (state.origin == "operator" or state.settings == self.own):
+            settings, mode, share = state.settings, state.mode, state.canary_share
+        else:
+            settings, mode, share = self.own, self.own.mode, self.own.canary_share
+        found = _InForce(beliefs, settings, mode, share, spend, None)
+        differs = settings.overrides or settings.session_stickiness or settings.switching_cost
+        if mode == "canary" or settings.goal.budget is not None or differs:
+            return found
+        constraints = self._constraints(policy, found, _Levels(settings.goal), None)
+        objective = objective_of(settings.goal, self._objective)
+        left_to = None if mode == "active" else mode
+        orders = Orders(mode, left_to, objective, objective.weights(), constraints, constraints.logged())
+        return found._replace(plain=orders)
+
+    def _constraints(self, policy: str, found: _InForce, levels: _Levels, previous: int | None) -> Constraints:
+        goal = levels.merged()
+        price = spent = 0.0
+        for scope, level in (("", levels.policy), (levels.scope or "", levels.override)):
+            if level is not None and level.budget is not None:
+                now_ms = int(self._clock() * 1000.0)
+                known = found.spend.get(scope, _NOTHING_SPENT)
+                asked = pace(level.budget, self.spending.total(policy, scope, known, now_ms), now_ms)
+                price, spent = max(price, asked.price), max(spent, float(asked.is_spent))
+        floor, settings = goal.quality_floor, found.settings
+        constraints = Constraints(
+            max_cost_usd=goal.max_cost_usd,
+            max_latency_s=goal.max_latency_s,
+            floor_relative=None if floor is None else floor.relative,
+            floor_confidence=0.95 if floor is None else floor.confidence,
+            budget_price=price,
+            budget_spent=spent,
+            min_exploration=settings.min_exploration,
+            switching_cost=0.0 if previous is None else settings.switching_cost,
+            stickiness=float(settings.session_stickiness and previous is not None),
+            previous=previous,
+        )
+        return UNCONSTRAINED if constraints == UNCONSTRAINED else constraints
+
+    def _left_to(self, policy: str, found: _InForce, params: Mapping[str, Any], decision_id: str) -> str | None:
+        if found.mode == "active":
+            return None
+        if found.mode != "canary":
+            return found.mode
+        by = found.settings.sticky_by
+        who = user_of(params) if by == "user" else session_of(params) if by == "session" else None
+        return None if _position(policy, who or decision_id) < found.share else "control"
+
+    @staticmethod
+    def _session(policy: str, settings: RoutingSettings, params: Mapping[str, Any]) -> tuple[str, str] | None:
+        if not (settings.session_stickiness or settings.switching_cost):
+            return None
+        session = session_of(params)
+        return None if session is None else (policy, session)
+
+    def _index(self, session: tuple[str, str] | None, arms: Sequence[str]) -> int | None:
+        last = None if session is None else self.sessions.last(session)
+        return arms.index(last) if last in arms else None
+
+
+def _position(policy: str, who: str) -> float:
+    """Return where somebody stands between 0 and 1: the same in every process, another in every policy."""
+    digest = blake2b(f"{policy}\0{who}".encode("utf-8", "replace"), digest_size=8, person=b"canary").digest()
+    return int.from_bytes(digest, "big") / 2.0**64

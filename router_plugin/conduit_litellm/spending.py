@@ -1,0 +1,78 @@
+"""What this process has spent since the newest snapshot, which does not know of it yet."""
+
+import threading
+from collections import deque
+from typing import NamedTuple
+
+from conduit_schemas import Spend
+
+__all__ = ["Spending"]
+
+_DAY_MS = 86_400_000
+_THOUSAND = 1000
+_MOST = 100_000
+
+
+class _Payment(NamedTuple):
+    time_ms: int
+    scope: str
+    usd: float
+
+
+class Spending:
+    """Billed costs by policy and scope, forgotten as soon as a snapshot covers them.
+
+    Which of them a snapshot covers is told by the clock, so a budget is kept to within what is spent in a moment.
+
+    Examples
+    --------
+    >>> spending = Spending()
+    >>> spending.pay("default/chat", "", 0.5, now_ms=2_000)
+    >>> spending.total("default/chat", "", Spend(day_usd=1.0, thousand_requests=7), now_ms=3_000).day_usd
+    1.5
+    >>> spending.covered("default/chat", until_ms=2_500)
+    >>> spending.total("default/chat", "", Spend(day_usd=1.5, thousand_requests=8), now_ms=3_000).day_usd
+    1.5
+    """
+
+    def __init__(self) -> None:
+        self._payments: dict[str, deque[_Payment]] = {}
+        self._sums: dict[tuple[str, str], tuple[float, int]] = {}
+        self._lock = threading.Lock()  # held for an addition; nobody waits behind it for a network
+
+    def pay(self, policy: str, scope: str, usd: float, now_ms: int) -> None:
+        """Note what a request of a scope cost; it counts for the whole policy, too."""
+        with self._lock:
+            payments = self._payments.setdefault(policy, deque(maxlen=_MOST))
+            payments.append(_Payment(now_ms, scope, usd))
+            self._add(policy, scope, usd)
+
+    def covered(self, policy: str, until_ms: int) -> None:
+        """Forget what was paid until then: the policy's newest snapshot knows of it."""
+        with self._lock:
+            payments = self._payments.get(policy)
+            if not payments:
+                return
+            while payments and payments[0].time_ms <= until_ms:
+                payments.popleft()
+            for key in [key for key in self._sums if key[0] == policy]:
+                del self._sums[key]
+            for payment in payments:
+                self._add(policy, payment.scope, payment.usd)
+
+    def total(self, policy: str, scope: str, known: Spend, now_ms: int) -> Spend:
+        """Return what a snapshot knows plus what has come since; a window that is over starts at nothing."""
+        usd, requests = self._sums.get((policy, scope), (0.0, 0))
+        day = now_ms // _DAY_MS * _DAY_MS
+        is_new = known.thousand_requests >= _THOUSAND
+        return Spend.model_construct(
+            day_start_ms=day,
+            day_usd=(known.day_usd if known.day_start_ms == day else 0.0) + usd,
+            thousand_requests=(0 if is_new else known.thousand_requests) + requests,
+            thousand_usd=(0.0 if is_new else known.thousand_usd) + usd,
+        )
+
+    def _add(self, policy: str, scope: str, usd: float) -> None:
+        for name in {"", scope}:
+            spent, requests = self._sums.get((policy, name), (0.0, 0))
+            self._sums[policy, name] = spent + usd, requests + 1
