@@ -16,6 +16,7 @@ from conduit_learner.commands.explain import explain
 from conduit_learner.commands.learner import learner
 from conduit_learner.commands.options import log_options
 from conduit_learner.commands.replay import replay
+from conduit_learner.commands.routing import routing
 from conduit_log import LogSettings, LogUnavailableError, open_log
 from conduit_log.ports import TopicDescription
 from conduit_schemas import ConduitError, ConfigurationError
@@ -85,12 +86,13 @@ def main() -> None:
                   conduit learner --bootstrap-servers kafka:9092
     Audit:        conduit replay --policy default/chat --verify
                   conduit explain DECISION_ID --policy default/chat
+    Control:      conduit routing set --policy default/chat --objective cost --budget 25/day
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the brokers cannot be reached.
     """
 
 
-for _command in (archive, dead_letters, diff, evaluate, explain, learner, replay, restore):
+for _command in (archive, dead_letters, diff, evaluate, explain, learner, replay, restore, routing):
     main.add_command(_command)
 
 

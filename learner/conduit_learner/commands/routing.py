@@ -1,0 +1,256 @@
+"""``conduit routing``: say how a policy is to be used, and see what is in force."""
+
+import getpass
+import platform
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from conduit_learner.commands.options import as_json_option, echo_json, log_options, opened_log, policy_option
+from conduit_learner.commands.routing_text import routing_lines, settings_lines
+from conduit_log import LogSettings, Message
+from conduit_policy import check_routing
+from conduit_schemas import (
+    ConfigurationError,
+    RoutingChange,
+    RoutingSettings,
+    checked,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from conduit_learner.audit.history import BlockingLog
+    from conduit_learner.audit.routing_log import RoutingNow
+
+__all__ = ["routing"]
+
+_NONE = "none"
+_by_option = click.option("--by", metavar="NAME", help="Who says so [default: user and host].")
+
+
+@click.group()
+def routing() -> None:
+    """Say how a policy is to be used: what is wanted, limits, budget, who chooses. It holds for all applications.
+
+    \b
+    Example:  conduit routing show --policy default/chat
+              conduit routing set --policy default/chat --objective cost --budget 25/day
+              conduit routing set --policy default/chat --mode canary --canary-share 0.1 --automatic promote,rollback
+              conduit routing clear --policy default/chat
+    """
+
+
+@routing.command()
+@policy_option
+@log_options
+@as_json_option
+def show(*, policy: str, settings: LogSettings, as_json: bool) -> None:
+    """Show what is in force, who said so and when, what was spent, and what a canary has shown.
+
+    \b
+    Example:  conduit routing show --policy default/chat --json
+    """
+    with opened_log(settings) as log:
+        now = _now(log, policy)
+    if as_json:
+        echo_json({"policy": policy, "in_force": now.published, "waiting": list(now.waiting)})
+    else:
+        click.echo("\n".join(routing_lines(policy, now)))
+
+
+@routing.command("set")
+@policy_option
+@log_options
+@click.option("--objective", help="quality, balanced, cost, speed, or weights: quality=1,cost=0.1,latency=0.")
+@click.option("--max-cost-usd", metavar="USD|none", help="What one request may cost.")
+@click.option("--max-latency-s", metavar="SECONDS|none", help="Target for a request's latency.")
+@click.option("--budget", metavar="USD/day|USD/1000_requests|none", help="What may be spent, paced.")
+@click.option(
+    "--quality-floor", metavar="SHARE[@CONFIDENCE]|none", help="The cheapest arm this near the best: 0.95@0.95."
+)
+@click.option("--team", help="These goals are for one team, by id or alias.")
+@click.option("--key", help="These goals are for one key, by alias or hash.")
+@click.option("--drop", is_flag=True, help="Drop what --team or --key has of its own.")
+@click.option("--mode", type=click.Choice(["off", "shadow", "canary", "active"]), help="Who chooses.")
+@click.option("--canary-share", type=float, help="Share of the traffic for a canary, 0 to 1.")
+@click.option("--sticky-by", type=click.Choice(["user", "session", "request"]), help="Who stays on one side of it.")
+@click.option("--min-exploration", type=float, help="Share of the choices spread evenly, at least.")
+@click.option("--automatic", metavar="promote,rollback|promote|rollback|none", help="What evidence may decide.")
+@click.option("--margin", type=float, help="How much worse the evidence may show Conduit to be [default: 0.05].")
+@click.option("--session-stickiness/--no-session-stickiness", default=None, help="Keep sessions on their arm.")
+@click.option("--switching-cost", type=float, help="Utility by which a session's other arm must be better.")
+@click.option(
+    "--file",
+    "source",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="All settings, as TOML; the other options change these.",
+)
+@click.option("--new", is_flag=True, help="The policy may be one that nobody has used yet.")
+@_by_option
+@as_json_option
+def set_(
+    *, policy: str, settings: LogSettings, source: Path | None, new: bool, by: str | None, as_json: bool, **options: Any
+) -> None:
+    """Change what is given and leave the rest as it is in force. Plugins obey as soon as the learner publishes it.
+
+    \b
+    Example:  conduit routing set --policy default/chat --objective quality --max-cost-usd 0.02
+              conduit routing set --policy default/chat --team growth --objective cost --budget 5/day
+              conduit routing set --policy default/chat --mode off
+    """
+    with opened_log(settings) as log:
+        if source is not None:
+            fields = _from_file(source)
+        else:
+            fields = _in_force(log, policy, new)
+            if not any(value is not None and value is not False for value in options.values()):
+                raise ConfigurationError("say what to change: see conduit routing set --help")
+        wanted = checked(RoutingSettings, _changed(fields, options), "routing")
+        check_routing(wanted)
+        _append(log, policy, wanted, by)
+    if as_json:
+        echo_json({"policy": policy, "routing": wanted})
+    else:
+        click.echo(f"policy {policy}, as soon as the learner publishes it:")
+        click.echo("\n".join(f"    {line}" for line in settings_lines(wanted)))
+
+
+@routing.command()
+@policy_option
+@log_options
+@_by_option
+def clear(*, policy: str, settings: LogSettings, by: str | None) -> None:
+    """Take back what operators have set: the applications' own settings are in force again.
+
+    \b
+    Example:  conduit routing clear --policy default/chat
+    """
+    with opened_log(settings) as log:
+        _now(log, policy)
+        _append(log, policy, None, by)
+    click.echo(f"policy {policy}: the applications' own settings are in force again once the learner publishes it")
+
+
+def _now(log: "BlockingLog", policy: str) -> "RoutingNow":
+    from conduit_learner.audit.routing_log import known_policies, routing_now  # noqa: PLC0415 - loaded when called for
+
+    try:
+        return routing_now(log, policy)
+    except ConfigurationError as error:
+        known = known_policies(log)
+        raise ConfigurationError(f"{error}; there are {', '.join(known[:20]) or 'none'}") from error
+
+
+def _in_force(log: "BlockingLog", policy: str, new: bool) -> dict[str, Any]:
+    try:
+        coming = _now(log, policy).coming
+    except ConfigurationError:
+        if not new:
+            raise
+        coming = None
+    return {} if coming is None or coming.routing is None else coming.routing.model_dump(exclude_none=True)
+
+
+def _append(log: "BlockingLog", policy: str, wanted: RoutingSettings | None, by: str | None) -> None:
+    who = by or f"{getpass.getuser()}@{platform.node()}"
+    change = RoutingChange(policy=policy, time=time.time(), routing=wanted, changed_by=who[:256])
+    log.append(log.topics.events, [Message(policy.encode(), encode(change))])
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+_GOALS = ("objective", "max_cost_usd", "max_latency_s", "budget", "quality_floor")
+
+
+def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with what the options say."""
+    fields = {**fields, "goal": dict(fields.get("goal", {})), "overrides": dict(fields.get("overrides", {}))}
+    goal = fields["goal"]
+    scope = _scope(options)
+    if scope is not None:
+        goal = fields["overrides"].setdefault(scope, {})
+    if options["drop"]:
+        if scope is None or any(options[name] for name in _GOALS):
+            raise ConfigurationError("--drop needs --team or --key, and no goal beside it")
+        del fields["overrides"][scope]
+    for name in _GOALS:
+        text = options[name]
+        if text == _NONE:
+            goal.pop(name, None)
+        elif text is not None:
+            goal[name] = _PARSERS[name](text)
+    for name in ("mode", "canary_share", "sticky_by", "min_exploration", "session_stickiness", "switching_cost"):
+        if options[name] is not None:
+            fields[name] = options[name]
+    fields["automatic"] = _automatic(fields.get("automatic"), options["automatic"], options["margin"])
+    return fields
+
+
+def _automatic(before: dict[str, Any] | None, text: str | None, margin: float | None) -> dict[str, Any] | None:
+    found = None if text == _NONE else before
+    if text is not None and text != _NONE:
+        asked = set(text.split(","))
+        if unknown := sorted(asked - {"promote", "rollback"}):
+            raise ConfigurationError(f"--automatic {unknown[0]!r}: give promote, rollback, both, or none")
+        found = {**(before or {}), "promote": "promote" in asked, "rollback": "rollback" in asked}
+    if margin is None:
+        return found
+    if found is None:
+        raise ConfigurationError("--margin needs --automatic")
+    return {**found, "margin": margin}
+
+
+def _scope(options: Mapping[str, Any]) -> str | None:
+    if options["team"] and options["key"]:
+        raise ConfigurationError("give --team or --key, not both")
+    return f"team:{options['team']}" if options["team"] else f"key:{options['key']}" if options["key"] else None
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} {text!r} is no number") from error
+
+
+def _objective(text: str) -> Any:
+    if "=" not in text:
+        return text
+    weights: dict[str, float] = {"quality": 0.0, "cost": 0.0, "latency": 0.0}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name.strip() not in weights:
+            raise ConfigurationError(f"--objective: no weight {name.strip()!r}; there are {', '.join(weights)}")
+        weights[name.strip()] = _number(f"--objective: weight {name.strip()}", value)
+    return weights
+
+
+def _budget(text: str) -> dict[str, Any]:
+    usd, slash, per = text.partition("/")
+    if not slash:
+        raise ConfigurationError(f"--budget {text!r}: give it as 25/day or 1.5/1000_requests")
+    return {"usd": _number("--budget", usd), "per": per}
+
+
+def _floor(text: str) -> dict[str, float]:
+    relative, at, confidence = text.partition("@")
+    floor = {"relative": _number("--quality-floor", relative)}
+    return floor | ({"confidence": _number("--quality-floor: confidence", confidence)} if at else {})
+
+
+_PARSERS: Mapping[str, Any] = {
+    "objective": _objective,
+    "max_cost_usd": lambda text: _number("--max-cost-usd", text),
+    "max_latency_s": lambda text: _number("--max-latency-s", text),
+    "budget": _budget,
+    "quality_floor": _floor,
+}

@@ -1,0 +1,84 @@
+"""How a policy is used, for people."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from conduit_schemas import RoutingGoal, RoutingSettings, RoutingState, Weights
+
+if TYPE_CHECKING:
+    from conduit_learner.audit.routing_log import RoutingNow
+
+__all__ = ["routing_lines", "settings_lines"]
+
+
+def routing_lines(policy: str, now: "RoutingNow") -> Iterator[str]:
+    """Yield what is in force and what is about to be."""
+    yield f"policy {policy}"
+    if now.published is None:
+        yield "nothing is in force yet: no snapshot says how it is to be used"
+    else:
+        yield from _state_lines(now.published)
+    for change in now.waiting:
+        what = "cleared" if change.routing is None else "; ".join(settings_lines(change.routing))
+        yield f"not published yet, by {change.origin} {change.changed_by}, {_moment(change.time)}: {what}"
+
+
+def _state_lines(state: RoutingState) -> Iterator[str]:
+    yield f"set by {state.origin} {state.changed_by or '?'}, {_moment(state.changed_at)}"
+    yield from settings_lines(state.settings)
+    if state.rollout is not None:
+        share = f", share {state.canary_share:g}"
+        yield f"roll-out: {state.rollout.stage}{share}" + (f": {state.rollout.reason}" if state.rollout.reason else "")
+        for name, interval in sorted(state.rollout.evidence.items()):
+            bounds = f"{interval.mean:.4f} in [{interval.low:.4f}, {interval.high:.4f}]"
+            yield f"    {name:<17} {bounds}, {interval.count:,} decisions"
+    for scope, spend in sorted(state.spend.items()):
+        day = datetime.fromtimestamp(spend.day_start_ms / 1000, UTC).date()
+        thousand = f"{spend.thousand_usd:.6g} USD in the current thousand, after {spend.thousand_requests:,} requests"
+        yield f"spent{f' by {scope}' if scope else ''}: {spend.day_usd:.6g} USD on {day}; {thousand}"
+
+
+def settings_lines(settings: RoutingSettings) -> Iterator[str]:
+    """Yield settings, a line for each kind."""
+    share = f", share {settings.canary_share:g}, sticky by {settings.sticky_by}" if settings.mode == "canary" else ""
+    yield f"mode: {settings.mode}{share}"
+    if settings.automatic is not None:
+        rules = settings.automatic
+        what = " and ".join(name for name in ("promote", "rollback") if getattr(rules, name)) or "nothing"
+        yield f"automatic: {what}, margin {rules.margin:g}, confidence {rules.confidence:g}, holdout {rules.holdout:g}"
+    yield f"goal: {_goal_text(settings.goal)}"
+    for scope, goal in sorted(settings.overrides.items()):
+        yield f"goal of {scope}: {_goal_text(goal)}"
+    others = []
+    if settings.min_exploration:
+        others.append(f"minimum exploration {settings.min_exploration:g}")
+    if settings.session_stickiness:
+        others.append("sessions stay on their arm")
+    if settings.switching_cost:
+        others.append(f"switching cost {settings.switching_cost:g}")
+    if others:
+        yield ", ".join(others)
+
+
+def _goal_text(goal: RoutingGoal) -> str:
+    parts = []
+    if isinstance(goal.objective, Weights):
+        wanted = goal.objective
+        parts.append(f"objective quality={wanted.quality:g},cost={wanted.cost:g},latency={wanted.latency:g}")
+    elif goal.objective is not None:
+        parts.append(f"objective {goal.objective}")
+    if goal.max_cost_usd is not None:
+        parts.append(f"at most {goal.max_cost_usd:g} USD a request")
+    if goal.max_latency_s is not None:
+        parts.append(f"latency target {goal.max_latency_s:g} s")
+    if goal.budget is not None:
+        parts.append(f"budget {goal.budget.usd:g} USD per {goal.budget.per.replace('_', ' ')}")
+    if goal.quality_floor is not None:
+        floor = goal.quality_floor
+        parts.append(f"quality floor {floor.relative:g} of the best with confidence {floor.confidence:g}")
+    return ", ".join(parts) or "as the level above"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
