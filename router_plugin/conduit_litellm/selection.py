@@ -111,7 +111,7 @@ class Selector:
             _logger.warning(
                 "policy %r: too little is known of the quality of its answers (%.0f %% of the ratings needed). "
                 "Until there are more, failures decide, and cost and latency count only that much: give feedback "
-                "(counted as selections_without_quality, said once)",
+                "(counted as selections_without_quality)",
                 policy,
                 100.0 * coverage,
             )

@@ -48,7 +48,7 @@ async def finished(process):
 async def test_a_process_that_ends_at_once_still_delivers(tmp_path, events):
     await finished(start(tmp_path, "ask()"))
     stored = await events.stored(LogSettings(path=tmp_path))
-    assert [event.kind for event in stored][:2] == ["settings", "selection"]
+    assert [event.kind for event in stored][:3] == ["settings", "routing", "selection"]
 
 
 FORK = """
