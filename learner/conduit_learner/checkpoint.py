@@ -22,19 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conduit_learner.core import PartitionLearner, digest_of
+from conduit_learner.events import Feedback, Outcome, Selection, decode_event
 from conduit_learner.join import ClosedDecisions, Decision, EarlyEvent, OpenDecisions, sender
 from conduit_learner.policy_learner import Arm, PolicyLearner
 from conduit_learner.regression import AdditiveRegression
 from conduit_log import Message, StoredMessage
-from conduit_schemas import (
-    ConduitError,
-    Feedback,
-    LearningSettings,
-    Outcome,
-    RecordError,
-    Selection,
-    decode_event,
-)
+from conduit_schemas import ConduitError, LearningSettings, RecordError
 
 __all__ = ["CheckpointError", "CheckpointWriter", "Restoration", "dump", "restorations", "wants"]
 

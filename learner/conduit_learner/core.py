@@ -3,24 +3,13 @@
 import hashlib
 from typing import NamedTuple
 
+from conduit_learner.events import Event, Feedback, Outcome, Selection, decode_event
 from conduit_learner.join import Decision, EarlyEvent, EarlyEvents
 from conduit_learner.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
 from conduit_policy import check_routing
 from conduit_policy.algorithms import algorithm
-from conduit_schemas import (
-    ConfigurationError,
-    DeadLetter,
-    Event,
-    Feedback,
-    Outcome,
-    PolicySettings,
-    RecordError,
-    RoutingChange,
-    Selection,
-    Snapshot,
-    decode_event,
-)
+from conduit_schemas import ConfigurationError, DeadLetter, PolicySettings, RecordError, RoutingChange, Snapshot
 
 __all__ = ["MAX_POLICIES", "Applied", "PartitionLearner", "digest_of"]
 
@@ -53,7 +42,7 @@ class PartitionLearner:
 
     Examples
     --------
-    >>> from conduit_schemas import Outcome, encode
+    >>> from conduit_schemas import Outcome, Selection, encode
     >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=0,
     ...                       featurizer="text64-v1", context=bytes(128))
     >>> outcome = Outcome(policy="default/chat", time=1.0, decision_id="d1", status="success", cost_usd=0.01)

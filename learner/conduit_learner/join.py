@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from conduit_learner.events import Feedback, Outcome, Selection
 from conduit_log import StoredMessage
-from conduit_schemas import Feedback, Outcome, Selection
 
 __all__ = [
     "MAX_EARLY",

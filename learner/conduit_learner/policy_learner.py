@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from conduit_learner.events import Feedback, Outcome, Selection
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
 from conduit_learner.posterior import posteriors
 from conduit_learner.regression import BLOCK, AdditiveRegression, fade
@@ -16,10 +17,7 @@ from conduit_schemas import (
     MAX_EVENT_BYTES,
     MAX_SNAPSHOT_BYTES,
     ArmSnapshot,
-    Feedback,
     LearningSettings,
-    Outcome,
-    Selection,
     Snapshot,
 )
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from conduit_learner.events import Feedback, Outcome
 from conduit_learner.join import Decision
 from conduit_learner.rollout import Rollout
-from conduit_schemas import Feedback, Mode, Outcome, RoutingChange, RoutingState, Spend
+from conduit_schemas import Mode, RoutingChange, RoutingState, Spend
 
 __all__ = ["PolicyRouting"]
 

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from conduit_schemas import Feedback, Outcome
+from conduit_learner.events import Feedback, Outcome
 
 __all__ = ["LEAST_COST_USD", "SIGNALS", "TARGET_BITS", "Signal", "ln", "targets", "to_grid"]
 

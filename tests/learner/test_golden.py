@@ -9,8 +9,8 @@ from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySe
 POLICY = "default/golden"
 ARMS = ("large", "medium", "small")
 HASHES = {
-    "contextual_thompson": "55888354af9249a1c031dbb433a726fa228e78081c76992214cec5353b466e5d",
-    "ucb1": "1e8306a1330d4bd3307a1b22a49ffb01d5be6dc08a7d3a038fd9debffd586df2",
+    "contextual_thompson": "36ed8ae23954be2e7ecd6ddb5a10e8c76c55f0777d744c9c492c9136260f4dbb",
+    "ucb1": "1a85ee90544706279e990a7b0935860e6dbf407e5bd60af296e7c3116546624c",
 }
 """Of the snapshot after the whole log, by algorithm.
 

@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learner_traffic import feedback, outcome
 
-from conduit_learner.signals import TARGET_BITS, ln, targets, to_grid
+from conduit_learner.events import decode_event
+from conduit_learner.signals import TARGET_BITS, ln, to_grid
+from conduit_learner.signals import targets as targets_of
+from conduit_schemas import Feedback, Outcome, encode
 
 
 @given(st.floats(min_value=0.0, exclude_min=True, allow_infinity=False))
@@ -30,6 +33,10 @@ def test_targets_lie_on_the_grid_within_bounds(value: float) -> None:
     rounded = to_grid(value)
     assert (Fraction(rounded) * 2**TARGET_BITS).denominator == 1
     assert rounded == pytest.approx(max(-32.0, min(32.0, value)), abs=0.5 / 2**TARGET_BITS)
+
+
+def targets(sent: Outcome | Feedback) -> dict[str, float]:
+    return targets_of(decode_event(encode(sent)))
 
 
 def test_what_each_event_teaches() -> None:

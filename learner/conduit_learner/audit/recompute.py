@@ -7,6 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_learner import events
 from conduit_policy import (
     REVISION,
     SIGNALS,
@@ -22,6 +23,9 @@ from conduit_policy import (
 from conduit_schemas import ConfigurationError, Selection
 
 __all__ = ["PREDICTION_TOLERANCE", "PROBABILITY_TOLERANCE", "Recomputation", "logged_objective", "recompute"]
+
+AnySelection = Selection | events.Selection
+"""The contract's, or the learner's own reading of it."""
 
 PROBABILITY_TOLERANCE = 1e-3
 """Largest difference between a recomputed and a logged probability that counts as equal.
@@ -55,7 +59,7 @@ class Recomputation:
     """What is not as logged, in sentences; empty when all is."""
 
 
-def logged_objective(selection: Selection) -> Objective | None:
+def logged_objective(selection: AnySelection) -> Objective | None:
     """Return the objective a decision was made for; None when it makes no sense."""
     known = {name: weight for name, weight in selection.objective.items() if name in Objective().weights()}
     try:
@@ -64,7 +68,7 @@ def logged_objective(selection: Selection) -> Objective | None:
         return None
 
 
-def recompute(selection: Selection, beliefs: Beliefs) -> Recomputation | str:
+def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     """Take a logged decision again.
 
     Parameters
@@ -127,7 +131,7 @@ def recompute(selection: Selection, beliefs: Beliefs) -> Recomputation | str:
     )
 
 
-def _taken(selection: Selection) -> tuple[NDArray[np.float64], int] | None:
+def _taken(selection: AnySelection) -> tuple[NDArray[np.float64], int] | None:
     """Return the logged vector and the arm drawn from it, whether or not that arm was obeyed."""
     if selection.probabilities is not None:
         return np.array(selection.probabilities), selection.chosen
@@ -146,7 +150,7 @@ def _other_draw(arms: Sequence[str], drawn: int, chosen: int) -> str:
     return f"the decision's id draws arm {arms[drawn]!r} from the logged probabilities, logged is {arms[chosen]!r}"
 
 
-def _disagreements(selection: Selection, predicted: NDArray[np.float64], flags: tuple[str, ...]) -> Iterator[str]:
+def _disagreements(selection: AnySelection, predicted: NDArray[np.float64], flags: tuple[str, ...]) -> Iterator[str]:
     if flags != selection.flags:
         yield f"the safeguards at work are {list(flags)}, logged are {list(selection.flags)}"
     for row, signal in enumerate(SIGNALS):

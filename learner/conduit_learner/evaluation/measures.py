@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_learner.events import Outcome
 from conduit_learner.signals import ln
 from conduit_policy import Objective
-from conduit_schemas import Outcome
 
 __all__ = ["BOUNDS", "MEASURES", "JoinedDecision", "measure"]
 

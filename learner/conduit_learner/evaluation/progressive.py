@@ -11,21 +11,13 @@ from conduit_learner.evaluation.estimators import Estimate, estimates, snips
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import BOUNDS, JoinedDecision, measure
 from conduit_learner.evaluation.reward_model import ridge_predictions
+from conduit_learner.events import Feedback, Outcome, Selection, decode_event
 from conduit_learner.join import Decision
 from conduit_learner.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs, Constraints, Objective, Prior, choose
 from conduit_policy.algorithms import algorithm
-from conduit_schemas import (
-    FRACTION_BITS,
-    ConfigurationError,
-    Feedback,
-    LearningSettings,
-    Outcome,
-    RecordError,
-    Selection,
-    decode_event,
-)
+from conduit_schemas import FRACTION_BITS, ConfigurationError, LearningSettings, RecordError
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -85,7 +77,7 @@ def evaluate(
 
     Examples
     --------
-    >>> from conduit_schemas import encode
+    >>> from conduit_schemas import Feedback, Selection, encode
     >>> events = []
     >>> for n, arm in enumerate([0, 1] * 50):
     ...     events += [Selection(policy="p", time=n, decision_id=f"d{n}", arms=("a", "b"), chosen=arm,

@@ -1,0 +1,188 @@
+"""The events as the learner reads them: those of the contract, decoded several times as fast.
+
+:mod:`conduit_schemas` says what an event is, with pydantic. The three kinds that make up nearly all of a log stand here
+once more, as msgspec structs with the same names and fields. What a struct takes, the contract takes with the same
+values; everything else (other kinds, fields of newer versions, unusual spellings, records that are wrong) is left to
+the contract. So one place alone decides what is refused, and why.
+"""
+
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta, MsgspecError, Struct
+from msgspec.json import Decoder
+
+import conduit_schemas as contract
+from conduit_schemas import MAX_ARMS, MAX_DIMENSION, MAX_EVENT_BYTES, SCHEMA_VERSION, PolicySettings, RoutingChange
+
+__all__ = ["Event", "Feedback", "Outcome", "Selection", "decode_event"]
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Label = Annotated[str, Meta(max_length=256)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Probabilities = Annotated[tuple[Probability, ...], Meta(max_length=MAX_ARMS)]
+Amount = Annotated[float, Meta(ge=0.0, le=1e6)]
+Names = Annotated[dict[Label, float], Meta(max_length=32)]
+PerArm = Annotated[tuple[float, ...], Meta(max_length=MAX_ARMS)]
+
+
+class Context(bytes):
+    """A context; JSON holds it in base64 with the alphabet that is safe in addresses."""
+
+    __slots__ = ()
+
+
+class _Event(Struct, kw_only=True, gc=False, tag_field="kind", forbid_unknown_fields=True):
+    schema_version: str = SCHEMA_VERSION
+    policy: Id
+    time: Annotated[float, Meta(ge=0.0, le=1e11)]
+    decision_id: Id
+
+    def is_sound(self) -> bool:
+        """Tell whether all is well that the fields' types do not say; False where it takes a closer look."""
+        # What is printable has no control characters in it.
+        return self.schema_version == SCHEMA_VERSION and self.policy.isprintable() and self.decision_id.isprintable()
+
+
+class Selection(_Event, kw_only=True, gc=False, tag="selection"):
+    """See :class:`conduit_schemas.Selection`."""
+
+    kind: ClassVar[Literal["selection"]] = "selection"
+    request_id: Id | None = None
+    arms: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MAX_ARMS)]
+    models: Annotated[tuple[Label, ...], Meta(max_length=MAX_ARMS)] = ()
+    chosen: Count
+    probabilities: Probabilities | None = None
+    fallback: Label | None = None
+    snapshot_version: Count | None = None
+    snapshot_hash: Label | None = None
+    featurizer: Label
+    context: Context
+    predictions: Annotated[dict[Label, PerArm], Meta(max_length=16)] = {}
+    objective: Names = {}
+    constraints: Names = {}
+    flags: Annotated[tuple[Label, ...], Meta(max_length=16)] = ()
+    mode: Label | None = None
+    scope: Label | None = None
+    shadow_chosen: Count | None = None
+    shadow_probabilities: Probabilities | None = None
+
+    @property
+    def arm(self) -> str:
+        """The chosen deployment's id."""
+        return self.arms[self.chosen]
+
+    @property
+    def propensity(self) -> float | None:
+        """The probability with which the arm was chosen, or None when LiteLLM chose."""
+        return None if self.probabilities is None else self.probabilities[self.chosen]
+
+    def is_sound(self) -> bool:
+        """Tell whether all is well that the fields' types do not say; False where it takes a closer look."""
+        arms = self.arms
+        count = len(arms)
+        if self.chosen >= count or len(set(arms)) != count or (self.models and len(self.models) != count):
+            return False
+        for column in self.predictions.values():
+            if len(column) != count:
+                return False
+        probabilities = self.probabilities
+        if probabilities is not None and (
+            len(probabilities) != count or abs(sum(probabilities) - 1.0) > 1e-6 or probabilities[self.chosen] <= 0.0
+        ):
+            return False
+        if self.shadow_chosen is not None and self.shadow_chosen >= count:
+            return False
+        if self.shadow_probabilities is not None and len(self.shadow_probabilities) != count:
+            return False
+        ids = "".join((self.policy, self.decision_id, self.request_id or "", *arms))
+        return self.schema_version == SCHEMA_VERSION and ids.isprintable()
+
+
+class Outcome(_Event, kw_only=True, gc=False, tag="outcome"):
+    """See :class:`conduit_schemas.Outcome`."""
+
+    kind: ClassVar[Literal["outcome"]] = "outcome"
+    status: Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
+    cost_usd: Amount | None = None
+    latency_s: Amount | None = None
+    ttft_s: Amount | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    error_class: Label | None = None
+    error_code: Label | None = None
+    source: Label = "litellm"
+
+
+class Feedback(_Event, kw_only=True, gc=False, tag="feedback"):
+    """See :class:`conduit_schemas.Feedback`."""
+
+    kind: ClassVar[Literal["feedback"]] = "feedback"
+    quality: Probability
+    source: Label = "app"
+    key: Label = ""
+    signal: Literal["quality", "success"] = "quality"
+    sampling_probability: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
+    details: Annotated[dict[Label, str | int | float | bool | None], Meta(max_length=32)] = {}
+
+
+Event = Selection | Outcome | Feedback | PolicySettings | RoutingChange
+"""Any event, told apart by its class."""
+
+
+def decode_event(data: bytes) -> Event:
+    """Return the event that ``data`` holds.
+
+    Raises
+    ------
+    RecordTooLargeError, NewerVersionError, UnknownKindError, InvalidRecordError
+        When it holds none; see :mod:`conduit_schemas.errors`.
+
+    Examples
+    --------
+    >>> feedback = contract.Feedback(policy="default/chat", time=1.5, decision_id="d1", quality=0.9)
+    >>> decode_event(contract.encode(feedback)).quality
+    0.9
+    """
+    if len(data) <= MAX_EVENT_BYTES:
+        try:
+            event: Selection | Outcome | Feedback = _decode(data)
+        except (MsgspecError, ValueError):
+            pass
+        else:
+            if event.is_sound():
+                return event
+    return _as_struct(contract.decode_event(data))
+
+
+def _as_struct(event: contract.Event) -> Event:
+    if isinstance(event, PolicySettings | RoutingChange):
+        return event
+    kind = _KINDS[event.kind]
+    fields = {name: getattr(event, name) for name in kind.__struct_fields__}
+    return kind(**fields)
+
+
+_KINDS: Mapping[str, type[Selection | Outcome | Feedback]] = {
+    kind.kind: kind for kind in (Selection, Outcome, Feedback)
+}
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_FROM_STANDARD = bytes.maketrans(b"+/", b"-_")
+
+
+def _from_text(kind: type, text: object) -> Context:
+    """Return the context that a text stands for: exactly the one text that the contract writes for it."""
+    if not isinstance(text, str):
+        raise ValueError("not a text")
+    spelled = text.encode()
+    data = a2b_base64(spelled.translate(_TO_STANDARD))
+    if b2a_base64(data, newline=False).translate(_FROM_STANDARD) != spelled:
+        raise ValueError("another spelling")
+    if len(data) % 2 or len(data) > 2 * MAX_DIMENSION:
+        raise ValueError("not a context")
+    return Context(data)
+
+
+_decode = Decoder(Selection | Outcome | Feedback, dec_hook=_from_text).decode
