@@ -83,6 +83,7 @@ class AdaptiveRouterPolicy:
         self._cells = {
             kind: {model: bandit.initial_cell(preferences, kind) for model in requests.models} for kind in RequestType
         }
+        self._requests = requests
         self._kinds = [classifier.classify_prompt(text) for text in requests.texts]
         self._costs = dict(zip(requests.models, requests.mean_cost.tolist(), strict=True))
         self._weights = 1.0 / (1.0 + requests.tradeoff), requests.tradeoff / (1.0 + requests.tradeoff)
@@ -90,10 +91,11 @@ class AdaptiveRouterPolicy:
     def choose(self, positions: range) -> Indices:
         """Sample each model's cell and take the best score."""
         quality, cost = self._weights
-        picks = [
-            self._bandit.pick_best(self._cells[self._kinds[position]], self._costs, quality, cost, self._random)
-            for position in positions
-        ]
+        picks = []
+        for position in positions:
+            cells = self._cells[self._kinds[position]]
+            offered = {self._models[arm]: cells[self._models[arm]] for arm in self._requests.arms(position)}
+            picks.append(self._bandit.pick_best(offered, self._costs, quality, cost, self._random))
         return np.array([self._models.index(pick) for pick in picks], np.intp)
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:

@@ -40,16 +40,18 @@ class ConduitPolicy:
 
     def choose(self, positions: range) -> NDArray[np.intp]:
         """Decide and log each decision."""
-        arms = self._requests.models
+        names = self._requests.models
         weights = self._objective.weights()
         snapshot = self._beliefs.snapshot
         chosen = np.empty(len(positions), np.intp)
         for row, position in enumerate(positions):
             self._now_ms = position * _DECISION_MS
             context = self._requests.contexts[position]
+            offered = self._requests.arms(position)
+            arms = tuple([names[arm] for arm in offered])
             decision_id = self._decision_id(position)
             choice = choose(self._beliefs, context, arms, objective=self._objective, decision_id=decision_id)
-            chosen[row] = choice.index
+            chosen[row] = offered[choice.index]
             self._append(
                 Selection(
                     policy=POLICY,
@@ -77,12 +79,13 @@ class ConduitPolicy:
     def learn(self, outcomes: Observed, feedback: Observed) -> None:
         """Log what has become known, and take the learner's next snapshot."""
         for row, position in enumerate(outcomes.positions.tolist()):
+            failed = outcomes.failed is not None and bool(outcomes.failed[row])
             self._append(
                 Outcome(
                     policy=POLICY,
                     time=self._now_ms / 1e3,
                     decision_id=self._decision_id(position),
-                    status="success",
+                    status="error" if failed else "success",
                     cost_usd=float(outcomes.cost_usd[row]),
                     latency_s=_known(outcomes.latency_s[row]),
                     input_tokens=_count(outcomes.input_tokens[row]),
@@ -90,6 +93,8 @@ class ConduitPolicy:
                 )
             )
         for row, position in enumerate(feedback.positions.tolist()):
+            if feedback.failed is not None and feedback.failed[row]:
+                continue  # nobody rates an answer that never came
             self._append(
                 Feedback(
                     policy=POLICY,

@@ -45,11 +45,15 @@ class Dataset:
     @cached_property
     def scaled_cost(self) -> NDArray[np.float64]:
         """Shape (n, k): c of the utility."""
+        return self.scaled(self.outcomes.cost_usd)
+
+    def scaled(self, cost_usd: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return c of the utility for costs in USD."""
         dearest = float(self.mean_cost.max())
         cheapest = float(self.mean_cost.min()) or _FREE * dearest
         if cheapest == dearest:
-            return np.zeros_like(self.outcomes.cost_usd)
-        cost = np.clip(self.outcomes.cost_usd, cheapest, dearest)
+            return np.zeros_like(cost_usd)
+        cost = np.clip(cost_usd, cheapest, dearest)
         scaled: NDArray[np.float64] = np.log(cost / cheapest) / math.log(dearest / cheapest)
         return scaled
 

@@ -26,12 +26,14 @@ class RiverPolicy:
         from river import bandit  # noqa: PLC0415  # optional
 
         self._policy = bandit.LinUCBDisjoint(alpha=10.0, seed=seed)
-        self._arms: list[int | str] = list(range(len(requests.models)))
+        self._requests = requests
         self._features = requests.features
 
     def choose(self, positions: range) -> Indices:
         """Pull an arm for each request."""
-        return np.array([self._policy.pull(self._arms, context=self._context(p)) for p in positions], np.intp)
+        return np.array(
+            [self._policy.pull(list(self._requests.arms(p)), context=self._context(p)) for p in positions], np.intp
+        )
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:
         """Update the pulled arms."""
@@ -59,6 +61,7 @@ class VowpalWabbitPolicy:
             f"--cb_explore_adf {exploration} -q SA --quiet --random_seed {seed % 2**31}"
         )
         self._random = np.random.default_rng(seed)
+        self._requests = requests
         self._features = requests.features
         self._scale = 1.0 + requests.tradeoff
         self._actions = [f"|A a{arm}" for arm in range(len(requests.models))]
@@ -68,9 +71,12 @@ class VowpalWabbitPolicy:
         """Draw from the predicted distribution."""
         arms = np.empty(len(positions), np.intp)
         for row, position in enumerate(positions):
-            vector = np.array(self._workspace.predict([self._shared(position), *self._actions]))
-            arms[row] = self._random.choice(len(vector), p=vector / vector.sum())
-            self._propensities[position] = vector[arms[row]]
+            offered = self._requests.arms(position)
+            actions = [self._actions[arm] for arm in offered]
+            vector = np.array(self._workspace.predict([self._shared(position), *actions]))
+            drawn = int(self._random.choice(len(vector), p=vector / vector.sum()))
+            arms[row] = offered[drawn]
+            self._propensities[position] = vector[drawn]
         return arms
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:
@@ -80,8 +86,9 @@ class VowpalWabbitPolicy:
             feedback.positions.tolist(), feedback.arms.tolist(), feedback.utility.tolist(), strict=True
         ):
             cost = (1.0 - utility) / self._scale
-            example = [self._shared(position), *self._actions]
-            example[1 + arm] = f"0:{cost:.6f}:{self._propensities[position]:.6f} {self._actions[arm]}"
+            offered = self._requests.arms(position)
+            example = [self._shared(position), *(self._actions[arm] for arm in offered)]
+            example[1 + offered.index(arm)] = f"0:{cost:.6f}:{self._propensities[position]:.6f} {self._actions[arm]}"
             self._workspace.learn(example)
 
     def _shared(self, position: int) -> str:
@@ -97,13 +104,16 @@ class MabWiserPolicy:
         self._arms = list(range(len(requests.models)))
         self._bandit = MAB(self._arms, getattr(LearningPolicy, policy)(**parameters), seed=seed % 2**31)
         self._random = np.random.default_rng(seed)
+        self._requests = requests
         self._features = requests.features
         self._fitted = False
 
     def choose(self, positions: range) -> Indices:
         """Predict an arm for each request."""
         if not self._fitted:
-            return self._random.integers(len(self._arms), size=len(positions))
+            return np.array([self._random.choice(self._requests.arms(position)) for position in positions], np.intp)
+        if self._requests.offered is not None and not self._requests.offered[positions.start : positions.stop].all():
+            return self._best_offered(positions)
         return np.atleast_1d(np.array(self._bandit.predict(self._features[positions.start : positions.stop]), np.intp))
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:
@@ -112,6 +122,19 @@ class MabWiserPolicy:
         if len(feedback.positions):
             self._bandit.partial_fit(feedback.arms, feedback.utility, self._features[feedback.positions])
             self._fitted = True
+
+    def _best_offered(self, positions: range) -> Indices:
+        """Return the arm it expects most of, of those that there are."""
+        expected = self._bandit.predict_expectations(self._features[positions.start : positions.stop])
+        return np.array(
+            [
+                max(self._requests.arms(position), key=scores.__getitem__)
+                for position, scores in zip(
+                    positions, [expected] if isinstance(expected, dict) else expected, strict=True
+                )
+            ],
+            np.intp,
+        )
 
 
 class ParetoBanditPolicy:

@@ -43,6 +43,8 @@ class Observed(NamedTuple):
     quality: Vector
     utility: Vector
     """At the stream's trade-off. Both are only to be read where this is feedback."""
+    failed: NDArray[np.bool_] | None = None
+    """Whether the call failed; None where none did."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,13 @@ class Requests:
     """Shape (k, 2), USD per input and output token, where the data tells them."""
     tradeoff: float
     seed: int
+    offered: NDArray[np.bool_] | None = None
+    """Shape (n, k): which models there are to choose from at each position; None where always all."""
+
+    def arms(self, position: int) -> list[int]:
+        """Return the models there are to choose from."""
+        count = len(self.models)
+        return list(range(count)) if self.offered is None else np.flatnonzero(self.offered[position]).tolist()
 
     @cached_property
     def features(self) -> NDArray[np.float64]:
@@ -129,6 +138,11 @@ class Stream:
             seed=self.seed,
         )
 
+    def served(self, positions: range, arms: Indices) -> Indices:
+        """Return the arms that serve when these are chosen."""
+        del positions
+        return arms
+
     def observe(self, positions: Indices, arms: Indices) -> Observed:
         """Return the recorded figures of these decisions."""
         recorded, cells = self.outcomes, (positions, arms)
@@ -148,7 +162,8 @@ def play(policy: Policy, stream: Stream) -> Indices:
     """Let a policy route a whole stream; return the arm it chose at each position.
 
     The outcome of decision i is known to decision j when j - i > the delay, and then takes effect with the
-    next snapshot: the policy learns only before every ``snapshot_every``-th decision.
+    next snapshot: the policy learns only before every ``snapshot_every``-th decision. That a call failed is known with
+    its outcome, and is feedback, too.
     """
     delays = stream.delays
     arms: Indices = np.zeros(len(stream), np.intp)
@@ -159,7 +174,11 @@ def play(policy: Policy, stream: Stream) -> Indices:
         known_outcomes += len(outcomes)
         known_feedback += len(feedback)
         feedback = feedback[stream.judged[feedback]]
-        policy.learn(stream.observe(outcomes, arms[outcomes]), stream.observe(feedback, arms[feedback]))
+        known, judged = stream.observe(outcomes, arms[outcomes]), stream.observe(feedback, arms[feedback])
+        if known.failed is not None and judged.failed is not None:
+            feedback = np.concatenate([outcomes[known.failed], feedback[~judged.failed]])
+            judged = stream.observe(feedback, arms[feedback])
+        policy.learn(known, judged)
         block = range(start, min(start + delays.snapshot_every, len(stream)))
-        arms[block.start : block.stop] = policy.choose(block)
+        arms[block.start : block.stop] = stream.served(block, policy.choose(block))
     return arms

@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conduit_learner.core import PartitionLearner, digest_of
+from conduit_learner.drift import Watch
 from conduit_learner.events import Feedback, Outcome, Selection, decode_event
 from conduit_learner.join import ClosedDecisions, Decision, EarlyEvent, OpenDecisions, sender
 from conduit_learner.policy_learner import Arm, PolicyLearner
 from conduit_learner.regression import AdditiveRegression
 from conduit_log import Message, StoredMessage
-from conduit_schemas import ConduitError, LearningSettings, RecordError
+from conduit_schemas import Alarm, ConduitError, LearningSettings, RecordError
 
 __all__ = ["CheckpointError", "CheckpointWriter", "Restoration", "dump", "restorations", "wants"]
 
@@ -35,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 _FORMAT = 1
 _CHUNK_BYTES = 900_000
 _LANES = 2
-_COUNTERS = ("offset", "ticks", "selections", "outcomes", "feedbacks", "censored", "duplicates")
+_COUNTERS = ("offset", "ticks", "selections", "outcomes", "feedbacks", "censored", "duplicates", "alarms")
 _ARM_FIELDS = ("model", "seen", "selections", "outcomes", "errors", "feedbacks")
 
 
@@ -205,7 +206,7 @@ class Restoration:
     def _load(self, name: str, fields: Mapping[str, Any]) -> None:
         policy = PolicyLearner(name, LearningSettings.model_validate(fields["settings"]))
         for counter in _COUNTERS:
-            setattr(policy, counter, int(fields[counter]))
+            setattr(policy, counter, int(fields.get(counter, 0)))
         if "routing" in fields:
             policy.routing.load(fields["routing"])
         for arm in fields["arms"]:
@@ -213,7 +214,12 @@ class Restoration:
                 signal: AdditiveRegression.from_array(dimension, _unpack(state, "<f8"), fixed_point=True)
                 for signal, (dimension, state) in arm["signals"].items()
             }
-            policy.arms[arm["id"]] = Arm(models, **{field: arm[field] for field in _ARM_FIELDS})
+            policy.arms[arm["id"]] = Arm(
+                models,
+                _load_watch(models, arm.get("watch")),
+                {signal: Alarm.model_validate(alarm) for signal, alarm in arm.get("alarms", {}).items()},
+                **{field: arm[field] for field in _ARM_FIELDS},
+            )
         ids = _load_ids(fields["open"])
         columns = (_unpack(fields["open"][column], "<i8").tolist() for column in ("offset", "opened_ms", "outcome"))
         for index, (offset, opened_ms, flags) in enumerate(zip(*columns, strict=True)):
@@ -262,6 +268,8 @@ def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
                 "signals": {
                     signal: [model.dimension, _pack(model.to_array(), "<f8")] for signal, model in arm.models.items()
                 },
+                "watch": _pack(arm.watch.to_array(), "<f8"),
+                "alarms": {signal: alarm.model_dump() for signal, alarm in arm.alarms.items()},
             }
             for name, arm in sorted(policy.arms.items())
         ],
@@ -297,6 +305,13 @@ def _load_ids(fields: Mapping[str, Any]) -> dict[int, str]:
         for index, (who, number) in enumerate(zip(*columns, strict=True))
         if names[who]
     }
+
+
+def _load_watch(models: Mapping[str, AdditiveRegression], state: str | None) -> Watch:
+    watch = Watch({signal: model.dimension for signal, model in models.items()})
+    if state is not None:  # checkpoints have not always had one
+        watch.restore(_unpack(state, "<f8"))
+    return watch
 
 
 def _pack(numbers: Any, kind: str) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from conduit_learner.drift import Watch, forget, look
 from conduit_learner.events import Feedback, Outcome, Selection
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
 from conduit_learner.posterior import posteriors
-from conduit_learner.regression import BLOCK, AdditiveRegression, fade
+from conduit_learner.regression import BLOCK, AdditiveRegression, fade, fold
 from conduit_learner.routing import PolicyRouting
 from conduit_learner.signals import SIGNALS, targets
 from conduit_policy import Prior
@@ -16,6 +17,7 @@ from conduit_schemas import (
     MAX_ARMS,
     MAX_EVENT_BYTES,
     MAX_SNAPSHOT_BYTES,
+    Alarm,
     ArmSnapshot,
     LearningSettings,
     Snapshot,
@@ -34,6 +36,9 @@ class Arm:
 
     models: dict[str, AdditiveRegression]
     """By signal."""
+    watch: Watch
+    alarms: dict[str, Alarm] = field(default_factory=dict)
+    """By signal, the latest."""
     model: str = ""
     """Name of the language model, for people."""
     seen: int = 0
@@ -63,6 +68,10 @@ class PolicyLearner:
     feedbacks: int = 0
     censored: int = 0
     duplicates: int = 0
+    alarms: int = 0
+    """Times that a signal of an arm has changed."""
+    now_ms: int = 0
+    """Stream time of the event being learned from."""
     arms: dict[str, Arm] = field(default_factory=dict)
     open: OpenDecisions = field(default_factory=OpenDecisions)
     routing: PolicyRouting = field(default_factory=PolicyRouting)
@@ -88,13 +97,17 @@ class PolicyLearner:
                 arm.models = {
                     name: fresh[name] if signal.contextual else arm.models[name] for name, signal in SIGNALS.items()
                 }
+                for row, signal in enumerate(SIGNALS):
+                    if arm.models[signal] is fresh[signal]:
+                        arm.watch.reset(row, fresh[signal].dimension)
 
     def add_arm(self, name: str, *, keep: Collection[str] = ()) -> Arm:
         """Add an arm; where there is no room, the one that was a candidate longest ago leaves, never one to keep."""
         if len(self.arms) >= MAX_ARMS:
             oldest = min(self.arms.keys() - set(keep), key=lambda other: (self.arms[other].seen, other))
             del self.arms[oldest]
-        arm = self.arms[name] = Arm(self._fresh_models())
+        models = self._fresh_models()
+        arm = self.arms[name] = Arm(models, Watch({signal: model.dimension for signal, model in models.items()}))
         return arm
 
     def select(self, selection: Selection, decision: Decision) -> bool:
@@ -148,6 +161,7 @@ class PolicyLearner:
 
     def close(self, now_ms: int) -> None:
         """Close the decisions whose time is over. Doing it early, late or twice makes no difference."""
+        self.now_ms = now_ms
         self.censored += self.open.close(
             opened_before_ms=now_ms - round(self.settings.feedback_window_s * 1000.0),
             keep=self.settings.max_open,
@@ -176,6 +190,7 @@ class PolicyLearner:
                     outcomes=arm.outcomes,
                     errors=arm.errors,
                     feedbacks=arm.feedbacks,
+                    alarms=arm.alarms,
                     signals={signal: column[index] for signal, column in beliefs.items()},
                 )
                 for index, (name, arm) in enumerate(zip(names, arms, strict=True))
@@ -212,17 +227,37 @@ class PolicyLearner:
                     model.learn_row(context, value)
         self.ticks += 1
         if self.ticks % BLOCK == 0:
+            fold(model for arm in self.arms.values() for model in arm.models.values())
+            self._look_for_changes()
             self._fade()
 
     def _context(self, decision: Decision) -> bytes | None:
         same = decision.featurizer == self.settings.featurizer
         return decision.context if same and len(decision.context) == 2 * self.settings.dimension else None
 
+    def _look_for_changes(self) -> None:
+        arms = list(self.arms.values())
+        rows = {signal: row for row, signal in enumerate(SIGNALS)}
+        prior = Prior.of(self.settings).shared
+        for arm, changes in zip(arms, look([(arm.watch, arm.models) for arm in arms], prior=prior), strict=True):
+            for change in changes:
+                forget(arm.watch, rows[change.signal], arm.models[change.signal], change)
+                known = arm.alarms.get(change.signal)
+                arm.alarms[change.signal] = Alarm(
+                    count=1 if known is None else known.count + 1,
+                    time_ms=self.now_ms,
+                    before=change.before,
+                    after=change.after,
+                    observations=change.observations,
+                )
+                self.alarms += 1
+
     def _fade(self) -> None:
         remembered = self.settings.window_size * len(self.arms)
         factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
         for arm in self.arms.values():
             fade(arm.models.values(), factor)
+            arm.watch.fade(factor)
 
     def _fresh_models(self) -> dict[str, AdditiveRegression]:
         contextual = algorithm(self.settings).contextual

@@ -129,6 +129,32 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         x, y = self._design(), np.array(self._targets)
         return Statistics(self._ss_arr + x.T @ x, self._eta_arr + x.T @ y, self._energy + float(y @ y))
 
+    @property
+    def sums(self) -> tuple[float, float, float]:
+        """How many rows were learned, the sum of their targets and of their squares: of what has been folded."""
+        return float(self._ss_arr[0, 0]), float(self._eta_arr[0]), self._energy
+
+    @property
+    def context_sum(self) -> Vector:
+        """Sum of the rows that have been folded, shape (dimension,); component 0 must be an intercept."""
+        row: Vector = self._ss_arr[0]
+        return row
+
+    def move(self, by: float, contexts: Vector, total: float) -> None:
+        """Learn anew, from targets that lie ``by`` higher, some of the rows that were learned.
+
+        Parameters
+        ----------
+        contexts
+            Their sum, shape (dimension,); component 0, an intercept, is how many there are.
+        total
+            Sum of their targets.
+        """
+        fold([self])
+        self._eta_arr += by * contexts
+        self._energy += by * (2.0 * total + by * float(contexts[0]))
+        self._m_dirty = True
+
     def merge(self, other: Self) -> None:
         """Add what another model of the same features has learned."""
         self._ss_arr, self._eta_arr, self._energy = self.statistics()

@@ -41,7 +41,7 @@ from conduit_schemas.routing import (
     checked,
 )
 from conduit_schemas.settings import LearningSettings
-from conduit_schemas.snapshot import ArmSnapshot, ExplorationRule, SignalPosterior, Snapshot
+from conduit_schemas.snapshot import Alarm, ArmSnapshot, ExplorationRule, SignalPosterior, Snapshot
 from conduit_schemas.topics import Topics, policy_name
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_SNAPSHOT_BYTES",
     "SCHEMA_VERSION",
+    "Alarm",
     "ArmSnapshot",
     "AutomaticRollout",
     "Budget",

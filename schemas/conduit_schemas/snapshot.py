@@ -14,7 +14,7 @@ from conduit_schemas.fields import MAX_ARMS, SCHEMA_VERSION, Count, Float32Vecto
 from conduit_schemas.routing import RoutingState
 from conduit_schemas.settings import LearningSettings
 
-__all__ = ["ArmSnapshot", "ExplorationRule", "SignalPosterior", "Snapshot", "content_hash"]
+__all__ = ["Alarm", "ArmSnapshot", "ExplorationRule", "SignalPosterior", "Snapshot", "content_hash"]
 
 
 class SignalPosterior(Record):
@@ -39,6 +39,21 @@ class SignalPosterior(Record):
     """Observations behind it, faded ones counted in part."""
 
 
+class Alarm(Record):
+    """The latest change of one signal of an arm: from then on it is not what it was."""
+
+    count: Count
+    """How many changes there have been."""
+    time_ms: Count
+    """Stream time at which it was found, milliseconds since 1970."""
+    before: float
+    """The signal's mean before, in its own unit."""
+    after: float
+    """Its mean since, for the same requests."""
+    observations: Annotated[float, Field(ge=0.0)]
+    """How many observations since then told it."""
+
+
 class ArmSnapshot(Record):
     """What is known of one deployment."""
 
@@ -49,6 +64,8 @@ class ArmSnapshot(Record):
     feedbacks: Count = 0
     signals: Annotated[dict[Label, SignalPosterior], Field(max_length=16)] = {}
     """Keyed by signal: ``quality`` (0..1), ``success`` (0..1), ``cost`` (ln USD), ``latency`` (ln s)."""
+    alarms: Annotated[dict[Label, Alarm], Field(max_length=16)] = {}
+    """By signal, those that have changed."""
 
 
 class ExplorationRule(Record):

@@ -1,0 +1,169 @@
+"""The scenarios: what happens to a stream, and when."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.dataset import Dataset
+from benchmarks.quality.stream import Delays, Observed, Requests, Stream
+
+__all__ = ["SCENARIOS", "Scenario", "World"]
+
+Indices = NDArray[np.intp]
+Table = NDArray[np.float64]
+
+
+class World(Stream):
+    """A stream in which something happens. It starts as the recorded outcomes, in random order, over and over.
+
+    Parameters
+    ----------
+    data, seed, tradeoff, delays
+        See :class:`benchmarks.quality.stream.Stream`.
+    decisions
+        Length of the stream.
+    """
+
+    def __init__(self, data: Dataset, *, seed: int, tradeoff: float, decisions: int, delays: Delays) -> None:
+        super().__init__(data, seed=seed, tradeoff=tradeoff, delays=delays)
+        self.random = np.random.default_rng([seed, 4])
+        rounds = -(-decisions // len(data))
+        self.rows = np.concatenate([self.rows, *(self.random.permutation(len(data)) for _ in range(rounds - 1))])
+        self.rows = self.rows[:decisions]
+        self.judged = np.random.default_rng([seed, 2]).random(decisions) < delays.feedback_share
+        self.parts: tuple[int, ...] = (0,)
+        """Where each part begins."""
+        self.offered = np.ones((decisions, len(data.outcomes.models)), np.bool_)
+        """Which models there are to choose from."""
+        self.failed = np.zeros_like(self.offered)
+        """Which would answer with an error."""
+        self.price = np.ones(self.offered.shape)
+        """What each costs, as a multiple of what it used to."""
+        self.rearranged()
+
+    def rearranged(self) -> None:
+        """Take the outcomes anew, after the order has changed."""
+        self.outcomes = self.data.outcomes.take(self.rows)
+        self.value = self.data.utility(self.tradeoff)[self.rows]
+        """Utility of every choice before anything happens."""
+
+    def bent(self, *, quality: Table | None = None) -> None:
+        """Let what has been noted take effect on outcomes and utilities."""
+        quality = self.outcomes.quality if quality is None else quality
+        cost = self.outcomes.cost_usd * self.price
+        quality, cost = np.where(self.failed, 0.0, quality), np.where(self.failed, 0.0, cost)
+        self.outcomes = replace(self.outcomes, quality=quality, cost_usd=cost)
+        self.utility = quality - self.tradeoff * np.where(self.failed, 0.0, self.data.scaled(cost))
+
+    def best(self, part: slice) -> int:
+        """Return the model that is best over a part of the stream, of those that there are."""
+        worth = np.where(self.offered[part], self.utility[part], 0.0).mean(axis=0)
+        worth[~self.offered[part].all(axis=0)] = -np.inf
+        return int(worth.argmax())
+
+    def requests(self) -> Requests:
+        """Return what policies may know beforehand."""
+        return replace(super().requests(), offered=self.offered)
+
+    def served(self, positions: range, arms: Indices) -> Indices:
+        """Return the arms that serve: where the chosen one is not there, any other does."""
+        served = arms.copy()
+        for row, position in enumerate(positions):
+            if not self.offered[position, arms[row]]:
+                served[row] = self.random.choice(np.flatnonzero(self.offered[position]))
+        return served
+
+    def observe(self, positions: Indices, arms: Indices) -> Observed:
+        """Return the figures of these decisions."""
+        return super().observe(positions, arms)._replace(failed=self.failed[positions, arms])
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One thing that happens."""
+
+    about: str
+    happen: Callable[[World], None]
+    tradeoff: float = 0.0
+    """At which it is played, unless another is asked for: prices matter only where cost counts."""
+
+
+def _favourite(world: World) -> int:
+    return int(world.value.mean(axis=0).argmax())
+
+
+def _quality_drop(world: World) -> None:
+    half, arm = len(world) // 2, _favourite(world)
+    quality = world.outcomes.quality.copy()
+    spoilt = world.random.random(len(world) - half) < 0.6
+    quality[half:, arm] = np.where(spoilt, 0.0, quality[half:, arm])
+    world.parts = (0, half)
+    world.bent(quality=quality)
+
+
+def _outage(world: World) -> None:
+    third, arm = len(world) // 3, _favourite(world)
+    world.failed[third : 2 * third, arm] = True
+    world.parts = (0, third, 2 * third)
+    world.bent()
+
+
+def _price_rise(world: World) -> None:
+    half = len(world) // 2
+    world.price[half:, _favourite(world)] = 20.0
+    world.parts = (0, half)
+    world.bent()
+
+
+def _price_cut(world: World) -> None:
+    half = len(world) // 2
+    others = np.arange(world.offered.shape[1]) != _favourite(world)
+    free = (world.outcomes.quality - world.tradeoff * world.data.scaled(world.outcomes.cost_usd / 20.0)).mean(axis=0)
+    world.price[half:, int(np.where(others, free, -np.inf).argmax())] = 1 / 20.0
+    world.parts = (0, half)
+    world.bent()
+
+
+def _new_arm(world: World) -> None:
+    half = len(world) // 2
+    world.offered[:half, _favourite(world)] = False
+    world.parts = (0, half)
+    world.bent()
+
+
+def _removed_arm(world: World) -> None:
+    half = len(world) // 2
+    world.offered[half:, _favourite(world)] = False
+    world.parts = (0, half)
+    world.bent()
+
+
+def _mix_shift(world: World) -> None:
+    half = len(world) // 2
+    lengths = np.array([len(text) for text in world.outcomes.texts])
+    order = np.argsort(lengths, kind="stable")
+    first, second = world.random.permutation(order[:half]), world.random.permutation(order[half:])
+    world.rows = world.rows[np.concatenate([first, second])]
+    world.parts = (0, half)
+    world.rearranged()
+    world.bent()
+
+
+def _nothing(world: World) -> None:
+    world.bent()
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "quality_drop": Scenario(
+        "the best model answers 60 % of the requests with nonsense from the middle on", _quality_drop
+    ),
+    "outage": Scenario("the best model fails in the middle third, then comes back", _outage),
+    "price_rise": Scenario("the best model becomes 20 times dearer in the middle", _price_rise, tradeoff=0.2),
+    "price_cut": Scenario("another model becomes 20 times cheaper in the middle", _price_cut, tradeoff=0.2),
+    "new_arm": Scenario("the best model appears in the middle", _new_arm),
+    "removed_arm": Scenario("the best model is taken away in the middle", _removed_arm),
+    "mix_shift": Scenario("the shorter half of the prompts come first, then the longer half", _mix_shift),
+    "nothing": Scenario("nothing happens: what watching costs", _nothing),
+}
