@@ -134,6 +134,11 @@ _COUNTS: tuple[tuple[str, str, _Read], ...] = (
         "Events that said again what was known, since the partition's beginning.",
         lambda learner: sum(policy.duplicates for policy in learner.policies.values()),
     ),
+    (
+        "alarms",
+        "Times that a deployment's quality, success, cost or latency changed, since the partition's beginning.",
+        lambda learner: sum(policy.alarms for policy in learner.policies.values()),
+    ),
 )
 
 

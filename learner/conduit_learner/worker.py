@@ -95,6 +95,8 @@ class _Published:
     ticks: int
     at: float
     build_s: float
+    changes: frozenset[tuple[str, str, int]]
+    """Arm, signal and number of every change that it tells of."""
 
 
 @dataclass(slots=True)
@@ -253,7 +255,16 @@ class _Worker:
         build_s = time.monotonic() - began
         await self._log.append(self._topics.snapshots, [message])
         partition.changed.discard(policy)
-        partition.published[policy] = _Published(ticks, time.monotonic(), build_s)
+        changes = frozenset((a, s, alarm.count) for a, arm in snapshot.arms.items() for s, alarm in arm.alarms.items())
+        if (last := partition.published.get(policy)) is not None:
+            for arm, signal, _ in sorted(changes - last.changes):
+                alarm = snapshot.arms[arm].alarms[signal]
+                _LOG.warning(
+                    "policy %s: %s of %s changed from %.4g to %.4g%s",
+                    *(policy, signal, arm, alarm.before, alarm.after),
+                    " (natural logarithms)" if signal in ("cost", "latency") else "",
+                )
+        partition.published[policy] = _Published(ticks, time.monotonic(), build_s, changes)
         self._status.snapshots.observe(build_s)
         self._status.turned()
         _LOG.debug("published policy %s at offset %d: %s", policy, snapshot.offset, snapshot.hash)

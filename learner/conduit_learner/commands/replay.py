@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conduit_learner.commands.options import Watched, echo_json, opened_source, progress_bar, source_options
-from conduit_learner.commands.text import COLUMNS, COUNTS, format_signal, head, shown_average, table
+from conduit_learner.commands.text import COLUMNS, COUNTS, changes, format_signal, head, shown_average, table
 from conduit_log import LogSettings
 from conduit_schemas import ConfigurationError, Snapshot, encode
 
@@ -110,6 +110,7 @@ def _text(snapshot: Snapshot) -> str:
             for _, signal in COLUMNS
         ]
         rows.append((name, arm.model or "-", *numbers, *averages))
+    found = changes(snapshot)
     return "\n".join(
         [
             f"policy {snapshot.policy}, partition {facts['partition']}, offset {facts['offset']:,}, {facts['time']}",
@@ -117,6 +118,8 @@ def _text(snapshot: Snapshot) -> str:
             f"{snapshot.settings.algorithm} on {snapshot.settings.featurizer}: {counts}",
             "",
             table(rows),
+            *([""] if found else []),
+            *found,
         ]
     )
 

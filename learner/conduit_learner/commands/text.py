@@ -7,7 +7,7 @@ from typing import Any
 
 from conduit_schemas import SignalPosterior, Snapshot
 
-__all__ = ["COLUMNS", "COUNTS", "format_signal", "head", "shown_average", "table"]
+__all__ = ["COLUMNS", "COUNTS", "changes", "format_signal", "head", "shown_average", "table"]
 
 COLUMNS = (("quality", "quality"), ("success", "success"), ("cost USD", "cost"), ("latency s", "latency"))
 """Heads and signals, in the order in which they are shown."""
@@ -47,6 +47,25 @@ def head(snapshot: Snapshot) -> dict[str, Any]:
         "time": datetime.fromtimestamp(snapshot.stream_time_ms / 1000, UTC).isoformat(),
         **{count: getattr(snapshot, count) for count in COUNTS},
     }
+
+
+def changes(snapshot: Snapshot) -> list[str]:
+    """Return one line per signal of an arm that is not what it was, the latest first."""
+    alarms = [
+        (alarm.time_ms, name, signal, alarm)
+        for name, arm in snapshot.arms.items()
+        for signal, alarm in arm.alarms.items()
+    ]
+    lines = []
+    for time_ms, name, signal, alarm in sorted(alarms, key=lambda found: found[:3], reverse=True):
+        before, after = (
+            format_signal(signal, math.exp(value) if signal in _LOGARITHMS else value)
+            for value in (alarm.before, alarm.after)
+        )
+        when = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+        earlier = f", change {alarm.count} of its kind" if alarm.count > 1 else ""
+        lines.append(f"{name}: {signal} changed from {before} to {after}, noticed {when}{earlier}")
+    return lines
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

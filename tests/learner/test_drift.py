@@ -1,0 +1,235 @@
+"""Changes are noticed where there are some, only there, and the same in every way a learner can be run."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from learner_traffic import ARMS, POLICY, context, feedback, learned, outcome, selection, stored
+
+from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.commands.text import changes
+from conduit_learner.core import PartitionLearner
+from conduit_learner.drift import LEAST_OLD, MARKS, Change, Watch, forget, look
+from conduit_learner.regression import AdditiveRegression, fade, fold
+from conduit_learner.signals import SIGNALS
+from conduit_log import StoredMessage
+from conduit_schemas import Event
+
+Generator = np.random.Generator
+ONE = (1024).to_bytes(2, "little")
+
+
+def watched(targets: Sequence[float], signal: str = "quality", block: int = 16) -> list[tuple[int, Change]]:
+    """Return the changes found in one signal's targets, and after how many targets."""
+    models = {name: AdditiveRegression.of_dimension(1, fixed_point=True) for name in SIGNALS}
+    watch = Watch(dict.fromkeys(SIGNALS, 1))
+    row = list(SIGNALS).index(signal)
+    found = []
+    for start in range(0, len(targets), block):
+        for target in targets[start : start + block]:
+            models[signal].learn_row(ONE, float(target))
+        fold(models.values())
+        for change in look([(watch, models)], prior=np.ones(1))[0]:
+            forget(watch, row, models[signal], change)
+            found.append((start + block, change))
+        fade(models.values(), 1.0 - block / 2000)
+        watch.fade(1.0 - block / 2000)
+    return found
+
+
+STEADY: dict[str, tuple[str, Callable[[Generator], np.ndarray]]] = {
+    "rare successes": ("quality", lambda rng: rng.random(4000) < 0.1),
+    "coin": ("quality", lambda rng: rng.random(4000) < 0.5),
+    "usual": ("quality", lambda rng: rng.random(4000) < 0.9),
+    "grades": ("quality", lambda rng: rng.beta(9.0, 1.0, 4000)),
+    "rare errors": ("success", lambda rng: rng.random(4000) < 0.99),
+    "costs": ("cost", lambda rng: rng.normal(-7.0, 1.0, 4000)),
+    "heavy tails": ("latency", lambda rng: rng.standard_t(3, 4000)),
+}
+
+
+@pytest.mark.parametrize("block", [8, 30])
+@pytest.mark.parametrize("name", STEADY)
+def test_what_stays_the_same_raises_no_alarm(name: str, block: int) -> None:
+    signal, draw = STEADY[name]
+    for seed in range(3):
+        assert not watched(draw(np.random.default_rng(seed)).tolist(), signal, block)
+
+
+@pytest.mark.parametrize(("before", "after", "within"), [(0.9, 0.3, 60), (0.3, 0.9, 60), (0.9, 0.6, 200)])
+def test_a_change_is_noticed_soon_and_its_levels_are_right(before: float, after: float, within: int) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        [(noticed, change)] = watched([*(rng.random(1500) < before), *(rng.random(500) < after)])
+        assert 1500 < noticed <= 1500 + within
+        assert change.before == pytest.approx(before, abs=0.05)
+        assert change.after == pytest.approx(after, abs=0.25)
+
+
+def test_a_failing_deployment_is_noticed_at_once() -> None:
+    [(noticed, change)] = watched([1.0] * 400 + [0.0] * 100, "success")
+    assert noticed <= 400 + 16
+    assert (change.before, change.after) == (pytest.approx(1.0), pytest.approx(0.0, abs=0.5))
+
+
+def test_too_little_was_known_to_say_that_it_changed() -> None:
+    assert not watched([1.0] * int(LEAST_OLD - 4) + [0.0] * 16, "success", block=8)
+
+
+class TestForgetting:
+    def changed(self) -> tuple[AdditiveRegression, Change]:
+        """60 rows of 3 features and then 20 whose targets lie 2.0 lower."""
+        rng = np.random.default_rng(3)
+        x = np.round(rng.normal(size=(80, 3)) * 1024) / 1024
+        x[:, 0] = 1.0
+        y = x @ np.array([1.0, 0.5, -0.25]) - 2.0 * (np.arange(80) >= 60)
+        model = AdditiveRegression.of_dimension(3)
+        watch = Watch({"quality": 3})
+        for row, target in zip(x[:60], y[:60], strict=True):
+            model.learn_array(row, float(target))
+        fold([model])
+        watch.mark(0, model)
+        for row, target in zip(x[60:], y[60:], strict=True):
+            model.learn_array(row, float(target))
+        fold([model])
+        change = Change("quality", 1.0, -1.0, 20.0, MARKS - 1)
+        forget(watch, 0, model, change)
+        assert not watch.sums.any()
+        return model, change
+
+    def test_what_is_left_is_as_if_the_old_rows_had_come_at_the_new_level(self) -> None:
+        model, _ = self.changed()
+        rng = np.random.default_rng(3)
+        x = np.round(rng.normal(size=(80, 3)) * 1024) / 1024
+        x[:, 0] = 1.0
+        y = x @ np.array([1.0, 0.5, -0.25]) - 2.0
+        share = 20.0 / 80.0
+        gram, moment, energy = model.statistics()
+        np.testing.assert_allclose(gram, share * x.T @ x)
+        np.testing.assert_allclose(moment, share * x.T @ y)
+        assert energy == pytest.approx(share * float(y @ y))
+
+    def test_slopes_are_kept_and_the_level_has_moved(self) -> None:
+        model, _ = self.changed()
+        gram, moment, _ = model.statistics()
+        np.testing.assert_allclose(np.linalg.solve(gram, moment), [-1.0, 0.5, -0.25])
+
+
+def changing(decisions: int = 1600, *, at: int = 800, arm: int = 0) -> list[Event]:
+    """Traffic in which the answers of one arm become bad, and slow, on the way."""
+    rng = random.Random(11)
+    events: list[Event] = []
+    for number in range(decisions):
+        chosen = rng.randrange(len(ARMS))
+        bad = number >= at and chosen == arm
+        events.append(selection(f"d{number}", chosen=chosen))
+        events.append(outcome(f"d{number}", cost_usd=0.01, latency_s=rng.lognormvariate(2.0 if bad else 0.0, 0.3)))
+        events.append(feedback(f"d{number}", float(rng.random() < (0.2 if bad else 0.9))))
+    return events
+
+
+LOG = stored(changing())
+
+
+def test_only_what_changed_is_reported() -> None:
+    snapshot = learned(LOG).snapshot(POLICY)
+    assert {arm: set(state.alarms) for arm, state in snapshot.arms.items()} == {
+        "large": {"quality", "latency"},
+        "medium": set(),
+        "small": set(),
+    }
+    alarm = snapshot.arms["large"].alarms["quality"]
+    assert (alarm.count, alarm.before, alarm.after) == (1, pytest.approx(0.9, abs=0.05), pytest.approx(0.2, abs=0.2))
+    change_ms = LOG[3 * 800].time_ms
+    assert change_ms < alarm.time_ms < change_ms + 3 * 200 * 100
+    first, second = changes(snapshot)
+    assert {first.split(" changed")[0], second.split(" changed")[0]} == {"large: quality", "large: latency"}
+
+
+def test_the_belief_follows_much_faster_than_fading_alone() -> None:
+    belief = learned(LOG[: 3 * 1100]).snapshot(POLICY).arms["large"].signals["quality"]
+    untouched = learned(LOG[: 3 * 1100]).snapshot(POLICY).arms["medium"].signals["quality"]
+    assert belief.average < 0.35
+    assert untouched.average > 0.85
+    assert untouched.weight > 300
+
+
+def test_a_change_of_one_arm_leaves_the_others_as_they_were() -> None:
+    changed = learned(LOG).snapshot(POLICY)
+    steady = learned(stored(changing(at=10**9))).snapshot(POLICY)
+    for arm in ("medium", "small"):
+        assert changed.arms[arm].signals["quality"].weight == steady.arms[arm].signals["quality"].weight
+
+
+def test_interruptions_change_nothing() -> None:
+    expected = dump(learned(LOG))
+    for stop in (2399, 2700, 3333):
+        learner = PartitionLearner(0)
+        for message in LOG[:stop]:
+            learner.apply(message)
+            if message.offset % 97 == 0:
+                learner.snapshot(POLICY)
+        records = {m.key: m.value for batch in CheckpointWriter().records(learner) for m in batch}
+        [restoration] = restorations(0, "conduit.events", records)
+        for message in LOG[restoration.resume_from : restoration.learner.offset]:
+            restoration.recall(message)
+        again = restoration.finish()
+        for message in LOG[stop:]:
+            again.apply(message)
+        assert dump(again) == expected
+        assert again.policies[POLICY].alarms == 2
+
+
+def test_a_watch_of_other_dimensions_is_refused() -> None:
+    with pytest.raises(ValueError, match="numbers do not describe a watch"):
+        Watch({"quality": 2}).restore(np.zeros(3))
+
+
+class TestOtherRequests:
+    """The policy sends an arm other requests than before, and answers to those are always worse."""
+
+    def log(self, slope: float) -> list[StoredMessage]:
+        rng = random.Random(5)
+        events: list[Event] = []
+        for number in range(1800):
+            hard = number >= 900
+            components = np.frombuffer(context(rng), "<i2").copy()
+            components[5] = round(1024 * (rng.uniform(0.2, 1.2) if hard else rng.uniform(-0.8, 0.4)))
+            easy = 0.5 - slope * components[5] / 1024
+            quality = min(1.0, max(0.0, easy + rng.gauss(0.0, 0.1)))
+            events.append(selection(f"d{number}", chosen=0, context=components.tobytes()))
+            events.append(feedback(f"d{number}", quality))
+        return stored(events)
+
+    def test_is_no_alarm_where_context_explains_it(self) -> None:
+        snapshot = learned(self.log(0.35)).snapshot(POLICY)
+        assert not snapshot.arms["large"].alarms
+
+    def test_but_hides_no_change_besides(self) -> None:
+        log = self.log(0.35)
+        rng = random.Random(6)
+        more: list[Event] = []
+        for number in range(1800, 2400):
+            components = np.frombuffer(context(rng), "<i2").copy()
+            components[5] = round(1024 * rng.uniform(0.2, 1.2))
+            more.append(selection(f"d{number}", chosen=0, context=components.tobytes()))
+            more.append(feedback(f"d{number}", min(1.0, max(0.0, 0.1 + rng.gauss(0.0, 0.05)))))
+        snapshot = learned([*log, *stored(more, start=len(log))]).snapshot(POLICY)
+        assert set(snapshot.arms["large"].alarms) == {"quality"}
+
+
+def test_forgetting_does_not_wind_up() -> None:
+    """Uncertainty about an arm that gets no traffic grows to the prior's and no further, however long it waits."""
+    learner = learned(stored(changing(200)))
+    policy = learner.policies[POLICY]
+    row = ONE + bytes(126)
+    for _ in range(400_000):
+        policy.learn("medium", row, {"quality": 0.5})
+    snapshot = learner.snapshot(POLICY)
+    waiting = np.frombuffer(snapshot.arms["small"].signals["quality"].precision, "<f4")
+    prior = np.full(64, 100.0)
+    prior[0] = 1.0
+    assert (waiting >= prior * 0.999).all()
+    assert (waiting <= prior * 1.001 + 1e-3).all()
+    assert np.isfinite(np.frombuffer(snapshot.arms["medium"].signals["quality"].mean, "<f4")).all()
