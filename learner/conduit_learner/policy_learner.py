@@ -190,7 +190,7 @@ class PolicyLearner:
                     outcomes=arm.outcomes,
                     errors=arm.errors,
                     feedbacks=arm.feedbacks,
-                    alarms=arm.alarms,
+                    alarms=arm.alarms or None,
                     signals={signal: column[index] for signal, column in beliefs.items()},
                 )
                 for index, (name, arm) in enumerate(zip(names, arms, strict=True))

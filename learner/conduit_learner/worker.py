@@ -255,10 +255,12 @@ class _Worker:
         build_s = time.monotonic() - began
         await self._log.append(self._topics.snapshots, [message])
         partition.changed.discard(policy)
-        changes = frozenset((a, s, alarm.count) for a, arm in snapshot.arms.items() for s, alarm in arm.alarms.items())
+        changes = frozenset(
+            (a, s, alarm.count) for a, arm in snapshot.arms.items() for s, alarm in (arm.alarms or {}).items()
+        )
         if (last := partition.published.get(policy)) is not None:
             for arm, signal, _ in sorted(changes - last.changes):
-                alarm = snapshot.arms[arm].alarms[signal]
+                alarm = (snapshot.arms[arm].alarms or {})[signal]
                 _LOG.warning(
                     "policy %s: %s of %s changed from %.4g to %.4g%s",
                     *(policy, signal, arm, alarm.before, alarm.after),

@@ -64,8 +64,8 @@ class ArmSnapshot(Record):
     feedbacks: Count = 0
     signals: Annotated[dict[Label, SignalPosterior], Field(max_length=16)] = {}
     """Keyed by signal: ``quality`` (0..1), ``success`` (0..1), ``cost`` (ln USD), ``latency`` (ln s)."""
-    alarms: Annotated[dict[Label, Alarm], Field(max_length=16)] = {}
-    """By signal, those that have changed."""
+    alarms: Annotated[dict[Label, Alarm], Field(max_length=16)] | None = None
+    """By signal, those that have changed; None where none has."""
 
 
 class ExplorationRule(Record):

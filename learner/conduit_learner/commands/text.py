@@ -54,7 +54,7 @@ def changes(snapshot: Snapshot) -> list[str]:
     alarms = [
         (alarm.time_ms, name, signal, alarm)
         for name, arm in snapshot.arms.items()
-        for signal, alarm in arm.alarms.items()
+        for signal, alarm in (arm.alarms or {}).items()
     ]
     lines = []
     for time_ms, name, signal, alarm in sorted(alarms, key=lambda found: found[:3], reverse=True):
