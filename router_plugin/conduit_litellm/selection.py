@@ -24,7 +24,7 @@ __all__ = ["Selection", "Selector"]
 
 _logger = logging.getLogger("conduit")
 
-_EXPLANATIONS = {
+REASONS = {
     "no_snapshot": "nothing has been learned yet",
     "stale_snapshot": "the log, or the learner, has been silent for too long",
     "unknown_featurizer": "the newest snapshot was learned with another featurizer than this strategy has",
@@ -92,7 +92,7 @@ class Selector:
             _logger.log(
                 level,
                 "LiteLLM's own selection serves: %s (counted as fallback_%s, said once)",
-                _EXPLANATIONS.get(reason, reason),
+                REASONS.get(reason, reason),
                 reason,
                 exc_info=reason == "error",
             )

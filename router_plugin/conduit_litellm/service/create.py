@@ -1,0 +1,133 @@
+"""How a service is made: from what the application says to a strategy, a backend and the service around them."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from conduit_litellm.service.backend import Backend
+from conduit_litellm.service.litellm_backend import LiteLLMBackend
+from conduit_litellm.service.models import Model, deployments, wanted_models
+from conduit_litellm.service.result_type import result_type_of
+from conduit_litellm.service.service import Service
+from conduit_litellm.strategy import ConduitRoutingStrategy
+from conduit_schemas import ConfigurationError, policy_name
+
+__all__ = ["create_service"]
+
+
+async def create_service(
+    execution_backend: Literal["litellm", "pydantic_ai"] = "litellm",
+    models: Iterable[Model] | None = None,
+    default_result_type: type[Any] | None = None,
+    *,
+    fallbacks: Iterable[Model] = (),
+    retries: int = 2,
+    timeout_s: float = 60.0,
+    name: str = "service",
+    learn_from_validation: bool = True,
+    router_options: Mapping[str, Any] | None = None,
+    **strategy_settings: Any,
+) -> Service:
+    """Make a service that chooses a model for each request, calls it, and learns from what comes of it.
+
+    Parameters
+    ----------
+    execution_backend
+        Who calls the models: ``litellm``, or ``pydantic_ai`` (needs ``pip install 'conduit-litellm[pydantic-ai]'``).
+    models
+        What to choose among: LiteLLM names such as ``"openai/gpt-4.1"``, or mappings of LiteLLM's parameters with a
+        ``model`` and, if one model is there twice, an ``id``. Left out, they are those of the environment variable
+        ``CONDUIT_MODELS``, separated by commas; without it, a small and a large model of every usual
+        provider whose key is in the environment.
+    default_result_type
+        What answers are validated against, unless a request wants something else: anything pydantic can
+        validate. Without one, and with ``str``, a result is the answer's text.
+    fallbacks
+        Models that are asked when all others have failed.
+    retries
+        Further attempts after the first failed one, each at another model where there is one.
+    timeout_s
+        Seconds that each attempt may take.
+    name
+        What the policy is called; services of one name share what they learn.
+    learn_from_validation
+        Whether an answer's validity is feedback on its quality: 1 for a valid one, 0.5 for one that had to be
+        repaired, 0 for one that could not be; the feedback's source is ``validation``.
+    router_options
+        Further arguments of LiteLLM's ``Router`` (not with ``pydantic_ai``).
+    strategy_settings
+        Further arguments of :class:`~conduit_litellm.ConduitRoutingStrategy`, such as ``bootstrap_servers``,
+        ``log_path``, ``objective`` or ``bandit_algorithm``.
+
+    Raises
+    ------
+    ConfigurationError
+        When an argument cannot be used, there are no models, or what a backend needs is not installed.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> service = asyncio.run(create_service(models=["openai/gpt-4.1", "anthropic/claude-sonnet-4-5"],
+    ...                                      objective="cost", host_learner=False))
+    >>> service.supported_models()
+    ['openai/gpt-4.1', 'anthropic/claude-sonnet-4-5']
+    >>> asyncio.run(service.aclose())
+    """
+    _check(execution_backend, fallbacks, retries, timeout_s, strategy_settings)
+    default = result_type_of(default_result_type)
+    pool = deployments(wanted_models(models), name)
+    spare = deployments(fallbacks, f"{name}-fallback", argument="fallbacks")
+    strategy = ConduitRoutingStrategy(**strategy_settings)
+    backend: Backend
+    if execution_backend == "litellm":
+        backend = LiteLLMBackend(strategy, pool, spare, retries=retries, options=router_options or {})
+    else:
+        backend = _pydantic_ai(strategy, pool, spare, retries, router_options)
+    return Service(
+        strategy,
+        backend,
+        policy=policy_name(strategy_settings.get("namespace", "default"), name),
+        models=list(dict.fromkeys(entry["litellm_params"]["model"] for entry in (*pool, *spare))),
+        default=default,
+        timeout_s=timeout_s,
+        learn_from_validation=learn_from_validation,
+    )
+
+
+_BACKENDS = ("litellm", "pydantic_ai")
+
+
+def _check(backend: str, fallbacks: object, retries: int, timeout_s: float, settings: Mapping[str, Any]) -> None:
+    if backend not in _BACKENDS:
+        raise ConfigurationError(f"execution_backend={backend!r} must be one of {', '.join(_BACKENDS)}")
+    if isinstance(fallbacks, (str, Mapping)):
+        raise ConfigurationError(f"fallbacks={fallbacks!r} must be a list")
+    if not (isinstance(retries, int) and retries >= 0):
+        raise ConfigurationError(f"retries={retries!r} must be 0 or more")
+    if not timeout_s > 0.0:
+        raise ConfigurationError(f"timeout_s={timeout_s!r} must be above 0")
+    # Which groups to manage is decided: the service's own.
+    known = set(inspect.signature(ConduitRoutingStrategy).parameters) - {"model_groups"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ConfigurationError(
+            f"create_service has no argument {unknown[0]!r}; there are also {', '.join(sorted(known))}"
+        )
+
+
+def _pydantic_ai(
+    strategy: ConduitRoutingStrategy,
+    pool: list[dict[str, Any]],
+    spare: list[dict[str, Any]],
+    retries: int,
+    router_options: Mapping[str, Any] | None,
+) -> Backend:
+    if router_options:
+        raise ConfigurationError("router_options are LiteLLM's: execution_backend='pydantic_ai' has no Router")
+    try:
+        from conduit_litellm.service.pydantic_ai_backend import PydanticAIBackend  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError(
+            f"execution_backend='pydantic_ai' needs pip install 'conduit-litellm[pydantic-ai]' ({error})"
+        ) from error
+    return PydanticAIBackend(strategy, pool, spare, retries=retries)

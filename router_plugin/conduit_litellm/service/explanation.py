@@ -1,0 +1,101 @@
+"""Why this model? An answer in plain words, from what was noted when it was chosen."""
+
+import math
+from collections.abc import Sequence
+
+from conduit_litellm.pending import PendingSelection
+from conduit_litellm.selection import REASONS
+from conduit_schemas import Selection
+
+__all__ = ["explained"]
+
+_FLAGS = {
+    "cold_share": "Models with few ratings get a limited share",
+    "cold_only": "No well-known model works at the moment, so the others serve",
+    "cost_cap": "Models above the request's cost limit were left out",
+    "cost_cap_unmet": "No model keeps within the request's cost limit, so the cheapest counts",
+    "latency_target": "Models slower than the request's target were left out",
+    "latency_target_unmet": "No model meets the request's latency target, so the fastest counts",
+    "quality_floor": "Wanted was the cheapest model that is good enough",
+    "quality_floor_unknown": "Too little is known of the quality to hold models to a floor",
+    "budget": "The budget made price count more",
+    "budget_spent": "The budget is spent, so the cheapest model serves",
+    "session_sticky": "The session stays with the model it began with",
+    "switching_cost": "Changing the model within a session has a price",
+    "min_exploration": "Every model gets at least the share that was asked for",
+}
+
+
+_LEFT = {
+    "off": "it is switched off for this policy",
+    "shadow": "it only watches for now (mode shadow)",
+    "canary": "this request is outside of its share of the traffic (mode canary)",
+}
+"""Why the choice was left to others on purpose."""
+
+
+def explained(attempts: Sequence[PendingSelection]) -> str:
+    """Say why the last attempt's model was chosen, and which attempts failed before it.
+
+    Parameters
+    ----------
+    attempts
+        The selections of one request, the first one first.
+    """
+    if not attempts:
+        return "Conduit took no decision: the request was left to LiteLLM."
+    *failed, last = attempts
+    told = [f"{', then '.join(map(_name, failed))} failed."] if failed else []
+    told.append(_reason(last))
+    return " ".join(told)
+
+
+def _name(selection: PendingSelection) -> str:
+    arm, model = selection.arms[selection.chosen], selection.models[selection.chosen]
+    return model if arm == model else f"{model} ({arm})"
+
+
+def _reason(selection: PendingSelection) -> str:
+    name, arms = _name(selection), len(selection.arms)
+    if selection.choice is None:
+        if selection.fallback is None:
+            return f"{name} was the only model that could serve."
+        reason = _LEFT.get(selection.fallback) or REASONS.get(selection.fallback, selection.fallback)
+        return f"{name} was picked among {arms} without Conduit: {reason}."
+    event = selection.event()
+    assert isinstance(event, Selection)  # what a pending selection makes
+    chosen, probabilities = event.chosen, event.probabilities or ()
+    told = [
+        f"{name} was chosen among {arms} models with a probability of {_percent(probabilities[chosen])}.",
+        _expected(selection, event),
+        f"What counts: {', '.join(f'{signal} {weight:g}' for signal, weight in event.objective.items() if weight)}.",
+    ]
+    likeliest = max(range(arms), key=probabilities.__getitem__)
+    if probabilities[likeliest] > probabilities[chosen]:
+        told.append(f"{event.models[likeliest]} was more likely; trying others now and then is how Conduit learns.")
+    told += [f"{_FLAGS[flag]}." for flag in event.flags if flag in _FLAGS]
+    return " ".join(told)
+
+
+def _expected(selection: PendingSelection, event: Selection) -> str:
+    beliefs = selection.beliefs
+    known = None if beliefs is None else beliefs.snapshot.arms.get(event.arm)
+    if known is None:
+        return "It was never tried before."
+    of_arm = {signal: column[event.chosen] for signal, column in event.predictions.items()}
+    told = [f"success {_percent(_share(of_arm['success']))}"]
+    if "quality" in known.signals:
+        told.insert(0, f"quality {_share(of_arm['quality']):.2f} of 1")
+    if "cost" in known.signals:
+        told.append(f"${math.exp(of_arm['cost']):.2g}")
+    if "latency" in known.signals:
+        told.append(f"{math.exp(of_arm['latency']):.2g} s")
+    return f"Expected of it, after {known.outcomes} outcomes: {', '.join(told)}."
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.3g} %"

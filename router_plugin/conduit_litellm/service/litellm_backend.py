@@ -1,0 +1,201 @@
+"""Execution through a LiteLLM Router, which has Conduit's strategy choose."""
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import litellm
+from litellm.exceptions import BadRequestError
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.router import Router
+from pydantic import ValidationError
+
+from conduit_litellm.litellm_calls import deployment_of
+from conduit_litellm.pending import noted
+from conduit_litellm.service.backend import Call
+from conduit_litellm.service.errors import CompletionError, InvalidResultError, translated
+from conduit_litellm.service.result import Answer
+from conduit_litellm.strategy import ConduitRoutingStrategy
+from conduit_schemas import ConfigurationError
+
+__all__ = ["LiteLLMBackend"]
+
+
+class LiteLLMBackend:
+    """Calls any provider that LiteLLM knows.
+
+    Parameters
+    ----------
+    strategy
+        Chooses.
+    deployments, fallbacks
+        Entries of a Router's model list; those of ``fallbacks`` serve when all others have failed.
+    retries
+        Further attempts after the first, each at a deployment that has not just failed, if there is one.
+    options
+        Further arguments of the Router.
+    """
+
+    def __init__(
+        self,
+        strategy: ConduitRoutingStrategy,
+        deployments: Sequence[Mapping[str, Any]],
+        fallbacks: Sequence[Mapping[str, Any]],
+        *,
+        retries: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        entries = [_checked(entry) for entry in (*deployments, *fallbacks)]
+        self._group = str(deployments[0]["model_name"])
+        self._models = {entry["model_info"]["id"]: entry["litellm_params"] for entry in entries}
+        # A provider that would refuse to hold an answer to a schema is not asked to: one request suits all.
+        self._enforces = all(litellm.supports_response_schema(params["model"]) for params in self._models.values())
+        routes = [{self._group: [fallbacks[0]["model_name"]]}] if fallbacks else []
+        try:
+            self._router = Router(
+                **{
+                    "model_list": entries,
+                    "num_retries": retries,
+                    "retry_after": 0,
+                    "fallbacks": routes,
+                    # Whichever model is chosen: what it has no parameter for must not fail the request.
+                    "default_litellm_params": {"drop_params": True},
+                    **options,
+                }
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"LiteLLM's Router refuses its settings: {error}") from error
+        strategy.install(self._router)
+
+    async def complete(self, call: Call[Any]) -> Answer[Any]:
+        """Ask, validate, and ask the same deployment once more when the answer is not valid."""
+        wanted = call.wanted
+        messages = call.messages if wanted is None else wanted.asked_for(call.messages)
+        response = await self._ask(self._group, messages, call)
+        first = self._answer(response)
+        if wanted is None:
+            return first
+        try:
+            return replace(first, data=wanted.parse(first.text))
+        except ValidationError as error:
+            again = wanted.asked_again(call.messages, first.text, error)
+        second = self._answer(await self._ask(first.deployment_id, again, call))
+        try:
+            return replace(_added(first, second), data=wanted.parse(second.text))
+        except ValidationError as error:
+            raise InvalidResultError.of(first.model, wanted.name, error, second.text) from error
+
+    async def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
+        """Yield the pieces, then the whole with the usage that the provider reported."""
+        messages = call.messages if call.wanted is None else call.wanted.asked_for(call.messages)
+        began = time.perf_counter()
+        response = await self._ask(self._group, messages, call, stream=True, stream_options={"include_usage": True})
+        chunks: list[Any] = []
+        async for chunk in response:
+            chunks.append(chunk)
+            text = chunk.choices[0].delta.content if chunk.choices else None
+            if text:
+                yield text
+        whole: Any = litellm.stream_chunk_builder(chunks, messages=list(messages))
+        yield self._answer(whole, of=deployment_of(response), latency_s=time.perf_counter() - began)
+
+    def translate(self, error: Exception) -> type[CompletionError]:
+        """See :func:`conduit_litellm.service.errors.translated`."""
+        return translated(error)
+
+    async def aclose(self) -> None:
+        """Take the router's callbacks off LiteLLM."""
+        self._router.discard()  # type: ignore[no-untyped-call]  # LiteLLM has no types there
+
+    async def _ask(self, model: str, messages: Any, call: Call[Any], **more: Any) -> Any:
+        if _others_first not in litellm.callbacks:  # an application may have replaced the list
+            litellm.callbacks.append(_others_first)
+        arguments = {**call.params, **more, "timeout": call.timeout_s, "metadata": dict(call.metadata)}
+        if call.user_id is not None:
+            arguments["user"] = call.user_id
+        if call.wanted is not None and self._enforces:
+            held = call.wanted.response_format()
+            if held is not None:
+                arguments.setdefault("response_format", held)
+        return await self._router.acompletion(model=model, messages=list(messages), **arguments)
+
+    def _answer(self, response: Any, *, of: str | None = None, latency_s: float | None = None) -> Answer[str]:
+        hidden = response._hidden_params
+        deployment = of or str(hidden.get("model_id"))
+        params = self._models.get(deployment, {})
+        usage = response.usage
+        message = response.choices[0].message if response.choices else None
+        text = (message.content if message is not None else None) or ""
+        took = hidden.get("_response_ms") or getattr(response, "_response_ms", None)
+        return Answer(
+            data=text,
+            text=text,
+            deployment_id=deployment,
+            model=str(params.get("model", response.model)),
+            cost_usd=(hidden.get("response_cost") if of is None else _cost(response, params)) or None,
+            latency_s=latency_s if latency_s is not None else float(took or 0.0) / 1000.0,
+            input_tokens=usage.prompt_tokens or 0,
+            output_tokens=usage.completion_tokens or 0,
+            repaired=False,
+            response=response,
+        )
+
+
+class _OthersFirst(CustomLogger):
+    """Keeps the service's requests from deployments that have just failed them, as long as others are left.
+
+    LiteLLM's own retries do so for some errors only.
+    """
+
+    async def async_filter_deployments(
+        self, model: str, healthy_deployments: Any, messages: Any, request_kwargs: Any = None, *rest: Any, **more: Any
+    ) -> Any:
+        tried = {one.arms[one.chosen] for one in noted.get() or ()}
+        return [one for one in healthy_deployments if one["model_info"]["id"] not in tried] or healthy_deployments
+
+
+_others_first = _OthersFirst()
+
+
+def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
+    params = entry["litellm_params"]
+    try:
+        litellm.get_llm_provider(params["model"], params.get("custom_llm_provider"), params.get("api_base"))
+    except BadRequestError as error:
+        raise ConfigurationError(
+            f"LiteLLM knows no provider of model {params['model']!r}: write it as provider/model, such as "
+            "openai/gpt-4.1 or, for a server that speaks OpenAI's API, hosted_vllm/NAME with api_base"
+        ) from error
+    # A client's own retries would be attempts that nobody sees.
+    return {**entry, "litellm_params": {"max_retries": 0, **params}}
+
+
+def _cost(response: Any, params: Mapping[str, Any]) -> float | None:
+    """Return what LiteLLM charges for a stream; it tells so itself only later, to its callbacks."""
+    prices = {f"{way}_cost_per_token": params.get(f"{way}_cost_per_token") for way in ("input", "output")}
+    own = None if None in prices.values() else prices
+    try:
+        return float(
+            litellm.completion_cost(
+                completion_response=response,
+                model=params.get("base_model") or params["model"],
+                custom_cost_per_token=own,
+            )
+        )
+    except Exception:  # LiteLLM raises plain ones where it knows no price
+        return None
+
+
+def _added(first: Answer[str], second: Answer[str]) -> Answer[str]:
+    costs = (first.cost_usd, second.cost_usd)
+    return replace(
+        second,
+        deployment_id=first.deployment_id,
+        model=first.model,
+        cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+        latency_s=first.latency_s + second.latency_s,
+        input_tokens=first.input_tokens + second.input_tokens,
+        output_tokens=first.output_tokens + second.output_tokens,
+        repaired=True,
+    )

@@ -1,0 +1,356 @@
+"""Execution through PydanticAI; needs its package, so nothing imports this module unless it is asked for."""
+
+import asyncio
+import inspect
+import os
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import litellm
+from pydantic_ai import Agent, capture_run_messages
+from pydantic_ai import messages as parts
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import (
+    ContentFilterError,
+    ModelHTTPError,
+    UnexpectedModelBehavior,
+    UserError,
+)
+from pydantic_ai.models import Model, infer_model, parse_model_id
+from pydantic_ai.providers import Provider, infer_provider_class
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import RequestUsage
+
+from conduit_litellm.litellm_calls import Facts, failure_facts, read_stamp
+from conduit_litellm.service.backend import Call
+from conduit_litellm.service.errors import (
+    CompletionError,
+    ContentPolicyError,
+    ContextWindowError,
+    InvalidResultError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+    RequestRefusedError,
+    kind_of_status,
+)
+from conduit_litellm.service.result import Answer
+from conduit_litellm.service.result_type import Messages
+from conduit_litellm.strategy import ConduitRoutingStrategy
+from conduit_schemas import ConfigurationError
+
+__all__ = ["PydanticAIBackend"]
+
+_SOURCE = "pydantic_ai"
+
+_PROVIDERS = {
+    "openai": "openai-chat",
+    "custom_openai": "openai-chat",
+    "hosted_vllm": "openai-chat",
+    "openai_like": "openai-chat",
+    "gemini": "google",
+    "vertex_ai": "google-cloud",
+    "cohere_chat": "cohere",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
+    "ollama_chat": "ollama",
+    "moonshot": "moonshotai",
+}
+"""PydanticAI's names of providers where they are not LiteLLM's."""
+
+
+class _Target(NamedTuple):
+    """A deployment, and the model that PydanticAI calls for it."""
+
+    entry: Mapping[str, Any]
+    model: Model
+
+    @property
+    def id(self) -> str:
+        return str(self.entry["model_info"]["id"])
+
+    @property
+    def name(self) -> str:
+        return str(self.entry["litellm_params"]["model"])
+
+
+class _Attempt(NamedTuple):
+    target: _Target
+    decision_id: str
+    began: float
+
+    @property
+    def latency_s(self) -> float:
+        return time.perf_counter() - self.began
+
+
+class PydanticAIBackend:
+    """Has the strategy choose, PydanticAI call, and tells the strategy how it went.
+
+    Prices are LiteLLM's, so that both backends cost what they cost.
+
+    Parameters
+    ----------
+    strategy, deployments, fallbacks, retries
+        As for :class:`~conduit_litellm.service.litellm_backend.LiteLLMBackend`.
+    """
+
+    def __init__(
+        self,
+        strategy: ConduitRoutingStrategy,
+        deployments: Sequence[Mapping[str, Any]],
+        fallbacks: Sequence[Mapping[str, Any]],
+        *,
+        retries: int,
+    ) -> None:
+        self._strategy = strategy
+        self._retries = retries
+        self._pools = [[_target(entry) for entry in pool] for pool in (deployments, fallbacks) if pool]
+
+    async def complete(self, call: Call[Any]) -> Answer[Any]:
+        """Run an agent of the wanted output type, which asks the model again once when its answer is not valid."""
+        history, settings = _history(call.messages), _settings(call)
+        agent: Agent[None, Any] = Agent(output_type=str if call.wanted is None else call.wanted.kind, retries=1)
+        failed: list[str] = []
+        while True:
+            attempt = self._choose(call, failed)
+            with capture_run_messages() as exchanged:
+                try:
+                    async with asyncio.timeout(call.timeout_s):
+                        run = await agent.run(
+                            model=attempt.target.model, message_history=history, model_settings=settings
+                        )
+                except Exception as error:
+                    answered = [one for one in exchanged[len(history) :] if isinstance(one, parts.ModelResponse)]
+                    if call.wanted is not None and isinstance(error, UnexpectedModelBehavior) and len(answered) > 1:
+                        raise self._invalid(attempt, answered, call.wanted.name, error) from error
+                    self._failed(attempt, error, failed)
+                    continue
+            answered = [one for one in run.new_messages() if isinstance(one, parts.ModelResponse)]
+            answer = _answer(attempt, answered, run.output)
+            self._succeeded(attempt, answer)
+            return answer
+
+    async def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
+        """Yield the text as it comes; a model that fails before its first word is replaced by another one."""
+        messages = call.messages if call.wanted is None else call.wanted.asked_for(call.messages)
+        history, settings = _history(messages), _settings(call)
+        failed: list[str] = []
+        while True:
+            attempt = self._choose(call, failed)
+            begun = False
+            try:
+                async with model_request_stream(
+                    attempt.target.model, history, model_settings={**settings, "timeout": call.timeout_s}
+                ) as pieces:
+                    async for event in pieces:
+                        text = _text_of(event)
+                        if text:
+                            begun = True
+                            yield text
+                    response = pieces.get()
+            except Exception as error:
+                self._failed(attempt, error, failed, give_up=begun)
+                continue
+            answer = _answer(attempt, [response], response.text or "")
+            self._succeeded(attempt, answer)
+            yield answer
+            return
+
+    def translate(self, error: Exception) -> type[CompletionError]:
+        """Return what an error of PydanticAI's means."""
+        if isinstance(error, ModelHTTPError):
+            if "context_length_exceeded" in str(error.body):
+                return ContextWindowError
+            return kind_of_status(error.status_code)
+        if isinstance(error, ContentFilterError):
+            return ContentPolicyError
+        if isinstance(error, UserError):
+            return RequestRefusedError
+        if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
+            return ModelTimeoutError
+        return ModelUnavailableError
+
+    async def aclose(self) -> None:
+        """Nothing to let go of: the connections are PydanticAI's own, shared by all that use it."""
+
+    def _choose(self, call: Call[Any], failed: Sequence[str]) -> _Attempt:
+        pool = self._pools[len(failed) // (self._retries + 1)]
+        targets = {target.id: target for target in pool}
+        left = [target.entry for target in pool if target.id not in failed] or [target.entry for target in pool]
+        request = {**call.params, "metadata": dict(call.metadata), "user": call.user_id}
+        chosen = self._strategy.choose(str(pool[0].entry["model_name"]), left, list(call.messages), request)
+        return _Attempt(targets[chosen["model_info"]["id"]], read_stamp(request) or "", time.perf_counter())
+
+    def _succeeded(self, attempt: _Attempt, answer: Answer[Any]) -> None:
+        facts = Facts(
+            "success",
+            cost_usd=answer.cost_usd,
+            latency_s=answer.latency_s,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+        )
+        self._strategy.conclude(attempt.decision_id, facts, _SOURCE)
+
+    def _failed(self, attempt: _Attempt, error: Exception, failed: list[str], *, give_up: bool = False) -> None:
+        """Note a failure; raise it when nothing is left to be tried."""
+        facts = failure_facts(error)._replace(latency_s=attempt.latency_s)
+        self._strategy.conclude(attempt.decision_id, facts, _SOURCE)
+        failed.append(attempt.target.id)
+        over = len(failed) >= len(self._pools) * (self._retries + 1)
+        if give_up or over or issubclass(self.translate(error), RequestRefusedError):
+            raise error
+
+    def _invalid(
+        self, attempt: _Attempt, answered: list[parts.ModelResponse], wanted: str, error: Exception
+    ) -> InvalidResultError:
+        answer = _answer(attempt, answered, None)
+        self._succeeded(attempt, answer)  # the model did answer; that it is no use is feedback, not an outcome
+        return InvalidResultError.of(answer.model, wanted, error.__cause__ or error, answer.text)
+
+
+def _answer(attempt: _Attempt, answered: list[parts.ModelResponse], data: Any) -> Answer[Any]:
+    usages = [response.usage for response in answered]
+    costs = [_cost(attempt.target, usage) for usage in usages]
+    last = answered[-1]
+    return Answer(
+        data=data,
+        text=last.text or "".join(call.args_as_json_str() for call in last.tool_calls),
+        deployment_id=attempt.target.id,
+        model=attempt.target.name,
+        cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+        latency_s=attempt.latency_s,
+        input_tokens=sum(usage.input_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
+        repaired=len(answered) > 1,
+        response=last,
+    )
+
+
+def _cost(target: _Target, usage: RequestUsage) -> float | None:
+    """Return what LiteLLM's price list, or the deployment's own prices, make of the tokens."""
+    params = target.entry["litellm_params"]
+    prices = {f"{way}_cost_per_token": params.get(f"{way}_cost_per_token") for way in ("input", "output")}
+    try:
+        costs = litellm.cost_per_token(
+            model=params.get("base_model") or target.name.replace(":", "/", 1),
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            cache_read_input_tokens=usage.cache_read_tokens,
+            cache_creation_input_tokens=usage.cache_write_tokens,
+            custom_cost_per_token=None if None in prices.values() else prices,
+        )
+    except Exception:  # LiteLLM raises plain ones where it knows no price
+        return None
+    return sum(costs) or None
+
+
+def _target(entry: Mapping[str, Any]) -> _Target:
+    params = entry["litellm_params"]
+    name = str(params["model"])
+    try:
+        return _Target(entry, _model(name, params))
+    except ImportError as error:
+        raise ConfigurationError(f"model {name!r} needs a package that is not installed: {error}") from error
+    except (UserError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"PydanticAI cannot use model {name!r}: {error}") from error
+
+
+def _model(name: str, params: Mapping[str, Any]) -> Model:
+    if parse_model_id(name)[0] is None:
+        model, provider, _, _ = litellm.get_llm_provider(name)
+        name = f"{_PROVIDERS.get(provider, provider)}:{model}"
+
+    def made(provider: str) -> Provider[Any]:
+        kind = infer_provider_class(provider)
+        wanted = {"api_key": params.get("api_key"), "base_url": params.get("api_base") or params.get("base_url")}
+        if "azure" in provider:
+            wanted |= {"azure_endpoint": wanted.pop("base_url"), "api_version": params.get("api_version")}
+        given = {key: _resolved(value) for key, value in wanted.items() if value is not None}
+        unknown = set(given) - set(inspect.signature(kind).parameters)
+        if unknown:
+            raise UserError(f"its provider {provider!r} takes no {', '.join(sorted(unknown))}")
+        instance = kind(**given)
+        client: Any = getattr(instance, "client", None)
+        if hasattr(client, "max_retries"):
+            client.max_retries = 0  # a client's own retries would be attempts that nobody sees
+        return instance
+
+    return infer_model(name, provider_factory=made)
+
+
+def _resolved(value: Any) -> Any:
+    """Return a setting, which may name a variable the way LiteLLM's configuration does."""
+    if isinstance(value, str) and value.startswith("os.environ/"):
+        return os.environ.get(value.removeprefix("os.environ/"))
+    return value
+
+
+_RENAMED = {"stop": "stop_sequences", "max_completion_tokens": "max_tokens"}
+
+
+def _settings(call: Call[Any]) -> ModelSettings:
+    known = set(ModelSettings.__annotations__)
+    settings = {_RENAMED.get(name, name): value for name, value in call.params.items()}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ConfigurationError(f"PydanticAI knows no {unknown[0]!r}; it knows {', '.join(sorted(known))}")
+    if isinstance(settings.get("stop_sequences"), str):
+        settings["stop_sequences"] = [settings["stop_sequences"]]
+    return cast(ModelSettings, settings)
+
+
+def _history(messages: Messages) -> list[parts.ModelMessage]:
+    """Return an OpenAI conversation as PydanticAI has it."""
+    history: list[parts.ModelMessage] = []
+    for number, message in enumerate(messages):
+        where, role = f"messages[{number}]", message.get("role")
+        if role == "assistant" and isinstance(message.get("content"), str) and not message.get("tool_calls"):
+            history.append(parts.ModelResponse([parts.TextPart(message["content"])]))
+        elif role in {"system", "developer"}:
+            _add(history, parts.SystemPromptPart("\n".join(map(str, _content(message, where)))))
+        elif role == "user":
+            content = list(_content(message, where))
+            _add(
+                history,
+                parts.UserPromptPart(
+                    "".join(map(str, content)) if all(isinstance(one, str) for one in content) else content
+                ),
+            )
+        else:
+            raise ConfigurationError(
+                f"{where}: a message of role {role!r} with this content has no PydanticAI form here"
+            )
+    if not history or not isinstance(history[-1], parts.ModelRequest):
+        raise ConfigurationError("the last message must be the user's")
+    return history
+
+
+def _add(history: list[parts.ModelMessage], part: parts.ModelRequestPart) -> None:
+    last = history[-1] if history else None
+    if isinstance(last, parts.ModelRequest):
+        last.parts = [*last.parts, part]
+    else:
+        history.append(parts.ModelRequest([part]))
+
+
+def _content(message: Mapping[str, Any], where: str) -> Iterator[parts.UserContent]:
+    content = message.get("content")
+    for piece in [content] if isinstance(content, str) else content or []:
+        if isinstance(piece, str):
+            yield piece
+        elif piece.get("type") == "text":
+            yield str(piece["text"])
+        elif piece.get("type") == "image_url":
+            image = piece["image_url"]
+            yield parts.ImageUrl(image if isinstance(image, str) else image["url"])
+        else:
+            raise ConfigurationError(f"{where}: content of type {piece.get('type')!r} has no PydanticAI form here")
+
+
+def _text_of(event: object) -> str | None:
+    if isinstance(event, parts.PartStartEvent) and isinstance(event.part, parts.TextPart):
+        return event.part.content
+    if isinstance(event, parts.PartDeltaEvent) and isinstance(event.delta, parts.TextPartDelta):
+        return event.delta.content_delta
+    return None

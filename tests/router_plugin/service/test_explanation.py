@@ -1,0 +1,67 @@
+"""Why this model? Said in plain words, whatever the reason was."""
+
+import numpy as np
+import pytest
+
+from conduit_litellm.pending import noted
+from conduit_litellm.service.explanation import explained
+from conduit_schemas import ExplorationRule
+
+ASK = [{"role": "user", "content": "What is 17 * 23?"}]
+
+
+def choose(strategy, pool):
+    seen = []
+    token = noted.set(seen)
+    try:
+        strategy.choose("chat", pool, ASK)
+    finally:
+        noted.reset(token)
+    return seen
+
+
+@pytest.fixture
+def pool(deployment):
+    return [deployment("a"), deployment("b")]
+
+
+def test_no_decision():
+    assert explained([]) == "Conduit took no decision: the request was left to LiteLLM."
+
+
+def test_a_single_model(strategy, pool):
+    assert explained(choose(strategy, pool[:1])) == "openai/gpt-4o-mini (a) was the only model that could serve."
+
+
+def test_a_failed_attempt_comes_first(strategy, pool):
+    both = choose(strategy, pool[:1]) + choose(strategy, pool[1:])
+    assert explained(both).startswith("openai/gpt-4o-mini (a) failed. openai/gpt-4o-mini (b) was the only")
+
+
+def test_an_unknown_model_and_an_unlikely_choice(strategy, pool, snapshot, deployment):
+    rule = ExplorationRule(name="epsilon_greedy", params={"epsilon": 0.5, "floor": 0.0, "cold_ratings": 0.0})
+    strategy._policies.offer(snapshot({"a": 0.9, "b": 0.2}, rule=rule))
+    told = {}
+    for _ in range(200):
+        (selection,) = seen = choose(strategy, [*pool, deployment("new")])
+        told[selection.arms[selection.chosen]] = explained(seen)
+    assert "It was never tried before." in told["new"] and "never tried" not in told["a"]
+    assert "was more likely; trying others now and then is how Conduit learns" in told["b"]
+    assert "more likely" not in told["a"]
+
+
+def test_every_prediction_is_in_the_units_of_people(strategy, pool, snapshot):
+    made = snapshot({"a": 0.9, "b": 0.2})
+    arms = {
+        name: arm.model_copy(update={"signals": {**arm.signals, **priced(made)}}) for name, arm in made.arms.items()
+    }
+    strategy._policies.offer(made.model_copy(update={"arms": arms}).sealed())
+    assert "quality 0.90 of 1, success 100 %, $0.002, 1.5 s." in explained(choose(strategy, pool))
+
+
+def priced(made):
+    known = made.arms["a"].signals["quality"]
+    return {
+        signal: known.model_copy(update={"baseline": float(np.log(value)), "average": float(np.log(value))})
+        for signal, value in (("cost", 0.002), ("latency", 1.5))
+    }
