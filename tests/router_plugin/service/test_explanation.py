@@ -59,6 +59,25 @@ def test_every_prediction_is_in_the_units_of_people(strategy, pool, snapshot):
     assert "quality 0.90 of 1, success 100 %, $0.002, 1.5 s." in explained(choose(strategy, pool))
 
 
+@pytest.mark.parametrize("backend", ["litellm", "pydantic_ai"])
+async def test_limits_and_wishes_of_one_request_are_obeyed_and_told(backend, new_service, model, snapshot):
+    service = await new_service(execution_backend=backend, models=[model("a"), model("b")])
+    made = snapshot({"a": 0.8, "b": 0.7}, policy="default/service")
+    known = made.arms["a"].signals["quality"]
+    arms = {}
+    for name, price in (("a", 0.1), ("b", 0.001)):
+        cost = known.model_copy(update={"baseline": float(np.log(price)), "average": float(np.log(price))})
+        arm = made.arms[name]
+        arms[name] = arm.model_copy(update={"signals": {**arm.signals, "cost": cost}})
+    service.strategy._policies.offer(made.model_copy(update={"arms": arms}).sealed())
+    assert (await service.complete("Hello?")).deployment_id == "a"
+    limited = await service.complete("Hello?", constraints={"max_cost_usd": 0.01})
+    assert limited.deployment_id == "b"
+    assert "Models above the request's cost limit were left out." in limited.explanation
+    wished = await service.complete("Hello?", objective="cost")
+    assert wished.deployment_id == "b" and "cost 0.2" in wished.explanation
+
+
 def priced(made):
     known = made.arms["a"].signals["quality"]
     return {
