@@ -5,6 +5,7 @@ from conduit_policy.beliefs import SIGNALS, Beliefs
 from conduit_policy.budget import Pace, pace
 from conduit_policy.choose import Choice, choice_probabilities, choose, draw, predictions, utilities
 from conduit_policy.constraints import UNCONSTRAINED, Constraints
+from conduit_policy.custom import BanditAlgorithm, load_algorithms, register
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
 from conduit_policy.goals import check_routing, merged, objective_of
 from conduit_policy.objective import Objective
@@ -18,6 +19,7 @@ __all__ = [
     "SIGNALS",
     "UNCONSTRAINED",
     "Algorithm",
+    "BanditAlgorithm",
     "Beliefs",
     "Choice",
     "Constraints",
@@ -35,11 +37,13 @@ __all__ = [
     "choose",
     "draw",
     "exploration_rule",
+    "load_algorithms",
     "merged",
     "objective_of",
     "pace",
     "predictions",
     "probabilities",
+    "register",
     "to_fixed_point",
     "utilities",
 ]

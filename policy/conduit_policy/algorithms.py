@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conduit_policy.custom import load_algorithms, parameters, registered
 from conduit_policy.rules import REVISION
 from conduit_schemas import ConfigurationError, ExplorationRule, LearningSettings
 
@@ -91,15 +92,26 @@ def algorithm(settings: LearningSettings) -> Algorithm:
     >>> algorithm(LearningSettings(algorithm="linucb")).rule
     'ucb'
     """
-    known = ALGORITHMS.get(settings.algorithm)
+    known = ALGORITHMS.get(settings.algorithm) or _custom(settings.algorithm)
     if known is None:
-        raise ConfigurationError(f"no algorithm {settings.algorithm!r}; there are {', '.join(sorted(ALGORITHMS))}")
+        names = ", ".join(sorted([*ALGORITHMS, *registered]))
+        raise ConfigurationError(f"no algorithm {settings.algorithm!r}; there are {names}")
     takes = (*known.params, *_SAFEGUARDS)
     if unknown := sorted(set(settings.params) - set(takes)):
         raise ConfigurationError(
             f"algorithm {settings.algorithm!r} has no parameter {unknown[0]!r}; it takes {', '.join(takes)}"
         )
     return known
+
+
+def _custom(name: str) -> Algorithm | None:
+    if name not in registered:
+        load_algorithms()
+    found = registered.get(name)
+    if found is None:
+        return None
+    about = (found.__doc__ or "").strip().partition("\n")[0]
+    return Algorithm(rule=name, contextual=found.contextual, about=about, params=parameters(found))
 
 
 def exploration_rule(settings: LearningSettings) -> ExplorationRule:
