@@ -15,7 +15,7 @@ from conduit_learner.evaluation.intervals import asymptotic_sequence, betting_se
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_schemas import ConfigurationError
 
-__all__ = ["Estimate", "direct", "doubly_robust", "estimates", "ips", "snips", "switch"]
+__all__ = ["Estimate", "direct", "doubly_robust", "doubly_robust_scores", "estimates", "ips", "snips", "switch"]
 
 Vector = NDArray[np.float64]
 _NOTHING = (-math.inf, math.inf)
@@ -118,7 +118,7 @@ def doubly_robust(log: LoggedDecisions, *, anytime: bool = False, alpha: float =
     >>> doubly_robust(log).value, direct(log).value
     (0.75, 0.375)
     """
-    scores = _doubly_robust_scores(log, log.weights)
+    scores = doubly_robust_scores(log)
     if not anytime:
         return _from_scores(log, "doubly_robust", scores, alpha)
     low, high = (side[-1] for side in asymptotic_sequence(scores, alpha=alpha)) if log.n else _NOTHING
@@ -130,6 +130,22 @@ def doubly_robust(log: LoggedDecisions, *, anytime: bool = False, alpha: float =
         interval=(float(low), float(high)),
         kind="asymptotic confidence sequence",
     )
+
+
+def doubly_robust_scores(log: LoggedDecisions) -> Vector:
+    """Return each decision's doubly robust score, shape (n,); their mean is :func:`doubly_robust`'s value.
+
+    With them two policies can be compared decision by decision: the spread of the differences is much less than
+    that of either.
+
+    Examples
+    --------
+    >>> log = LoggedDecisions(chosen=np.array([0, 1]), propensity=np.full(2, 0.5), reward=np.array([0.0, 1.0]),
+    ...                       target=np.array([[0.0, 1.0]] * 2), predicted=np.array([[0.0, 0.5]] * 2))
+    >>> doubly_robust_scores(log).tolist()
+    [0.5, 1.5]
+    """
+    return _doubly_robust_scores(log, log.weights)
 
 
 def switch(log: LoggedDecisions, *, threshold: float | None = None, alpha: float = 0.05) -> Estimate:

@@ -8,11 +8,11 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from conduit_schemas import ConfigurationError
 
-__all__ = ["asymptotic_sequence", "betting_bound", "betting_sequence", "normal_interval"]
+__all__ = ["asymptotic_reach", "asymptotic_sequence", "betting_bound", "betting_sequence", "normal_interval"]
 
 Vector = NDArray[np.float64]
 
@@ -72,9 +72,6 @@ def asymptotic_sequence(scores: Vector, *, alpha: float = 0.05, tight_at: int = 
     >>> low[-1].round(3).item(), high[-1].round(3).item()
     (0.452, 0.548)
     """
-    check_alpha(alpha)
-    if tight_at < 1:
-        raise ConfigurationError(f"tight_at={tight_at} must be a number of decisions, 1 or more")
     count = np.arange(1, len(scores) + 1)
     mean = np.cumsum(scores) / count
     # Shifted by the overall mean so that the difference of two large sums cannot eat the variance.
@@ -82,13 +79,37 @@ def asymptotic_sequence(scores: Vector, *, alpha: float = 0.05, tight_at: int = 
     variance = np.cumsum(centred * centred) / count - (np.cumsum(centred) / count) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.sqrt(np.maximum(variance, 0.0) * count / (count - 1.0))
-    spread = -2.0 * math.log(alpha)
-    intrinsic = count * ((spread + math.log(spread + 1.0)) / tight_at)
-    reach = deviation * np.sqrt(
-        2.0 * (intrinsic + 1.0) / (count * intrinsic) * np.log(np.sqrt(intrinsic + 1.0) / alpha)
-    )
+    reach = asymptotic_reach(count, deviation, alpha=alpha, tight_at=tight_at)
     reach[:1] = math.inf
     return mean - reach, mean + reach
+
+
+def asymptotic_reach(
+    count: ArrayLike, deviation: ArrayLike, *, alpha: float = 0.05, tight_at: int = 1000
+) -> NDArray[np.float64]:
+    """Return how far an asymptotic confidence sequence reaches on either side of a mean; see :func:`asymptotic_sequence`.
+
+    Parameters
+    ----------
+    count
+        Scores so far, 2 or more.
+    deviation
+        Their standard deviation, of the same shape.
+
+    Examples
+    --------
+    >>> round(float(asymptotic_reach(1000, 0.5)), 3)
+    0.048
+    """
+    check_alpha(alpha)
+    if tight_at < 1:
+        raise ConfigurationError(f"tight_at={tight_at} must be a number of decisions, 1 or more")
+    n = np.asarray(count, dtype=np.float64)
+    spread = -2.0 * math.log(alpha)
+    intrinsic = n * ((spread + math.log(spread + 1.0)) / tight_at)
+    return np.asarray(
+        deviation * np.sqrt(2.0 * (intrinsic + 1.0) / (n * intrinsic) * np.log(np.sqrt(intrinsic + 1.0) / alpha))
+    )
 
 
 def betting_bound(scores: Vector, *, alpha: float = 0.05) -> float:
