@@ -7,7 +7,7 @@ ROOMS := schemas event_log policy router_plugin learner demo
 
 export LITELLM_LOCAL_MODEL_COST_MAP ?= True
 
-.PHONY: demo test test-litellm bench lint docs generate clean
+.PHONY: demo test browser test-litellm bench lint docs generate clean
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml requirements.lock
 demo: $(STAMP)
 	$(BIN)/conduit demo
 
-test: $(STAMP)
+test: $(STAMP) browser
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest --doctest-modules
 	$(BIN)/python -m coverage combine --quiet
@@ -27,6 +27,14 @@ test: $(STAMP)
 # The plugin's tests with another LiteLLM: make test-litellm VERSION=1.108.14
 test-litellm: $(STAMP)
 	$(BIN)/python tests/litellm_version.py $(VERSION) $(TESTS)
+
+# The web page's tests drive a real browser; where it cannot be installed they say what is missing.
+browser:
+	@command -v chromedriver >/dev/null || test -n "$$CONDUIT_TEST_CHROMEDRIVER" || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
+	      chromium chromium-driver fonts-dejavu-core >/dev/null; \
+	  else echo "no chromedriver: install Chromium and its driver for the tests of the web page" >&2; fi; }
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.selection --json

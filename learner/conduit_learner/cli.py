@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from conduit_learner.commands.archive import archive, restore
+from conduit_learner.commands.dashboard import dashboard
 from conduit_learner.commands.dead_letters import dead_letters
 from conduit_learner.commands.diff import diff
 from conduit_learner.commands.evaluate import evaluate
@@ -84,6 +85,7 @@ def main() -> None:
     Start with:   conduit demo
     On Kafka:     conduit topics create --bootstrap-servers kafka:9092
                   conduit learner --bootstrap-servers kafka:9092
+    Watch:        conduit dashboard --open
     Audit:        conduit replay --policy default/chat --verify
                   conduit explain DECISION_ID --policy default/chat
     Control:      conduit routing set --policy default/chat --objective cost --budget 25/day
@@ -92,7 +94,7 @@ def main() -> None:
     """
 
 
-for _command in (archive, dead_letters, diff, evaluate, explain, learner, replay, restore, routing):
+for _command in (archive, dashboard, dead_letters, diff, evaluate, explain, learner, replay, restore, routing):
     main.add_command(_command)
 
 

@@ -10,6 +10,7 @@ from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.recompute import Recomputation, recompute
 from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.checkpoint import CheckpointError
+from conduit_learner.view.words import FALLBACKS
 from conduit_log import StoredMessage
 from conduit_policy import SIGNALS, Beliefs, Context
 from conduit_schemas import (
@@ -29,16 +30,6 @@ _Z = 1.959963984540054
 """Half the width of a normal distribution's central 95 %, in standard deviations."""
 
 _LOGARITHMS = {"cost", "latency"}
-
-_FALLBACKS = {
-    "no_snapshot": "nothing had been learned of this policy yet",
-    "stale_snapshot": "the log, or the learner, had been silent for too long",
-    "unknown_featurizer": "the newest snapshot was learned with another featurizer than the strategy had",
-    "off": "Conduit was switched off for this policy",
-    "shadow": "Conduit only noted what it would have done",
-    "control": "this request belonged to the share that a canary is compared with",
-    "error": "an error of Conduit's own got in the way; the application's log has its traceback",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +172,7 @@ def _records(
 
 def _without_snapshot(selection: Selection) -> tuple[str, tuple[str, ...]]:
     if selection.fallback is not None:
-        why = _FALLBACKS.get(selection.fallback, selection.fallback)
+        why = FALLBACKS.get(selection.fallback, selection.fallback)
         return "nothing to prove", (f"LiteLLM's own selection chose: {why}",)
     if len(selection.arms) == 1:
         return "nothing to prove", ("there was one candidate only, so there was nothing to choose",)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from conduit_learner.commands.options import log_options
+from conduit_learner.commands.dashboard import page_beside
+from conduit_learner.commands.options import address_option, log_options
 from conduit_learner.log_format import configure_logging
 from conduit_log import LogSettings, open_log
 
@@ -25,28 +26,14 @@ _LOG = logging.getLogger(__name__)
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    if value is None:
-        return None
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise click.BadParameter(f"{value!r} is not HOST:PORT, as in 127.0.0.1:9464")
-    return host.strip("[]"), int(port)
-
-
 @click.command()
 @log_options
 @click.option("--snapshot-every-events", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--snapshot-every-seconds", type=click.FloatRange(0.01), default=1.0, show_default=True)
 @click.option("--checkpoint-every-events", type=click.IntRange(1), default=5_000, show_default=True)
 @click.option("--checkpoint-every-seconds", type=click.FloatRange(0.01), default=30.0, show_default=True)
-@click.option(
-    "--http",
-    "address",
-    callback=_address,
-    metavar="HOST:PORT",
-    help="Answer /healthz, /readyz and /metrics (Prometheus) there.",
-)
+@address_option("--http", "address", help="Answer /healthz, /readyz and /metrics (Prometheus) there.")
+@address_option("--web", "web", help="Serve the web page there, from a process of its own; see conduit dashboard.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -63,6 +50,7 @@ def learner(
     checkpoint_every_events: int,
     checkpoint_every_seconds: float,
     address: tuple[str, int] | None,
+    web: tuple[str, int] | None,
     log_format: str,
     verbose: bool,
 ) -> None:
@@ -73,6 +61,7 @@ def learner(
 
     \b
     Example:  conduit learner --bootstrap-servers kafka:9092 --http 127.0.0.1:9464
+              conduit learner --web 127.0.0.1:8787
     """
     for number in _STOPPING:
         # Until the event loop takes over there is nothing to finish.
@@ -97,7 +86,8 @@ def learner(
         async with _watched(address) as status, open_log(settings) as log:
             await worker.run_worker(log, topics=settings.topics, stop=stop, options=options, status=status)
 
-    asyncio.run(learn())
+    with page_beside(settings, web):
+        asyncio.run(learn())
 
 
 @asynccontextmanager

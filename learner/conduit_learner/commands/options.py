@@ -19,7 +19,9 @@ from conduit_schemas import ConfigurationError
 
 __all__ = [
     "Watched",
+    "address_option",
     "as_json_option",
+    "check_log_exists",
     "echo_json",
     "log_options",
     "opened_log",
@@ -67,14 +69,39 @@ def source_options(command: Command) -> Command:
     return policy_option(archive(log_options(as_json_option(command))))
 
 
-@contextmanager
-def opened_log(settings: LogSettings) -> Iterator[BlockingLog]:
-    """Open a log that exists: looking at a log must not make one."""
+def address_option(*names: str, **options: Any) -> Callable[[Command], Command]:
+    """Return an option that takes ``HOST:PORT`` and hands the command a pair."""
+
+    def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+        if value is None:
+            return None
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65_535:
+            raise click.BadParameter(f"{value!r} is not HOST:PORT, as in 127.0.0.1:9464")
+        return host.strip("[]"), int(port)
+
+    return click.option(*names, callback=parse, metavar="HOST:PORT", **options)
+
+
+def check_log_exists(settings: LogSettings) -> None:
+    """Refuse an embedded log that is not there: looking at a log must not make one.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is not.
+    """
     if not settings.is_kafka and not (settings.path / "log.sqlite3").exists():
         raise ConfigurationError(
             f"there is no embedded log in {settings.path}: name its folder with --path, or brokers with "
             "--bootstrap-servers"
         )
+
+
+@contextmanager
+def opened_log(settings: LogSettings) -> Iterator[BlockingLog]:
+    """Open a log that exists."""
+    check_log_exists(settings)
     with BlockingLog(open_log(settings), settings.topics) as log:
         yield log
 

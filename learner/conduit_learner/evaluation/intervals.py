@@ -87,7 +87,7 @@ def asymptotic_sequence(scores: Vector, *, alpha: float = 0.05, tight_at: int = 
 def asymptotic_reach(
     count: ArrayLike, deviation: ArrayLike, *, alpha: float = 0.05, tight_at: int = 1000
 ) -> NDArray[np.float64]:
-    """Return how far an asymptotic confidence sequence reaches on either side of a mean; see :func:`asymptotic_sequence`.
+    """Return how far an asymptotic confidence sequence reaches to either side; see :func:`asymptotic_sequence`.
 
     Parameters
     ----------

@@ -1,0 +1,123 @@
+"""``conduit dashboard``: the web page, on its own or beside a learner."""
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import threading
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from multiprocessing.process import BaseProcess
+
+import click
+
+from conduit_learner.commands.options import address_option, check_log_exists, log_options
+from conduit_learner.log_format import configure_logging
+from conduit_log import LogSettings, open_log
+
+__all__ = ["MAX_EVENTS", "dashboard", "page_beside"]
+
+_LOG = logging.getLogger(__name__)
+
+MAX_EVENTS = 500_000
+"""Events to begin with: a few tens of seconds of reading."""
+
+_ADDRESS = "127.0.0.1:8787"
+
+
+@click.command()
+@log_options
+@address_option("--http", "address", default=_ADDRESS, show_default=True, help="Serve the page there.")
+@click.option(
+    "--events",
+    "max_events",
+    type=click.IntRange(1),
+    default=MAX_EVENTS,
+    show_default=True,
+    help="Begin with the newest so many events.",
+)
+@click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
+def dashboard(*, settings: LogSettings, address: tuple[str, int], max_events: int, is_opened: bool) -> None:
+    """Serve a web page that shows what Conduit does, what it saves and how it is, until Ctrl-C.
+
+    It reads the log and changes nothing, and needs no learner. The page has no login: the default address can be
+    reached from this machine only; in front of any other one put something that knows your users.
+
+    \b
+    Example:  conduit dashboard --open
+              conduit dashboard --bootstrap-servers kafka:9092
+    """
+    check_log_exists(settings)
+    configure_logging("text", verbose=False)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(settings, address, max_events, is_opened=is_opened))
+
+
+async def _serve(settings: LogSettings, address: tuple[str, int], max_events: int, *, is_opened: bool) -> None:
+    server = import_module("conduit_learner.web.server")
+    follow = import_module("conduit_learner.view.follow")
+    view = import_module("conduit_learner.view.installation").InstallationView()
+    following = follow.Following()
+    where = f"Kafka at {settings.bootstrap_servers}" if settings.is_kafka else f"embedded log in {settings.path}"
+    page = server.Page(view, following, where, lambda: follow.spooled_bytes(settings))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with server.serve_page(page, *address) as port, open_log(settings) as log:
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        url = f"http://{host}:{port}/"
+        _LOG.info("the page is at %s", url)
+        if not server.is_loopback(address[0]):
+            _LOG.warning("whoever reaches %s can read the page: it has no login", url)
+        if is_opened:
+            webbrowser.open(url)
+        reading = asyncio.create_task(
+            follow.follow(log, settings.topics, view, following, max_events=max_events), name="follow"
+        )
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            for task in (reading, stopping):
+                task.cancel()
+            await asyncio.gather(reading, stopping, return_exceptions=True)
+
+
+@contextmanager
+def page_beside(settings: LogSettings, address: tuple[str, int] | None) -> Iterator[None]:
+    """Serve the page from a process of its own for as long as the context lasts; without an address, do nothing.
+
+    A process, because learning must not wait while the page counts. It ends with its parent, however that ends.
+    """
+    if address is None:
+        yield
+        return
+    process: BaseProcess = multiprocessing.get_context("spawn").Process(
+        target=_serve_beside, args=(settings, address), name="conduit page", daemon=True
+    )
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join(timeout=5.0)
+
+
+def _serve_beside(settings: LogSettings, address: tuple[str, int]) -> None:
+    configure_logging("text", verbose=False)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        asyncio.run(_serve(settings, address, MAX_EVENTS, is_opened=False))
+    except Exception:
+        _LOG.exception("the page has stopped; the learner goes on")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        signal.raise_signal(signal.SIGTERM)

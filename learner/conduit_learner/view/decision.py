@@ -1,0 +1,95 @@
+"""One decision as the view remembers it while something may still be heard of it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from conduit_schemas import Outcome, Selection
+
+__all__ = ["Decision", "decision_of"]
+
+_LEAST_LN, _LARGEST_LN = -30.0, 14.0
+"""Predicted logarithms are cut to these, so that no prediction from the log overflows."""
+
+
+@dataclass(slots=True, eq=False)
+class Decision:
+    """Who could serve, who did, what was expected, and what came of it. Its context is not kept."""
+
+    decision_id: str
+    time_ms: int
+    """The log's append time."""
+    arms: tuple[str, ...]
+    models: tuple[str, ...]
+    """The model behind each arm; empty where the log does not say."""
+    chosen: int
+    probabilities: tuple[float, ...] | None
+    predictions: Mapping[str, tuple[float, ...]]
+    """Per signal one number per arm: quality and success in 0..1, cost in USD, latency in seconds."""
+    objective: Mapping[str, float]
+    flags: tuple[str, ...]
+    fallback: str | None
+    shadow: str | None = None
+    """The arm that Conduit would have chosen, where it was asked without being obeyed."""
+    status: str = ""
+    """Of its outcome; empty while there is none."""
+    cost_usd: float | None = None
+    latency_s: float | None = None
+    error_class: str | None = None
+    ratings: list[float] = field(default_factory=list)
+    raters: set[tuple[str, str]] = field(default_factory=set)
+    """Source and key of each; one of them counts once."""
+
+    @property
+    def arm(self) -> str:
+        """The arm that served."""
+        return self.arms[self.chosen]
+
+    @property
+    def is_exploration(self) -> bool:
+        """Whether another arm was likelier."""
+        return self.probabilities is not None and self.probabilities[self.chosen] < max(self.probabilities)
+
+    @property
+    def rating(self) -> float | None:
+        """The mean of its feedbacks."""
+        return sum(self.ratings) / len(self.ratings) if self.ratings else None
+
+    def take(self, outcome: Outcome) -> bool:
+        """Note the outcome; False where there was one before, which then stays."""
+        if self.status:
+            return False
+        self.status, self.cost_usd = outcome.status, outcome.cost_usd
+        self.latency_s, self.error_class = outcome.latency_s, outcome.error_class
+        return True
+
+
+def decision_of(selection: Selection, time_ms: int) -> Decision:
+    """Return the decision that a selection in the log tells of.
+
+    Examples
+    --------
+    >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
+    ...                       featurizer="text64-v1", context=bytes(128), predictions={"cost": (0.0, -7.0)})
+    >>> decision_of(selection, 5).predictions["cost"][0]
+    1.0
+    """
+    predictions = {
+        name: tuple(math.exp(min(max(value, _LEAST_LN), _LARGEST_LN)) for value in values)
+        if name in {"cost", "latency"}
+        else values
+        for name, values in selection.predictions.items()
+    }
+    return Decision(
+        decision_id=selection.decision_id,
+        time_ms=time_ms,
+        arms=selection.arms,
+        models=selection.models,
+        chosen=selection.chosen,
+        probabilities=selection.probabilities,
+        predictions=predictions,
+        objective=selection.objective,
+        flags=selection.flags,
+        fallback=selection.fallback,
+        shadow=None if selection.shadow_chosen is None else selection.arms[selection.shadow_chosen],
+    )

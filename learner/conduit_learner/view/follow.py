@@ -1,0 +1,169 @@
+"""Following a log into a view: the only part of it that reads anything."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+from conduit_learner.view.installation import InstallationView
+from conduit_log import EventLog, LogSettings, LogUnavailableError, Reader, StoredMessage
+from conduit_schemas import Topics
+
+__all__ = ["Following", "follow", "spooled_bytes"]
+
+_POLL_S = 0.5
+_EMPTY_POLL_S = 5.0
+_EMPTY_POLLS = 3
+_BATCH = 500
+"""Messages between two chances for others to run."""
+_RETRY_S = 2.0
+
+
+@dataclass(slots=True)
+class Following:
+    """How far a follower is."""
+
+    read: int = 0
+    """Events taken in."""
+    to_read: int = 0
+    """Events that stood in the log when it began, as far as it reads them."""
+    skipped: int = 0
+    """Older events, left out."""
+    is_complete: bool = False
+    """Everything that stood in the log when it began has been taken in."""
+    away_since: float | None = None
+    """Monotonic seconds since when the log has not answered; None while it does."""
+    trouble: str = ""
+    """What the log said last when it did not answer."""
+    ends: dict[int, int] = field(default_factory=dict)
+    """Per partition of the event topic, the offset the next event will get, when last seen."""
+
+
+async def follow(
+    log: EventLog,
+    topics: Topics,
+    view: InstallationView,
+    following: Following,
+    *,
+    max_events: int,
+    until_complete: bool = False,
+) -> None:
+    """Read snapshots, dead letters and events into a view, until cancelled.
+
+    A log that is away is waited for.
+
+    Parameters
+    ----------
+    log
+        An entered log.
+    topics
+        The installation's topics.
+    max_events
+        How many of the newest events to begin with.
+    until_complete
+        Return once everything that stood in the log at the beginning has been taken in. Then a log that is away raises.
+
+    Raises
+    ------
+    LogUnavailableError
+        With ``until_complete``, when the log cannot be reached.
+    """
+    async with AsyncExitStack() as stack:
+        snapshots = await stack.enter_async_context(log.reader(topics.snapshots))
+        letters = await stack.enter_async_context(log.reader(topics.dead_letters))
+        events = await stack.enter_async_context(log.reader(topics.events))
+        # Snapshots come first: an event that is judged knows then what cheap and dear mean.
+        sides = [_Side(snapshots, view.snapshot), _Side(letters, view.dead_letter)]
+        main = _Side(events, view.event)
+
+        async def attempt(call: Awaitable[None]) -> bool:
+            try:
+                await call
+            except LogUnavailableError as error:
+                if until_complete:
+                    raise
+                following.trouble = str(error)
+                if following.away_since is None:
+                    following.away_since = monotonic()
+                await asyncio.sleep(_RETRY_S)
+                return False
+            following.away_since = None
+            return True
+
+        while not await attempt(_catch_up(sides, main, following, max_events)):
+            pass
+        following.is_complete = True
+        while not until_complete:
+            await attempt(_advance(sides, main, following))
+
+
+@dataclass(slots=True)
+class _Side:
+    reader: Reader
+    take: Callable[[StoredMessage], None]
+    ends: Mapping[int, int] | None = None
+    waiting: set[int] = field(default_factory=set)
+
+    async def step(self, timeout_s: float) -> int:
+        messages = await self.reader.poll(timeout_s=timeout_s, max_messages=_BATCH)
+        for message in messages:
+            self.take(message)
+            if self.ends is not None and message.offset >= self.ends[message.partition] - 1:
+                self.waiting.discard(message.partition)
+        await asyncio.sleep(0)
+        return len(messages)
+
+    async def drain(self, tell: Callable[[int], None]) -> None:
+        """Take in what stood there at first, or what is left of it."""
+        empty = 0
+        while self.waiting and empty < _EMPTY_POLLS:
+            count = await self.step(_EMPTY_POLL_S)
+            empty = 0 if count else empty + 1
+            tell(count)
+
+
+async def _catch_up(sides: list[_Side], main: _Side, following: Following, max_events: int) -> None:
+    for side in sides:
+        if side.ends is None:
+            side.ends = dict(await side.reader.end_offsets())
+            side.waiting = {number for number, end in side.ends.items() if end > 0}
+        await side.drain(lambda count: None)
+    if main.ends is None:
+        ends = dict(await main.reader.end_offsets())
+        share = max(1, max_events // max(1, len(ends)))
+        for number, end in ends.items():
+            if end > share:
+                await main.reader.seek(number, end - share)
+        following.skipped = sum(max(0, end - share) for end in ends.values())
+        following.to_read = sum(ends.values()) - following.skipped
+        following.ends = ends
+        main.waiting = {number for number, end in ends.items() if end > 0}
+        main.ends = ends
+
+    def tell(count: int) -> None:
+        following.read += count
+
+    await main.drain(tell)
+
+
+async def _advance(sides: list[_Side], main: _Side, following: Following) -> None:
+    for side in sides:
+        await side.step(0.0)
+    following.read += await main.step(_POLL_S)
+    following.ends = dict(await main.reader.end_offsets())
+
+
+def spooled_bytes(settings: LogSettings) -> int | None:
+    """Return how much waits on this machine's disk for the brokers; None where there is no spool folder to look into.
+
+    The folder is the router plugin's by default; one that was named to it is not known here.
+    """
+    folder = settings.path / "spool"
+    if not settings.is_kafka or not folder.is_dir():
+        return None
+    total = 0
+    for path in folder.glob(f"{settings.prefix}@*/*.spool"):
+        with suppress(OSError):  # it was delivered and removed meanwhile
+            total += path.stat().st_size
+    return total

@@ -1,0 +1,282 @@
+"""One policy, folded: its traffic over time, its arms, its recent decisions and what was changed in it."""
+
+import math
+from bisect import bisect_left
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_learner.view.decision import Decision, decision_of
+from conduit_learner.view.savings import Ledger
+from conduit_learner.view.timeline import Cell, Timeline
+from conduit_learner.view.words import routing_words
+from conduit_policy import Beliefs
+from conduit_schemas import (
+    Event,
+    Feedback,
+    LearningSettings,
+    Outcome,
+    PolicySettings,
+    RoutingChange,
+    RoutingSettings,
+    Selection,
+    Snapshot,
+)
+
+__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "Change", "PolicyView", "Published"]
+
+MAX_ARMS_SHOWN = 24
+"""Arms of a policy that are told apart; later ones are counted together."""
+
+OTHERS = "other arms"
+"""What they are called."""
+
+RANGES = {
+    "hour": (15_000, 240, False),
+    "day": (360_000, 240, False),
+    "all": (1_000, 240, True),
+}
+"""The three timelines: width of a bucket in milliseconds, how many, and whether they grow with time."""
+
+_RECENT = 60
+_CHANGES = 100
+_OFFSETS = 5_000
+_STEPS = 8.0
+"""Steps of the latency histogram per factor e: quantiles are right to about 6 %."""
+
+
+class Change(NamedTuple):
+    """Something that an operator, or a strategy at its start, changed."""
+
+    time_ms: int
+    kind: str
+    """``learning`` or ``routing``."""
+    by: str
+    what: str
+    """In words."""
+
+
+class Published(NamedTuple):
+    """The newest snapshot."""
+
+    snapshot: Snapshot
+    beliefs: Beliefs
+    at_ms: int
+    """The log's append time."""
+
+
+@dataclass(slots=True, eq=False)
+class PolicyView:
+    """What is known of one policy, in bounded memory.
+
+    Examples
+    --------
+    >>> view = PolicyView("default/chat")
+    >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
+    ...                       featurizer="text64-v1", context=bytes(128))
+    >>> _ = view.apply(selection, time_ms=5_000, offset=7)
+    >>> [(start, dict(cells)["b"].selections) for start, cells in view.timelines["all"]]
+    [(5000, 1)]
+    """
+
+    name: str
+    partition: int = 0
+    timelines: dict[str, Timeline] = field(
+        default_factory=lambda: {
+            name: Timeline(width, capacity, grows=grows) for name, (width, capacity, grows) in RANGES.items()
+        }
+    )
+    arms: dict[str, str] = field(default_factory=dict)
+    """The arms told apart, with the model behind each, in the order in which they appeared."""
+    latencies: dict[str, Counter[int]] = field(default_factory=dict)
+    """By arm, a histogram of ``ln`` seconds."""
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    """Of which something may still be heard, by id."""
+    ledger: Ledger = field(default_factory=Ledger)
+    recent: deque[Decision] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    changes: deque[Change] = field(default_factory=lambda: deque(maxlen=_CHANGES))
+    settings: LearningSettings | None = None
+    objective: dict[str, float] = field(default_factory=dict)
+    """The weights of the newest decision."""
+    published: Published | None = None
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    """Selections that LiteLLM made, by reason."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Failed calls, by class."""
+    offsets: deque[int] = field(default_factory=lambda: deque(maxlen=_OFFSETS))
+    """Of its newest events."""
+    events: int = 0
+    selections: int = 0
+    unmatched: int = 0
+    """Outcomes and feedbacks of decisions that are not, or no longer, known here."""
+    spent_usd: float = 0.0
+    judging_usd: float = 0.0
+    """What feedbacks say that they cost: ``cost_usd`` among their details."""
+    routing: dict[str, RoutingSettings | None] = field(default_factory=dict)
+    """By origin, the newest that was said of how the policy is to be used."""
+    newest_ms: int = 0
+
+    @property
+    def scale(self) -> NDArray[np.float64] | None:
+        """What cheap and dear, fast and slow mean in this pool; None while there is no snapshot."""
+        if self.published is None or not self.published.snapshot.arms:
+            return None
+        return self.published.beliefs.candidates(tuple(sorted(self.published.snapshot.arms))).scale
+
+    def apply(self, event: Event, *, time_ms: int, offset: int) -> Decision | None:
+        """Take in one event; returns the decision that it opens, if any."""
+        self.newest_ms = time_ms = max(time_ms, self.newest_ms)  # a broker's clock may have been set back
+        self.events += 1
+        self.offsets.append(offset)
+        if isinstance(event, Selection):
+            return self._select(event, time_ms)
+        if isinstance(event, PolicySettings):
+            self._change_settings(event, time_ms)
+        elif isinstance(event, Outcome | Feedback):
+            decision = self.decisions.get(event.decision_id)
+            if decision is None:
+                self.unmatched += 1
+            elif isinstance(event, Outcome):
+                self._resolve(decision, event)
+            else:
+                self._rate(decision, event)
+        else:
+            self._change_routing(event, time_ms)
+        return None
+
+    def forget(self, decision: Decision) -> None:
+        """Let go of a decision: what still comes of it is counted as unmatched."""
+        del self.decisions[decision.decision_id]
+        self.ledger.settle(decision, self.scale)
+
+    def arm_of(self, arm: str) -> str:
+        """Return what an arm is counted as."""
+        return arm if arm in self.arms else OTHERS
+
+    def behind(self) -> tuple[int, bool]:
+        """Return how many of its events the newest snapshot does not cover, and whether there may be more."""
+        covered = 0 if self.published is None else self.published.snapshot.offset
+        count = len(self.offsets) - bisect_left(self.offsets, covered)
+        return count, count == len(self.offsets) and self.events > count
+
+    def latency_quantile(self, arm: str, share: float) -> float | None:
+        """Return a quantile of an arm's latencies in seconds, right to about 6 %; None where there are none."""
+        histogram = self.latencies.get(arm)
+        if not histogram:
+            return None
+        wanted, so_far = share * histogram.total(), 0
+        for step in sorted(histogram):
+            so_far += histogram[step]
+            if so_far >= wanted:
+                return math.exp((step + 0.5) / _STEPS)
+        return None
+
+    def _select(self, selection: Selection, time_ms: int) -> Decision | None:
+        if selection.decision_id in self.decisions:
+            return None  # delivered twice
+        for index, arm in enumerate(selection.arms):
+            if arm in self.arms or len(self.arms) < MAX_ARMS_SHOWN:
+                self.arms[arm] = selection.models[index] if selection.models else self.arms.get(arm, "")
+        decision = decision_of(selection, time_ms)
+        self.decisions[decision.decision_id] = decision
+        self.recent.append(decision)
+        self.selections += 1
+        if decision.objective:
+            self.objective = dict(decision.objective)
+        if decision.fallback is not None:
+            self.fallbacks[decision.fallback] += 1
+        arm = self.arm_of(decision.arm)
+        for timeline in self.timelines.values():
+            cell = timeline.record(time_ms, arm)
+            cell.selections += 1
+            cell.fallbacks += decision.fallback is not None
+            cell.explored += decision.is_exploration
+        self.ledger.add(decision)
+        return decision
+
+    def _resolve(self, decision: Decision, outcome: Outcome) -> None:
+        if not decision.take(outcome):
+            return
+        arm, rating = self.arm_of(decision.arm), decision.rating
+        self.spent_usd += outcome.cost_usd or 0.0
+        has_latency = outcome.status == "success" and outcome.latency_s is not None
+        if has_latency and outcome.latency_s:
+            step = math.floor(math.log(outcome.latency_s) * _STEPS)
+            self.latencies.setdefault(arm, Counter())[step] += 1
+        if outcome.status == "error":
+            self.errors[outcome.error_class or "unknown"] += 1
+        for cell in self._cells(decision, arm):
+            cell.successes += outcome.status == "success"
+            if outcome.status == "error":
+                cell.errors += 1
+                if rating is not None:
+                    _rate(cell, -1, -rating, -rating * rating)  # a failed call is worth 0, whatever was said of it
+            if outcome.cost_usd is not None or outcome.status == "error":
+                cell.cost_usd += outcome.cost_usd or 0.0
+                cell.costs += 1
+            if has_latency:
+                cell.latency_s += outcome.latency_s or 0.0
+                cell.latencies += 1
+        self.ledger.changed(decision)
+
+    def _rate(self, decision: Decision, feedback: Feedback) -> None:
+        rater = feedback.source, feedback.key
+        if rater in decision.raters:
+            return
+        cost = feedback.details.get("cost_usd")
+        if isinstance(cost, int | float) and not isinstance(cost, bool) and 0.0 <= cost < math.inf:
+            self.judging_usd += cost
+        if feedback.signal != "quality":
+            return
+        before = decision.rating
+        decision.raters.add(rater)
+        decision.ratings.append(feedback.quality)
+        if decision.status != "error":
+            after, old = decision.rating or 0.0, before or 0.0
+            for cell in self._cells(decision, self.arm_of(decision.arm)):
+                _rate(cell, int(before is None), after - old, after * after - old * old)
+        self.ledger.changed(decision)
+
+    def _cells(self, decision: Decision, arm: str) -> list[Cell]:
+        found = (timeline.find(decision.time_ms, arm) for timeline in self.timelines.values())
+        return [cell for cell in found if cell is not None]
+
+    def _change_settings(self, event: PolicySettings, time_ms: int) -> None:
+        if event.settings == self.settings:
+            return  # every strategy states its settings when it starts
+        self.changes.append(Change(time_ms, "learning", event.changed_by, _difference(self.settings, event.settings)))
+        self.settings = event.settings
+
+    def _change_routing(self, event: RoutingChange, time_ms: int) -> None:
+        known = self.routing.get(event.origin)
+        if event.routing == known and (known is not None or event.origin in self.routing):
+            return  # every strategy states what its application wants when it starts
+        self.routing[event.origin] = event.routing
+        taken_back = f"What the {event.origin} wanted is taken back."
+        what = taken_back if event.routing is None else routing_words(event.routing)
+        self.changes.append(Change(time_ms, "routing", event.changed_by or event.origin, what))
+
+
+def _rate(cell: Cell, count: int, rating: float, square: float) -> None:
+    cell.rated += count
+    cell.rating += rating
+    cell.rating_squares += square
+
+
+def _difference(before: LearningSettings | None, after: LearningSettings) -> str:
+    new = after.model_dump()
+    if before is None:
+        return f"learns with {after.algorithm} on {after.featurizer}"
+    old = before.model_dump()
+    return "; ".join(
+        f"{name.replace('_', ' ')}: {_short(old[name])} → {_short(new[name])}" for name in new if new[name] != old[name]
+    )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items()) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,330 @@
+"""A view as plain numbers and sentences, ready to be shown or sent: for the page, for ``top`` and for ``doctor``."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from conduit_learner.view.installation import InstallationView
+from conduit_learner.view.policy import OTHERS, PolicyView
+from conduit_learner.view.savings import Comparison, Moments
+from conduit_learner.view.timeline import Cell
+from conduit_learner.view.words import alarm_words, consequence, reason, routing_words
+
+__all__ = ["LEAST_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
+
+POINTS = 60
+"""Points of a curve at most: neighbouring buckets are put together."""
+
+LEAST_SELECTIONS = 20
+"""Selections of an arm below which nothing is claimed of it."""
+
+_MOST_BLIND = 0.01
+"""Share of the requests in which an arm had no chance, above which nothing is claimed of it."""
+
+_Z = 1.959963984540054
+_COUNTS = tuple(name for name in Cell.__slots__ if name != "rating_squares")
+_LOGARITHMS = {"cost", "latency"}
+
+
+def installation_report(view: InstallationView, *, now_ms: int) -> dict[str, Any]:
+    """Return what concerns all policies: their names with a few numbers each, and the dead letters."""
+    return {
+        "now_ms": now_ms,
+        "events": view.events,
+        "events_of_policies_not_shown": view.events_not_shown,
+        "undecodable": view.undecodable,
+        "policies": [
+            {"name": policy.name, "selections": policy.selections, "newest_ms": policy.newest_ms}
+            for policy in sorted(view.policies.values(), key=lambda policy: policy.name)
+        ],
+        "dead_letters": {
+            "reasons": dict(Counter(view.dead_letters.values()).most_common()),
+            "newest": [
+                {
+                    "place": f"{letter.topic}/{letter.partition}/{letter.offset}",
+                    "time_ms": letter.time_ms,
+                    "reason": letter.reason,
+                    "message": letter.message,
+                }
+                for letter in reversed(view.letters)
+            ],
+        },
+    }
+
+
+def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, Any]:
+    """Return everything there is to show of one policy.
+
+    Parameters
+    ----------
+    range_
+        One of :data:`conduit_learner.view.policy.RANGES`: what curves and tables are about. Savings are always about
+        everything that was read.
+    now_ms
+        The time, milliseconds since 1970.
+
+    Examples
+    --------
+    >>> policy_report(PolicyView("default/chat"), "all", now_ms=0)["totals"]["selections"]
+    0
+    """
+    names = arm_names(policy.arms)
+
+    def named(arm: str) -> str:
+        return names.get(arm, arm)
+
+    width_ms, starts, cells = _curves(policy, range_, now_ms)
+    sums = {arm: _together(column) for arm, column in cells.items()}
+    total = _together(sums.values())
+    shown = [*policy.arms, *([OTHERS] if OTHERS in sums else [])]
+    return {
+        "policy": policy.name,
+        "range": range_,
+        "now_ms": now_ms,
+        "newest_ms": policy.newest_ms,
+        "totals": {**_figures(total, total.selections), "spent_usd": policy.spent_usd, "all": policy.selections},
+        "arms": [
+            {
+                "id": arm,
+                "name": named(arm),
+                "model": policy.arms.get(arm, ""),
+                **_figures(sums.get(arm, Cell()), total.selections),
+                "latency_p95_s": policy.latency_quantile(arm, 0.95),
+                "beliefs": _beliefs(policy, arm),
+                "alarms": _alarms(policy, arm),
+            }
+            for arm in shown
+        ],
+        "series": {
+            "starts_ms": starts,
+            "width_ms": width_ms,
+            "arms": {
+                arm: {name: [getattr(cell, name) for cell in column] for name in _COUNTS}
+                for arm, column in cells.items()
+            },
+        },
+        "savings": _savings(policy, named),
+        "health": _health(policy, now_ms),
+        "decisions": [
+            {
+                "id": decision.decision_id,
+                "time_ms": decision.time_ms,
+                "arm": decision.arm,
+                "name": named(decision.arm),
+                "is_exploration": decision.is_exploration,
+                "status": decision.status,
+                "rating": decision.rating,
+                "cost_usd": decision.cost_usd,
+                "latency_s": decision.latency_s,
+                "reason": reason(decision, named),
+                "consequence": consequence(decision),
+            }
+            for decision in reversed(policy.recent)
+        ],
+        "changes": [change._asdict() for change in reversed(policy.changes)],
+        "objective": policy.objective,
+        "routing": _routing(policy),
+    }
+
+
+def arm_names(models: Mapping[str, str]) -> dict[str, str]:
+    """Return a short name for every arm: its model's where that tells arms apart, else with its id.
+
+    Examples
+    --------
+    >>> arm_names({"d1": "openai/gpt-4.1", "d2": "azure/gpt-4.1", "d3": "openai/o3", "d4": ""})
+    {'d1': 'gpt-4.1 (d1)', 'd2': 'gpt-4.1 (d2)', 'd3': 'o3', 'd4': 'd4'}
+    """
+    short = {arm: model.rpartition("/")[2] or arm for arm, model in models.items()}
+    count = Counter(short.values())
+    return {arm: name if count[name] == 1 else f"{name} ({arm[:12]})" for arm, name in short.items()}
+
+
+def quality_of(cell: Cell) -> tuple[float | None, float | None]:
+    """Return the quality of what an arm served, failures counted 0, and the half width of its 95 % interval.
+
+    The mean of the ratings stands for all calls that did not fail, rated or not.
+
+    Examples
+    --------
+    >>> cell = Cell()
+    >>> cell.rated, cell.rating, cell.rating_squares, cell.successes, cell.errors = 2, 1.0, 0.5, 3, 1
+    >>> quality_of(cell)
+    (0.375, 0.0)
+    """
+    ended = cell.successes + cell.errors
+    worked = cell.successes / ended if ended else 1.0
+    if not cell.rated:
+        return (0.0 if ended and not cell.successes else None), None
+    mean = cell.rating / cell.rated
+    if cell.rated < 2:
+        return mean * worked, None
+    variance = max(0.0, cell.rating_squares / cell.rated - mean * mean) * cell.rated / (cell.rated - 1)
+    return mean * worked, _Z * worked * math.sqrt(variance / cell.rated)
+
+
+def _curves(policy: PolicyView, range_: str, now_ms: int) -> tuple[int, list[int], dict[str, list[Cell]]]:
+    """Return the width and starts of the points, and every arm's cell at each."""
+    timeline = policy.timelines[range_]
+    buckets = dict(timeline)
+    if range_ != "all":
+        # The last hour is the one before now, also when nothing happened in it.
+        buckets = {
+            start: cells for start, cells in buckets.items() if start > now_ms - timeline.width_ms * timeline.capacity
+        }
+    if not buckets:
+        return timeline.width_ms, [], {}
+    first, last = min(buckets), max(buckets)
+    count = (last - first) // timeline.width_ms + 1
+    width_ms = timeline.width_ms * math.ceil(count / POINTS)
+    starts = list(range(first, last + 1, width_ms))
+    columns: dict[str, list[Cell]] = {}
+    for start, cells in buckets.items():
+        for arm, cell in cells.items():
+            if arm not in columns:
+                columns[arm] = [Cell() for _ in starts]
+            columns[arm][(start - first) // width_ms].add(cell)
+    return width_ms, starts, columns
+
+
+def _together(cells: Iterable[Cell]) -> Cell:
+    total = Cell()
+    for cell in cells:
+        total.add(cell)
+    return total
+
+
+def _figures(cell: Cell, all_selections: int) -> dict[str, Any]:
+    quality, reach = quality_of(cell)
+    ended = cell.successes + cell.errors
+    return {
+        "selections": cell.selections,
+        "share": _ratio(cell.selections, all_selections),
+        "quality": quality,
+        "quality_reach": reach,
+        "cost_usd": _ratio(cell.cost_usd, cell.costs),
+        "latency_s": _ratio(cell.latency_s, cell.latencies),
+        "error_rate": _ratio(cell.errors, ended),
+        "coverage": _ratio(cell.rated, cell.successes),
+        "rated": cell.rated,
+        "explored": _ratio(cell.explored, cell.selections - cell.fallbacks),
+        "by_litellm": _ratio(cell.fallbacks, cell.selections),
+    }
+
+
+def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
+    """Return what the newest snapshot holds of an arm at large: a mean with its 95 % interval, per signal."""
+    known = policy.published.snapshot.arms.get(arm) if policy.published else None
+    if known is None:
+        return {}
+    beliefs = {}
+    for signal, posterior in known.signals.items():
+        if posterior.weight <= 0.0:
+            continue
+        # The intercept's share of the variance: what is unsure of the arm before a request is looked at.
+        precision = float(np.frombuffer(posterior.precision, "<f4", count=1)[0])
+        reach = _Z * posterior.sigma / math.sqrt(precision) if precision > 0.0 else math.inf
+        unit = math.exp if signal in _LOGARITHMS else float
+        low, high = posterior.average - reach, posterior.average + reach
+        if not math.isfinite(reach):
+            continue
+        beliefs[signal] = {
+            "mean": unit(posterior.average),
+            "low": unit(low),
+            "high": unit(high),
+            "observations": posterior.weight,
+        }
+    return beliefs
+
+
+def _alarms(policy: PolicyView, arm: str) -> list[dict[str, Any]]:
+    """Return what the learner found to have changed in an arm, newest first."""
+    known = policy.published.snapshot.arms.get(arm) if policy.published else None
+    found = getattr(known, "alarms", {})
+    alarms = [
+        {"time_ms": alarm.time_ms, "words": alarm_words(signal, alarm.before, alarm.after, alarm.count)}
+        for signal, alarm in found.items()
+    ]
+    return sorted(alarms, key=lambda alarm: -alarm["time_ms"])
+
+
+def _routing(policy: PolicyView) -> dict[str, Any] | None:
+    """Return how the newest snapshot says that the policy is to be used; None where it says nothing."""
+    state = policy.published.snapshot.routing if policy.published else None
+    if state is None:
+        return None
+    return {"words": routing_words(state.settings), **state.model_dump(mode="json")}
+
+
+def _savings(policy: PolicyView, named: Callable[[str], str]) -> dict[str, Any]:
+    found = policy.ledger.comparisons(policy.scale)
+    arms = [_fixed(arm, named(arm), comparison) for arm, comparison in found.items()]
+    sound = [arm for arm in arms if not arm["doubt"]]
+    best = [arm for arm in sound if arm["utility"] is not None]
+    decisions = sum(comparison.selections for comparison in found.values())
+    return {
+        "decisions": decisions,
+        "left_out": policy.selections - decisions,
+        "judging_usd": policy.judging_usd,
+        "arms": sorted(arms, key=lambda arm: -(arm["cost_usd"] or {"mean": 0.0})["mean"]),
+        # Of the lower bounds, not of the means: the luckiest of the little known is seldom the best.
+        "best": max(best, key=lambda arm: arm["utility"]["low"])["id"] if best else None,
+        "dearest": max(
+            (arm for arm in sound if arm["cost_usd"]), key=lambda arm: arm["cost_usd"]["mean"], default={"id": None}
+        )["id"],
+    }
+
+
+def _fixed(arm: str, name: str, comparison: Comparison) -> dict[str, Any]:
+    cost = comparison.ahead.get("cost_usd", Moments())
+    doubt = ""
+    requests = max((moments.n for moments in comparison.value.values()), default=0)
+    if comparison.selections < LEAST_SELECTIONS:
+        doubt = f"it has served {comparison.selections} requests only"
+    elif comparison.blind > _MOST_BLIND * requests:
+        doubt = f"it had no chance in {comparison.blind:,} of {requests:,} requests"
+    return {
+        "id": arm,
+        "name": name,
+        "selections": comparison.selections,
+        "requests": requests,
+        "doubt": doubt,
+        **{name: _interval(comparison.value.get(name)) for name in ("cost_usd", "quality", "utility")},
+        "quality_ahead": _interval(comparison.ahead.get("quality")),
+        "saved_usd": _interval(comparison.ahead.get("cost_usd"), times=cost.n),
+        "total_usd": comparison.value["cost_usd"].mean * cost.n if "cost_usd" in comparison.value else None,
+    }
+
+
+def _interval(moments: Moments | None, *, times: int = 1) -> dict[str, float] | None:
+    if moments is None or moments.n < 2:
+        return None
+    mean, reach = moments.mean * times, moments.reach * times
+    return {"mean": mean, "low": mean - reach, "high": mean + reach}
+
+
+def _health(policy: PolicyView, now_ms: int) -> dict[str, Any]:
+    behind, is_floor = policy.behind()
+    published = policy.published
+    snapshot = published.snapshot if published else None
+    return {
+        "partition": policy.partition,
+        "events_behind": behind,
+        "is_more_behind": is_floor,
+        "snapshot_age_s": max(0.0, (now_ms - published.at_ms) / 1000.0) if published else None,
+        "snapshot_offset": snapshot.offset if snapshot else None,
+        "snapshot_hash": snapshot.hash if snapshot else None,
+        "algorithm": snapshot.settings.algorithm if snapshot else None,
+        "open_decisions": snapshot.open_decisions if snapshot else None,
+        "censored": snapshot.censored if snapshot else None,
+        "unmatched": policy.unmatched,
+        "fallbacks": dict(policy.fallbacks.most_common()),
+        "errors": dict(policy.errors.most_common(10)),
+    }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None

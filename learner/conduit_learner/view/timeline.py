@@ -1,0 +1,121 @@
+"""Counts per arm over time, in a bounded number of buckets."""
+
+from collections.abc import Iterator
+
+__all__ = ["Cell", "Timeline"]
+
+
+class Cell:
+    """What one arm's decisions of one stretch of time have come to.
+
+    Everything counts where the decision was made, not where its outcome or rating arrived, so that the numbers of one
+    cell are about the same requests. The newest cells therefore still grow.
+    """
+
+    __slots__ = (
+        "cost_usd",
+        "costs",
+        "errors",
+        "explored",
+        "fallbacks",
+        "latencies",
+        "latency_s",
+        "rated",
+        "rating",
+        "rating_squares",
+        "selections",
+        "successes",
+    )
+
+    def __init__(self) -> None:
+        self.selections = 0
+        self.fallbacks = 0
+        """Selections that LiteLLM made."""
+        self.explored = 0
+        """Selections of an arm that was not the likeliest."""
+        self.successes = 0
+        self.errors = 0
+        self.cost_usd = 0.0
+        self.costs = 0
+        """Decisions whose cost is known: a failed call that reports none has cost nothing."""
+        self.latency_s = 0.0
+        """Sum over successful calls."""
+        self.latencies = 0
+        self.rated = 0
+        """Decisions that did not fail and have feedback."""
+        self.rating = 0.0
+        """Sum over them of the mean of each one's feedbacks."""
+        self.rating_squares = 0.0
+
+    def add(self, other: "Cell") -> None:
+        """Add another cell's numbers."""
+        for name in Cell.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Timeline:
+    """Cells by time and arm.
+
+    Parameters
+    ----------
+    width_ms
+        What a bucket spans, milliseconds.
+    capacity
+        Buckets kept at most.
+    grows
+        What happens when time moves past them: True doubles the width and keeps everything; False forgets the oldest.
+
+    Examples
+    --------
+    >>> timeline = Timeline(1000, 2, grows=True)
+    >>> for time_ms in (0, 1000, 2000, 5000):
+    ...     timeline.record(time_ms, "a").selections += 1
+    >>> timeline.width_ms, [(start, cells["a"].selections) for start, cells in timeline]
+    (4000, [(0, 3), (4000, 1)])
+    """
+
+    def __init__(self, width_ms: int, capacity: int, *, grows: bool) -> None:
+        self.width_ms = width_ms
+        self.capacity = capacity
+        self._grows = grows
+        self._buckets: dict[int, dict[str, Cell]] = {}
+        self._newest = -1
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Cell]]]:
+        """Yield each bucket's start, milliseconds, and its cells; stretches without decisions are left out."""
+        for index in sorted(self._buckets):
+            yield index * self.width_ms, self._buckets[index]
+
+    def record(self, time_ms: int, arm: str) -> Cell:
+        """Return the cell for a new decision; one that is older than all buckets gets a cell that nobody keeps."""
+        index = time_ms // self.width_ms
+        if index > self._newest:
+            self._newest = index
+            self._make_room()
+            index = time_ms // self.width_ms
+        if index <= self._newest - self.capacity and not self._grows:
+            return Cell()
+        cells = self._buckets.setdefault(index, {})
+        cell = cells.get(arm)
+        if cell is None:
+            cell = cells[arm] = Cell()
+        return cell
+
+    def find(self, time_ms: int, arm: str) -> Cell | None:
+        """Return the cell of an earlier decision, as long as it is kept."""
+        return self._buckets.get(time_ms // self.width_ms, {}).get(arm)
+
+    def _make_room(self) -> None:
+        if not self._grows:
+            for index in [index for index in self._buckets if index <= self._newest - self.capacity]:
+                del self._buckets[index]
+            return
+        while self._buckets and self._newest - min(self._buckets) >= self.capacity:
+            self.width_ms *= 2
+            self._newest //= 2
+            merged: dict[int, dict[str, Cell]] = {}
+            for index, cells in self._buckets.items():
+                into = merged.setdefault(index // 2, {})
+                for arm, cell in cells.items():
+                    into.setdefault(arm, Cell()).add(cell)
+            self._buckets = merged

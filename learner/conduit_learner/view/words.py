@@ -1,0 +1,183 @@
+"""A decision in plain words: who served and why, what was expected, and what came of it."""
+
+import math
+from collections.abc import Callable
+
+from conduit_learner.view.decision import Decision
+from conduit_schemas import RoutingGoal, RoutingSettings, Weights
+
+__all__ = ["FALLBACKS", "alarm_words", "consequence", "reason", "routing_words"]
+
+FALLBACKS = {
+    "no_snapshot": "nothing had been learned of this policy yet",
+    "stale_snapshot": "the log, or the learner, had been silent for too long",
+    "unknown_featurizer": "the newest snapshot was learned with another featurizer than the strategy had",
+    "too_many_deployments": "there were too many deployments to choose from",
+    "control": "this part of the traffic stays with LiteLLM, to compare with",
+    "off": "Conduit is switched off",
+    "shadow": "Conduit watches and is not obeyed",
+    "error": "an error of Conduit's own got in the way; the application's log has its traceback",
+}
+"""Why LiteLLM's own selection served, by the code in the log."""
+
+_FLAGS = {
+    "cold_only": "None of the candidates is known well enough yet, so all of them share the traffic.",
+    "cold_share": "A candidate with few ratings is guaranteed a small share until it is known better.",
+}
+
+
+def reason(decision: Decision, named: Callable[[str], str]) -> str:
+    """Return why this arm served.
+
+    Parameters
+    ----------
+    named
+        What an arm is called.
+
+    Examples
+    --------
+    >>> decision = Decision("d1", 0, ("large", "small"), (), 1, (0.9, 0.1), {}, {}, (), None)
+    >>> reason(decision, str)
+    'small was tried out: large looked better and had 90 % of the chance, small 10 %.'
+    """
+    if decision.fallback is not None:
+        why = FALLBACKS.get(decision.fallback, decision.fallback)
+        instead = "" if decision.shadow is None else f" Conduit would have chosen {named(decision.shadow)}."
+        return f"LiteLLM's own selection took {named(decision.arm)}: {why}.{instead}"
+    if decision.probabilities is None:
+        only = "it was the only candidate" if len(decision.arms) == 1 else "something other than Conduit chose it"
+        return f"{named(decision.arm)} served: {only}."
+    chance = decision.probabilities[decision.chosen]
+    favourite = max(range(len(decision.arms)), key=decision.probabilities.__getitem__)
+    if decision.is_exploration:
+        better = named(decision.arms[favourite])
+        said = (
+            f"{named(decision.arm)} was tried out: {better} looked better and had "
+            f"{_percent(decision.probabilities[favourite])} of the chance, {named(decision.arm)} {_percent(chance)}."
+        )
+    else:
+        said = f"{named(decision.arm)} looked best of {len(decision.arms)} and had {_percent(chance)} of the chance."
+    return " ".join([said, *_expectation(decision), *(_FLAGS[flag] for flag in decision.flags if flag in _FLAGS)])
+
+
+def consequence(decision: Decision) -> str:
+    """Return what came of it.
+
+    Examples
+    --------
+    >>> decision = Decision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status="success", cost_usd=0.0012)
+    >>> consequence(decision)
+    'It worked, for $0.0012. Nobody has rated the answer.'
+    """
+    if not decision.status:
+        said = "No outcome is known yet."
+    elif decision.status == "success":
+        said = f"It worked{_paid(decision)}."
+    elif decision.status == "error":
+        said = f"It failed{f' ({decision.error_class})' if decision.error_class else ''}{_paid(decision)}."
+    else:
+        said = {
+            "cancelled": "It was cancelled.",
+            "client_disconnect": "The client went away.",
+            "cache_hit": "It was answered from the cache.",
+        }.get(decision.status, f"It ended as {decision.status}.")
+    if decision.rating is None:
+        silent = decision.status in {"", "error"}
+        return said if silent else f"{said} Nobody has rated the answer."
+    who = ", ".join(sorted({source for source, _ in decision.raters}))
+    return f"{said} The answer was rated {decision.rating:.2f} by {who}."
+
+
+def routing_words(routing: RoutingSettings) -> str:
+    """Return how a policy is to be used.
+
+    Examples
+    --------
+    >>> routing_words(RoutingSettings(mode="canary", canary_share=0.1, goal=RoutingGoal(max_cost_usd=0.01)))
+    'Conduit chooses for 10 % of the traffic (canary). Wanted: at most $0.01 a request.'
+    """
+    who = {
+        "off": "LiteLLM chooses; Conduit is off.",
+        "shadow": "LiteLLM chooses; Conduit notes what it would have done (shadow).",
+        "canary": f"Conduit chooses for {_percent(routing.canary_share)} of the traffic (canary).",
+        "active": "Conduit chooses.",
+    }[routing.mode]
+    parts = [who]
+    if wanted := _goal_words(routing.goal):
+        parts.append(f"Wanted: {wanted}.")
+    parts += [f"For {scope}: {_goal_words(goal) or 'the same'}." for scope, goal in routing.overrides.items()]
+    if routing.automatic is not None:
+        promote, rollback = routing.automatic.promote, routing.automatic.rollback
+        steps = [name for name, is_on in (("promoted", promote), ("rolled back", rollback)) if is_on]
+        if steps:
+            parts.append(f"By the evidence it is {' or '.join(steps)} automatically.")
+    return " ".join(parts)
+
+
+def alarm_words(signal: str, before: float, after: float, count: int) -> str:
+    """Return what a drift alarm says; cost and latency come as logarithms.
+
+    Examples
+    --------
+    >>> alarm_words("quality", 0.8, 0.6, 1), alarm_words("latency", 0.0, 0.6931471805599453, 3)
+    ('quality fell from 0.80 to 0.60', 'latency rose from 1 s to 2 s, the 3rd change')
+    """
+    way = "fell" if after < before else "rose"
+    again = "" if count < 2 else f", the {count}{ {2: 'nd', 3: 'rd'}.get(count, 'th') } change"
+    return f"{signal} {way} from {_amount(signal, before)} to {_amount(signal, after)}{again}"
+
+
+def _amount(signal: str, value: float) -> str:
+    if signal == "cost":
+        return _money(math.exp(value))
+    return f"{math.exp(value):.2g} s" if signal == "latency" else f"{value:.2f}"
+
+
+def _goal_words(goal: RoutingGoal) -> str:
+    parts = []
+    if isinstance(goal.objective, Weights):
+        weights = goal.objective
+        parts.append(f"quality {weights.quality:g}, cost {weights.cost:g}, latency {weights.latency:g}")
+    elif goal.objective is not None:
+        parts.append(f"objective {goal.objective}")
+    if goal.max_cost_usd is not None:
+        parts.append(f"at most {_money(goal.max_cost_usd)} a request")
+    if goal.max_latency_s is not None:
+        parts.append(f"at most {goal.max_latency_s:g} s")
+    if goal.budget is not None:
+        parts.append(f"at most {_money(goal.budget.usd)} per {goal.budget.per.replace('_', ' ')}")
+    if goal.quality_floor is not None:
+        floor = goal.quality_floor
+        parts.append(
+            f"the cheapest with {_percent(floor.relative)} of the best quality, {_percent(floor.confidence)} sure"
+        )
+    return ", ".join(parts)
+
+
+def _expectation(decision: Decision) -> list[str]:
+    predicted = {name: values[decision.chosen] for name, values in decision.predictions.items()}
+    parts = []
+    if "quality" in predicted:
+        parts.append(f"quality {min(max(predicted['quality'], 0.0), 1.0):.2f}")
+    if "cost" in predicted:
+        parts.append(_money(predicted["cost"]))
+    if "latency" in predicted:
+        parts.append(f"{predicted['latency']:.2g} s")
+    return [f"Expected of it: {', '.join(parts)}."] if parts else []
+
+
+def _paid(decision: Decision) -> str:
+    parts = []
+    if decision.cost_usd is not None:
+        parts.append(f"for {_money(decision.cost_usd)}")
+    if decision.latency_s is not None:
+        parts.append(f"in {decision.latency_s:.2g} s")
+    return f", {' '.join(parts)}" if parts else ""
+
+
+def _money(usd: float) -> str:
+    return f"${usd:.2g}" if usd < 0.1 else f"${usd:,.2f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.0f} %" if share >= 0.1 else f"{100.0 * share:.1f} %"

@@ -1,0 +1,1 @@
+"""The web page: a view of the log, served to a browser."""

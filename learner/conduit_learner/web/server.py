@@ -1,0 +1,228 @@
+"""The page's server: static files, and the view as JSON. It reads; nothing that is sent to it changes anything."""
+
+import ipaddress
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import web
+
+from conduit_learner.view.follow import Following
+from conduit_learner.view.installation import InstallationView
+from conduit_learner.view.policy import RANGES
+from conduit_learner.view.report import installation_report, policy_report
+from conduit_schemas import ConfigurationError
+
+__all__ = ["DEFAULT_ADDRESS", "Page", "is_loopback", "serve_page"]
+
+DEFAULT_ADDRESS = ("127.0.0.1", 8787)
+
+_FRESH_S = 1.0
+"""A report is made again after so long at the earliest, whoever asks."""
+
+_FAREWELL_S = 1.0
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_HEADERS = {
+    # No script, style, font, image or connection from anywhere else, nothing inline, and no page around this one.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Page:
+    """What the page shows.
+
+    Parameters
+    ----------
+    view
+        The installation, as far as it has been read.
+    following
+        How far that is.
+    where
+        Which log, in words.
+    spooled
+        Returns the bytes that wait on this machine's disk for the log, or None when that is not known.
+    """
+
+    def __init__(
+        self,
+        view: InstallationView,
+        following: Following,
+        where: str,
+        spooled: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.view = view
+        self.following = following
+        self.where = where
+        self._spooled = spooled
+        self._made: dict[tuple[str, str], tuple[float, bytes]] = {}
+
+    def installation(self) -> bytes:
+        """Return :func:`installation_report` and how far the log was read, as JSON."""
+        following = self.following
+        away = following.away_since
+        return _json(
+            {
+                **installation_report(self.view, now_ms=_now_ms()),
+                "version": version("conduit-litellm"),
+                "log": self.where,
+                "reading": {
+                    "read": following.read,
+                    "to_read": following.to_read,
+                    "skipped": following.skipped,
+                    "is_complete": following.is_complete,
+                    "away_s": None if away is None else time.monotonic() - away,
+                    "trouble": following.trouble if away is not None else "",
+                },
+                "spool_bytes": self._spooled(),
+            }
+        )
+
+    def policy(self, name: str, range_: str) -> bytes | None:
+        """Return :func:`policy_report` as JSON, at most a second old; None when there is no such policy."""
+        policy = self.view.policies.get(name)
+        if policy is None:
+            return None
+        made_at, body = self._made.get((name, range_), (-math.inf, b""))
+        if time.monotonic() - made_at >= _FRESH_S:
+            body = _json(policy_report(policy, range_, now_ms=_now_ms()))
+            self._made[name, range_] = time.monotonic(), body
+        return body
+
+
+@asynccontextmanager
+async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
+    """Serve the page for as long as the context lasts; yields the port.
+
+    On a loopback address only requests that were meant for this machine are answered, so that no web site can make
+    a visitor's browser read the page for it under a name of its own (DNS rebinding).
+
+    Parameters
+    ----------
+    page
+        What to show.
+    host, port
+        Where to listen; port 0 takes a free one.
+
+    Raises
+    ------
+    ConfigurationError
+        When that is not possible.
+    """
+    static = {entry.name: entry.read_bytes() for entry in files(__package__).joinpath("static").iterdir()}
+
+    async def asset(request: web.Request) -> web.Response:
+        name = request.match_info.get("name", "index.html")
+        if name not in static:
+            raise web.HTTPNotFound(text=f"there is no {name}\n")
+        kind = _TYPES[f".{name.rpartition('.')[2]}"]
+        return web.Response(body=static[name], content_type=kind, charset="utf-8")
+
+    async def installation(_: web.Request) -> web.Response:
+        return _answer(page.installation())
+
+    async def policy(request: web.Request) -> web.Response:
+        name, range_ = request.query.get("name", ""), request.query.get("range", "hour")
+        if range_ not in RANGES:
+            raise web.HTTPBadRequest(text=f"range {range_[:40]!r} is not one of {', '.join(RANGES)}\n")
+        body = page.policy(name, range_)
+        if body is None:
+            raise web.HTTPNotFound(text=f"no policy {name[:200]!r} has been seen in the log\n")
+        return _answer(body)
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    app = web.Application(middlewares=[_guard(_hosts(host))], client_max_size=1024)
+    app.on_response_prepare.append(_add_headers)
+    app.add_routes(
+        [
+            web.get("/", asset),
+            web.get("/static/{name}", asset),
+            web.get("/api/installation", installation),
+            web.get("/api/policy", policy),
+            web.get("/healthz", health),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_FAREWELL_S)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address can be reached from this machine only.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _hosts(host: str) -> frozenset[str] | None:
+    """Return the names under which the page may be asked for; None for any."""
+    return frozenset({"localhost", "127.0.0.1", "::1", host}) if is_loopback(host) else None
+
+
+def _guard(hosts: frozenset[str] | None) -> Any:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if hosts is not None and (request.url.host or "") not in hosts:
+            raise web.HTTPMisdirectedRequest(text=f"this page is not {(request.url.host or '')[:100]!r}\n")
+        return await handler(request)
+
+    return guard
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+def _answer(body: bytes) -> web.Response:
+    response = web.Response(body=body, content_type="application/json", charset="utf-8")
+    response.enable_compression()
+    return response
+
+
+def _json(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(_finite(fields), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with null for numbers that JSON does not know."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,316 @@
+// From a policy's report to what stands on the page.
+import { BarChart, FrontierChart, IntervalChart, TimeChart, element, latest, sparkline } from "./charts.js";
+import { count, moment, money, percent, quality, seconds, share, span } from "./format.js";
+
+const SAFEGUARD = "LiteLLM's own selection served instead of Conduit, because ";
+const FALLBACKS = {
+  no_snapshot: "nothing had been learned yet",
+  stale_snapshot: "the log or the learner was silent for too long",
+  unknown_featurizer: "the snapshot was learned with another featurizer",
+  error: "of an error of Conduit's own; see the application's log",
+};
+
+export function makeSections(byId) {
+  const perThousand = (value) => money(value === null ? null : value);
+  const charts = {
+    share: new TimeChart(byId("share"), "Share of the traffic", "Which arm served how much", (value) => percent(value), { stacked: true, height: 240 }),
+    quality: new TimeChart(byId("quality"), "Quality", "Mean rating, failed calls counted 0", (value) => (value === null ? "–" : value.toFixed(2)), { least: 0, most: 1 }),
+    cost: new TimeChart(byId("cost"), "Cost of 1,000 requests", "What the calls were reported to cost", perThousand, { zero: true }),
+    latency: new TimeChart(byId("latency"), "Latency", "Mean of the calls that worked", seconds, { zero: true }),
+    errors: new TimeChart(byId("errors"), "Errors", "Share of the calls that failed", share, { zero: true }),
+    frontier: new FrontierChart(byId("frontier"), "Cost and quality", "Each arm as if it had served everything; the dashed line is the best that mixing them blindly reaches", perThousand, (value) => value.toFixed(2)),
+    saved: new IntervalChart(byId("saved"), "Saved against always using one arm", "With the 95 % interval that holds however often you look", money, { zero: true }),
+    learningQuality: new TimeChart(byId("learning-quality"), "Learning: quality so far", "Of everything served up to then, next to the best fixed arm", (value) => (value === null ? "–" : value.toFixed(3)), { least: 0, most: 1 }),
+    learningCost: new TimeChart(byId("learning-cost"), "Learning: cost so far", "Of 1,000 requests, next to fixed arms", perThousand, { zero: true }),
+    belief: new IntervalChart(byId("belief-quality"), "What is believed of each arm's quality", "The newest snapshot's mean with its 95 % interval: the wider, the less is known", (value) => value.toFixed(2), { least: 0, most: 1 }),
+    coverage: new BarChart(byId("coverage"), "Feedback", "Share of the answers that somebody or something rated", share),
+  };
+  let last = null;
+  byId("which").addEventListener("change", () => last && showDecisions(byId, last.report));
+
+  return {
+    show(report, installation) {
+      last = { report, installation };
+      const context = prepare(report);
+      showHeadline(byId, report, context);
+      showTiles(byId, report, context);
+      showTraffic(charts, report, context);
+      showWorth(charts, report, context);
+      showArms(byId, charts, report, context);
+      showDecisions(byId, report);
+      showHealth(byId, report, installation);
+      showChanges(byId, report);
+    },
+  };
+}
+
+function prepare(report) {
+  const { series, arms, savings } = report;
+  const cls = Object.fromEntries(arms.map((arm, index) => [arm.id, `c${index % 10}`]));
+  const names = Object.fromEntries(arms.map((arm) => [arm.id, arm.name]));
+  const points = series.starts_ms.length;
+  const columns = Object.values(series.arms);
+  const total = (name) => Array.from({ length: points }, (_, index) => columns.reduce((sum, column) => sum + column[name][index], 0));
+  const totals = Object.fromEntries(["selections", "successes", "errors", "cost_usd", "costs", "latency_s", "latencies", "rated", "rating"].map((name) => [name, total(name)]));
+  const fixed = Object.fromEntries(savings.arms.map((arm) => [arm.id, arm]));
+  return { cls, names, points, totals, fixed, best: fixed[savings.best] ?? null, dearest: fixed[savings.dearest] ?? null };
+}
+
+// Over few requests a share jumps about; each point takes in its neighbours until it rests on enough of them.
+const ENOUGH = 12;
+function smooth(part, whole) {
+  const farthest = Math.max(1, Math.floor(whole.length / 6));
+  return whole.map((_, index) => {
+    let [reach, above, below] = [0, part[index], whole[index]];
+    while (below < ENOUGH && reach < farthest) {
+      reach += 1;
+      for (const near of [index - reach, index + reach]) {
+        above += part[near] ?? 0;
+        below += whole[near] ?? 0;
+      }
+    }
+    const isNear = [index - 1, index, index + 1].some((near) => (whole[near] ?? 0) > 0);
+    return below > 0 && (isNear || below >= ENOUGH) ? above / below : null;
+  });
+}
+
+const ratio = (part, whole) => part.map((value, index) => (whole[index] > 0 ? value / whole[index] : null));
+const qualities = ({ successes, errors, rated, rating }) =>
+  rated.map((number, index) => {
+    const ended = successes[index] + errors[index];
+    const worked = ended ? successes[index] / ended : 1;
+    return number ? (worked * rating[index]) / number : null;
+  });
+const smoothQualities = ({ successes, errors, rated, rating }) => {
+  const worked = smooth(successes, plus(successes, errors));
+  return smooth(rating, rated).map((mean, index) => (mean === null ? null : mean * (worked[index] ?? 1)));
+};
+const plus = (one, other) => one.map((value, index) => value + other[index]);
+const thousand = (values) => values.map((value) => (value === null ? null : 1000 * value));
+const cumulative = (values) => {
+  let sum = 0;
+  return values.map((value) => (sum += value));
+};
+
+function showHeadline(byId, report, { dearest, best }) {
+  const { totals, savings } = report;
+  const net = (arm) => arm.saved_usd.mean - savings.judging_usd;
+  const headline = byId("headline");
+  if (!dearest?.saved_usd || !dearest.total_usd) {
+    headline.textContent = `${count(totals.all)} requests decided for ${money(totals.spent_usd)}`;
+    byId("subline").textContent = "What that saves can be said once some arms have served, and failed or succeeded, a few dozen times.";
+    return;
+  }
+  const saved = net(dearest);
+  const word = saved >= 0 ? "saved" : "more spent";
+  const sure = dearest.saved_usd.low - savings.judging_usd > 0;
+  headline.replaceChildren(
+    element("b", { class: saved < 0 ? "loss" : "" }, `${percent(Math.abs(saved) / dearest.total_usd)} ${word}`),
+    ` against always using ${dearest.name}: ${money(Math.abs(saved))} of ${money(dearest.total_usd)}`,
+  );
+  const parts = [`95 % sure that it is between ${money(dearest.saved_usd.low - savings.judging_usd)} and ${money(dearest.saved_usd.high - savings.judging_usd)}${sure ? "" : ", so it may be nothing"}.`];
+  if (totals.quality !== null) parts.push(`Quality is ${quality(totals.quality)} over the time shown${dearest.quality ? `; ${dearest.name} alone would be near ${quality(dearest.quality.mean)}` : ""}.`);
+  if (best && best.id !== dearest.id && best.saved_usd) {
+    const against = net(best);
+    parts.push(`Against ${best.name}, the best single arm as far as is known, it is ${money(Math.abs(against))} ${against >= 0 ? "less" : "more"}.`);
+  }
+  if (savings.judging_usd > 0) parts.push(`${money(savings.judging_usd)} for judging answers is taken off.`);
+  if (savings.left_out > 0) parts.push(`${count(savings.left_out)} decisions that Conduit did not make are left out.`);
+  byId("subline").textContent = parts.join(" ");
+}
+
+function showTiles(byId, report, { totals: curves }) {
+  const { totals } = report;
+  const tiles = [
+    ["Requests", count(totals.selections), totals.explored === null ? "" : `${share(totals.explored)} to try others out`, curves.selections],
+    ["Quality", quality(totals.quality), totals.quality_reach === null ? "no ratings yet" : `± ${totals.quality_reach.toFixed(3)}`, qualities(curves)],
+    ["Cost of 1,000", money(totals.cost_usd === null ? null : 1000 * totals.cost_usd), `${money(totals.spent_usd)} in all`, ratio(curves.cost_usd, curves.costs)],
+    ["Latency", seconds(totals.latency_s), "mean of what worked", ratio(curves.latency_s, curves.latencies)],
+    ["Errors", share(totals.error_rate), "of the calls", ratio(curves.errors, plus(curves.successes, curves.errors))],
+    ["Rated", share(totals.coverage), `${count(totals.rated)} answers`, ratio(curves.rated, curves.successes)],
+  ];
+  byId("tiles").replaceChildren(
+    ...tiles.map(([name, value, more, values]) =>
+      element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, element("div", { class: "value" }, value), element("div", { class: "more" }, more)), sparkline(values, "own")),
+    ),
+  );
+}
+
+function showTraffic(charts, report, { cls, names, totals, points }) {
+  const { series, arms } = report;
+  const frame = { starts: series.starts_ms, width: series.width_ms };
+  const present = arms.filter((arm) => series.arms[arm.id]);
+  const nothing = points ? "" : "No requests in this time.";
+  const curves = (values) => present.map((arm) => ({ name: names[arm.id], cls: cls[arm.id], values: values(series.arms[arm.id]) }));
+  charts.share.show({ ...frame, series: curves((column) => ratio(column.selections, totals.selections)) }, nothing);
+  const rated = totals.rated.some((number) => number > 0);
+  charts.quality.show({ ...frame, series: curves(smoothQualities) }, nothing || (rated ? "" : "Nobody has rated an answer in this time."));
+  charts.cost.show({ ...frame, series: curves((column) => thousand(smooth(column.cost_usd, column.costs))) }, nothing);
+  charts.latency.show({ ...frame, series: curves((column) => smooth(column.latency_s, column.latencies)) }, nothing);
+  charts.errors.show({ ...frame, series: curves((column) => smooth(column.errors, plus(column.errors, column.successes))) }, nothing);
+}
+
+function showWorth(charts, report, { cls, totals, points, best, dearest }) {
+  const { savings, series } = report;
+  const few = "Not enough is known yet: every arm needs a few dozen outcomes.";
+  const sound = savings.arms.filter((arm) => !arm.doubt && arm.cost_usd);
+  const own = report.totals;
+  const dots = sound
+    .filter((arm) => arm.quality && arm.cost_usd.mean > 0)
+    .map((arm) => ({
+      name: arm.name, cls: cls[arm.id] ?? "plain", own: false, x: 1000 * arm.cost_usd.mean, y: arm.quality.mean,
+      xLow: 1000 * arm.cost_usd.low, xHigh: 1000 * arm.cost_usd.high, yLow: arm.quality.low, yHigh: arm.quality.high,
+    }));
+  const mix = hull(dots);
+  if (own.cost_usd > 0 && own.quality !== null) {
+    const reach = own.quality_reach;
+    dots.push({ name: "Conduit", cls: "own", own: true, x: 1000 * own.cost_usd, y: own.quality, xLow: null, xHigh: null, yLow: reach === null ? null : own.quality - reach, yHigh: reach === null ? null : own.quality + reach });
+  }
+  charts.frontier.show({ points: dots, mix }, dots.length > 1 ? "" : "Not enough is known yet: this needs ratings and costs of at least two arms.");
+  const rows = sound.map((arm) => ({
+    short: arm.name,
+    name: arm.name + (arm === best ? " · best single arm" : "") + (arm === dearest ? " · dearest" : ""),
+    cls: arm.saved_usd.low > 0 ? "pos" : arm.saved_usd.high < 0 ? "neg" : "plain",
+    mean: arm.saved_usd.mean, low: arm.saved_usd.low, high: arm.saved_usd.high,
+    note: `${money(arm.saved_usd.mean)}${arm.quality_ahead ? ` · quality ${signed(-arm.quality_ahead.mean)}` : ""}`,
+  }));
+  charts.saved.show({ rows }, rows.length ? "" : few);
+  const frame = { starts: series.starts_ms, width: series.width_ms };
+  const nothing = points ? "" : "No requests in this time.";
+  const sums = Object.fromEntries(Object.entries(totals).map(([name, values]) => [name, cumulative(values)]));
+  const flat = (arm, measure, factor, words) => ({ name: `${arm.name}, ${words}`, cls: cls[arm.id] ?? "plain", flat: true, values: [factor * arm[measure].mean] });
+  const band = (arm, measure) => ({ cls: cls[arm.id] ?? "plain", low: Math.max(0, arm[measure].low), high: Math.min(1, arm[measure].high) });
+  const learned = qualities(sums);
+  charts.learningQuality.show(
+    { ...frame, series: [{ name: "Conduit", cls: "own", values: learned }, ...(best?.quality ? [flat(best, "quality", 1, "always")] : [])], bands: best?.quality ? [band(best, "quality")] : [] },
+    nothing || (latest(learned) === null ? "Nobody has rated an answer in this time." : ""),
+  );
+  const others = [...new Set([best, dearest])].filter((arm) => arm?.cost_usd);
+  charts.learningCost.show({ ...frame, series: [{ name: "Conduit", cls: "own", values: thousand(ratio(sums.cost_usd, sums.costs)) }, ...others.map((arm) => flat(arm, "cost_usd", 1000, "always"))] }, nothing);
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+
+// The upper left hull of the arms: what tossing a weighted coin between two of them reaches.
+function hull(points) {
+  const sorted = [...points].sort((one, other) => one.x - other.x || other.y - one.y);
+  const found = [];
+  for (const { x, y } of sorted) {
+    if (found.length && y <= found[found.length - 1][1]) continue;
+    while (found.length > 1) {
+      const [[x0, y0], [x1, y1]] = found.slice(-2);
+      if ((y1 - y0) * (x - x0) > (y - y0) * (x1 - x0)) break;
+      found.pop();
+    }
+    found.push([x, y]);
+  }
+  return found;
+}
+
+function showArms(byId, charts, report, { cls }) {
+  const heads = ["Arm", "Requests", "Share", "Quality", "Cost of 1,000", "Latency", "95th percentile", "Errors", "Rated"];
+  byId("arm-table").replaceChildren(
+    element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
+    element(
+      "tbody",
+      {},
+      ...report.arms.map((arm) => {
+        const cells = [
+          count(arm.selections), share(arm.share), [quality(arm.quality), arm.quality_reach === null ? null : element("small", {}, ` ± ${arm.quality_reach.toFixed(3)}`)],
+          money(arm.cost_usd === null ? null : 1000 * arm.cost_usd), seconds(arm.latency_s), seconds(arm.latency_p95_s), share(arm.error_rate), share(arm.coverage),
+        ];
+        const model = arm.model && arm.model !== arm.name ? element("small", {}, ` ${arm.model}`) : null;
+        return element("tr", {}, element("th", { scope: "row", class: cls[arm.id] }, element("i", {}), arm.name, model), ...cells.map((cell) => element("td", {}, ...[cell].flat().filter((part) => part !== null))));
+      }),
+    ),
+  );
+  const known = report.arms.filter((arm) => arm.beliefs.quality);
+  const rows = known.map((arm) => ({ name: arm.name, cls: cls[arm.id], ...arm.beliefs.quality, note: `${arm.beliefs.quality.mean.toFixed(2)} from ${count(arm.beliefs.quality.observations)} ratings` }));
+  charts.belief.show({ rows }, rows.length ? "" : "The newest snapshot knows of no ratings.");
+  const coverage = report.arms.map((arm) => ({ name: arm.name, cls: cls[arm.id], value: arm.coverage, note: `${share(arm.coverage)} · ${count(arm.rated)} rated` }));
+  charts.coverage.show({ rows: coverage }, coverage.length ? "" : "No arm has served yet.");
+}
+
+const KINDS = {
+  explored: (decision) => decision.is_exploration,
+  failed: (decision) => decision.status === "error",
+  rated: (decision) => decision.rating !== null,
+};
+
+function showDecisions(byId, report) {
+  const host = byId("decision-list");
+  const open = new Set([...host.querySelectorAll("details[open]")].map((details) => details.dataset.id));
+  if (host.contains(document.activeElement) && open.size) return; // nobody's place is taken away while reading
+  const keep = KINDS[byId("which").value] ?? (() => true);
+  const cls = Object.fromEntries(report.arms.map((arm, index) => [arm.id, `c${index % 10}`]));
+  const shown = report.decisions.filter(keep);
+  host.replaceChildren(
+    ...shown.map((decision) => {
+      const tags = [];
+      if (decision.is_exploration) tags.push(element("span", { class: "tag try" }, "tried out"));
+      if (decision.status === "error") tags.push(element("span", { class: "tag bad" }, "failed"));
+      if (decision.rating !== null) tags.push(element("span", { class: "tag" }, `rated ${decision.rating.toFixed(2)}`));
+      return element(
+        "li",
+        {},
+        element("div", { class: `who ${cls[decision.arm] ?? "plain"}` }, element("i", {}), decision.name, ...tags, element("time", { datetime: new Date(decision.time_ms).toISOString() }, moment(decision.time_ms))),
+        element("p", {}, decision.reason),
+        element("p", {}, decision.consequence),
+        element("details", { "data-id": decision.id, open: open.has(decision.id) }, element("summary", {}, "Prove it"), element("code", {}, `conduit explain ${decision.id} --policy ${report.policy}`)),
+      );
+    }),
+  );
+  if (!shown.length) host.append(element("li", { class: "nothing" }, report.decisions.length ? "None of the newest decisions." : "No decisions yet."));
+}
+
+function showHealth(byId, report, installation) {
+  const { health } = report;
+  const { reasons, newest } = installation.dead_letters;
+  const letters = Object.values(reasons).reduce((sum, number) => sum + number, 0);
+  const behind = `${count(health.events_behind)}${health.is_more_behind ? " or more" : ""}`;
+  const fallbacks = Object.values(health.fallbacks).reduce((sum, number) => sum + number, 0);
+  const alarms = report.arms.flatMap((arm) => arm.alarms.map((alarm) => `${arm.name}: ${alarm.words} (${moment(alarm.time_ms)}).`));
+  const checks = [
+    health.snapshot_age_s === null
+      ? ["warn", "Learner", "no snapshot yet", "Nothing has been learned of this policy. Does a learner run?"]
+      : [health.events_behind > 1000 ? "warn" : "good", "Learner", health.events_behind ? `${behind} events behind` : "up to date", `The newest snapshot covers the log up to offset ${count(health.snapshot_offset)} of partition ${health.partition} and was published ${span(health.snapshot_age_s)} ago. Algorithm: ${health.algorithm}.`],
+    [fallbacks > 0.2 * report.totals.all ? "warn" : "good", "Decisions", fallbacks ? `${count(fallbacks)} made by LiteLLM` : "all made by Conduit", Object.entries(health.fallbacks).map(([why, number]) => `${count(number)}: ${SAFEGUARD}${FALLBACKS[why] ?? why}.`).join(" ") || "No request had to be left to LiteLLM's own selection."],
+    [report.totals.coverage === 0 || report.totals.coverage === null ? "warn" : "good", "Feedback", `${share(report.totals.coverage)} rated`, report.totals.rated ? `${count(report.totals.rated)} answers in the time shown. ${health.unmatched ? `${count(health.unmatched)} outcomes and ratings belong to decisions that are not, or no longer, known here.` : ""}` : "Without any ratings Conduit routes by failures alone and never by price."],
+    [alarms.length ? "warn" : "good", "Drift", alarms.length ? `${count(alarms.length)} alarms` : "no alarms", alarms.join(" ") || "No arm is reported to have changed."],
+    [report.totals.error_rate > 0.05 ? "warn" : "good", "Failed calls", Object.keys(health.errors).length ? count(Object.values(health.errors).reduce((sum, number) => sum + number, 0)) : "none", Object.entries(health.errors).map(([name, number]) => `${name}: ${count(number)}`).join(", ") || "Every call with an outcome worked."],
+    [letters ? "warn" : "good", "Dead letters", letters ? count(letters) : "none", letters ? `${Object.entries(reasons).map(([why, number]) => `${why}: ${count(number)}`).join(", ")}. See conduit dead-letters list.` : "Every record could be used."],
+    ["good", "Open decisions", health.open_decisions === null ? "–" : count(health.open_decisions), `The learner still waits for what may come of them. ${health.censored ? `${count(health.censored)} were closed without an outcome.` : ""}`],
+    installation.spool_bytes === null ? null : [installation.spool_bytes > 65536 ? "warn" : "good", "Spool", installation.spool_bytes ? `${count(installation.spool_bytes / 1024)} KB` : "empty", "Events that wait on this machine's disk for the brokers. Other machines' spools are not seen here."],
+  ].filter((check) => check !== null);
+  const SIGNS = { good: "ok", warn: "look", bad: "bad" };
+  byId("checks").replaceChildren(
+    ...checks.map(([cls, name, value, words]) =>
+      element("li", {}, element("div", { class: "row" }, element("b", {}, `${name}: ${value}`), element("span", { class: `tag ${cls}` }, SIGNS[cls])), element("p", {}, words)),
+    ),
+  );
+  const shown = JSON.stringify(newest);
+  if (byId("letters").dataset.shown === shown) return;
+  byId("letters").dataset.shown = shown;
+  byId("letters").replaceChildren(
+    ...(letters
+      ? [element("details", {}, element("summary", {}, "The newest dead letters"), element("ol", { class: "changes" }, ...newest.map((letter) => element("li", {}, element("time", {}, moment(letter.time_ms)), element("p", {}, `${letter.reason} at ${letter.place}: ${letter.message}`)))))]
+      : []),
+  );
+}
+
+function showChanges(byId, report) {
+  const weights = Object.entries(report.objective).map(([name, weight]) => `${name} ${weight}`);
+  const said = [];
+  if (report.routing) {
+    const { words, changed_by: by, changed_at: at, rollout, spend } = report.routing;
+    said.push(`${words} So said by ${by || "nobody named"}${at ? ` on ${moment(1000 * at)}` : ""}.`);
+    if (rollout) said.push(`Roll-out: ${rollout.stage.replace("_", " ")}${rollout.reason ? `, because ${rollout.reason}` : ""}.`);
+    if (spend[""]) said.push(`Spent today: ${money(spend[""].day_usd)}.`);
+  }
+  if (weights.length) said.push(`Weights of the newest decision: ${weights.join(", ")}.`);
+  byId("objective").textContent = said.join(" ");
+  const rows = report.changes.map((change) =>
+    element("li", {}, element("time", { datetime: new Date(change.time_ms).toISOString() }, moment(change.time_ms)), element("p", {}, change.what, element("br"), element("span", {}, `${change.kind}${change.by ? `, by ${change.by}` : ""}`))),
+  );
+  byId("change-list").replaceChildren(...(rows.length ? rows : [element("li", {}, element("p", {}, "Nothing was changed in what was read."))]));
+}
