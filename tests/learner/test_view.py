@@ -13,7 +13,7 @@ from conduit_learner.evaluation.estimators import doubly_robust
 from conduit_learner.evaluation.intervals import asymptotic_sequence
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.view import savings
-from conduit_learner.view.decision import Decision
+from conduit_learner.view.decision import Decision, Status
 from conduit_learner.view.installation import MAX_POLICIES_SHOWN, InstallationView
 from conduit_learner.view.policy import MAX_ARMS_SHOWN, OTHERS, RANGES, PolicyView
 from conduit_learner.view.report import installation_report, policy_report, quality_of
@@ -22,6 +22,7 @@ from conduit_learner.view.timeline import Cell, Timeline
 from conduit_learner.view.words import consequence, reason
 from conduit_log import StoredMessage
 from conduit_schemas import (
+    Alarm,
     Budget,
     DeadLetter,
     Event,
@@ -437,6 +438,29 @@ class TestReport:
         assert len(report["decisions"]) == 60
         assert {decision["name"] for decision in report["decisions"]} <= {"dear", "cheap", "slow"}
 
+    def test_drift_alarms_are_said_newest_first(self) -> None:
+        made = Installation().run(60)
+        snapshot = made.learner.snapshot(POLICY)
+        dear = snapshot.arms["dear"].model_copy(
+            update={
+                "alarms": {
+                    "quality": Alarm(count=1, time_ms=5, before=0.9, after=0.55, observations=40),
+                    "latency": Alarm(count=2, time_ms=9, before=0.0, after=math.log(3.0), observations=40),
+                }
+            }
+        )
+        changed = snapshot.model_copy(update={"arms": {**snapshot.arms, "dear": dear}}).sealed()
+        view = InstallationView()
+        for message in made.log:
+            view.event(message)
+        view.snapshot(StoredMessage(0, 0, 5, b"k", encode(changed)))
+        arms = {arm["id"]: arm for arm in policy_report(view.policies[POLICY], "all", now_ms=1_000_100)["arms"]}
+        assert [alarm["words"] for alarm in arms["dear"]["alarms"]] == [
+            "latency rose from 1 s to 3 s, the 2nd change",
+            "quality fell from 0.90 to 0.55",
+        ]
+        assert arms["cheap"]["alarms"] == []
+
 
 class TestWords:
     def test_a_best_guess_says_what_was_expected(self) -> None:
@@ -464,13 +488,13 @@ class TestWords:
     @pytest.mark.parametrize(
         ("status", "said"),
         [
-            ("", "No outcome is known yet."),
+            (None, "No outcome is known yet."),
             ("error", "It failed (Timeout), in 2 s."),
             ("cancelled", "It was cancelled. Nobody has rated the answer."),
             ("cache_hit", "It was answered from the cache. Nobody has rated the answer."),
         ],
     )
-    def test_what_came_of_it(self, status: str, said: str) -> None:
+    def test_what_came_of_it(self, status: Status | None, said: str) -> None:
         made = Decision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status=status)
         if status == "error":
             made.latency_s, made.error_class = 2.0, "Timeout"

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from conduit_schemas import Outcome, Selection
+from conduit_learner.events import Outcome, Selection
 
-__all__ = ["Decision", "decision_of"]
+__all__ = ["Decision", "Status", "decision_of"]
+
+Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
 
 _LEAST_LN, _LARGEST_LN = -30.0, 14.0
 """Predicted logarithms are cut to these, so that no prediction from the log overflows."""
@@ -31,8 +34,8 @@ class Decision:
     fallback: str | None
     shadow: str | None = None
     """The arm that Conduit would have chosen, where it was asked without being obeyed."""
-    status: str = ""
-    """Of its outcome; empty while there is none."""
+    status: Status | None = None
+    """Of its outcome; None while there is none."""
     cost_usd: float | None = None
     latency_s: float | None = None
     error_class: str | None = None
@@ -69,8 +72,9 @@ def decision_of(selection: Selection, time_ms: int) -> Decision:
 
     Examples
     --------
+    >>> from conduit_learner.events import Context
     >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
-    ...                       featurizer="text64-v1", context=bytes(128), predictions={"cost": (0.0, -7.0)})
+    ...                       featurizer="text64-v1", context=Context(), predictions={"cost": (0.0, -7.0)})
     >>> decision_of(selection, 5).predictions["cost"][0]
     1.0
     """

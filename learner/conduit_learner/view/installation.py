@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from conduit_learner.events import decode_event
 from conduit_learner.view.decision import Decision
 from conduit_learner.view.policy import PolicyView, Published
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
-from conduit_schemas import DeadLetter, RecordError, decode_event, decode_snapshot
+from conduit_schemas import DeadLetter, RecordError, decode_snapshot
 
 __all__ = ["MAX_DEAD_LETTERS", "MAX_POLICIES_SHOWN", "InstallationView"]
 

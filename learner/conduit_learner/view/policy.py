@@ -9,22 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_learner.events import Event, Feedback, Outcome, Selection
 from conduit_learner.view.decision import Decision, decision_of
 from conduit_learner.view.savings import Ledger
 from conduit_learner.view.timeline import Cell, Timeline
 from conduit_learner.view.words import routing_words
 from conduit_policy import Beliefs
-from conduit_schemas import (
-    Event,
-    Feedback,
-    LearningSettings,
-    Outcome,
-    PolicySettings,
-    RoutingChange,
-    RoutingSettings,
-    Selection,
-    Snapshot,
-)
+from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, RoutingSettings, Snapshot
 
 __all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "Change", "PolicyView", "Published"]
 
@@ -75,8 +66,9 @@ class PolicyView:
     Examples
     --------
     >>> view = PolicyView("default/chat")
+    >>> from conduit_learner.events import Context
     >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
-    ...                       featurizer="text64-v1", context=bytes(128))
+    ...                       featurizer="text64-v1", context=Context())
     >>> _ = view.apply(selection, time_ms=5_000, offset=7)
     >>> [(start, dict(cells)["b"].selections) for start, cells in view.timelines["all"]]
     [(5000, 1)]

@@ -243,7 +243,7 @@ def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
 def _alarms(policy: PolicyView, arm: str) -> list[dict[str, Any]]:
     """Return what the learner found to have changed in an arm, newest first."""
     known = policy.published.snapshot.arms.get(arm) if policy.published else None
-    found = getattr(known, "alarms", {})
+    found = known.alarms if known is not None and known.alarms is not None else {}
     alarms = [
         {"time_ms": alarm.time_ms, "words": alarm_words(signal, alarm.before, alarm.after, alarm.count)}
         for signal, alarm in found.items()

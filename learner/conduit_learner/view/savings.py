@@ -16,10 +16,11 @@ from conduit_learner.evaluation.estimators import doubly_robust_scores
 from conduit_learner.evaluation.intervals import asymptotic_reach
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import JoinedDecision, measure
+from conduit_learner.events import Outcome
 from conduit_learner.signals import ln
 from conduit_learner.view.decision import Decision
 from conduit_policy import Objective
-from conduit_schemas import ConfigurationError, Outcome
+from conduit_schemas import ConfigurationError
 
 __all__ = ["BLOCK", "MEASURES", "Comparison", "Ledger", "Moments"]
 
@@ -224,11 +225,16 @@ def _compare(decisions: Sequence[Decision], scale: Vector) -> dict[str, Comparis
 
 def _joined(decision: Decision) -> JoinedDecision:
     nothing = np.zeros(0)
-    outcome = (
-        Outcome.model_construct(status=decision.status, cost_usd=decision.cost_usd, latency_s=decision.latency_s)
-        if decision.status
-        else None
-    )
+    outcome = None
+    if decision.status:
+        outcome = Outcome(
+            policy="-",  # no measure looks at it
+            time=0.0,
+            decision_id=decision.decision_id,
+            status=decision.status,
+            cost_usd=decision.cost_usd,
+            latency_s=decision.latency_s,
+        )
     return JoinedDecision(
         decision.arms,
         decision.chosen,

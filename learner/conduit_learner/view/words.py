@@ -82,7 +82,7 @@ def consequence(decision: Decision) -> str:
             "cache_hit": "It was answered from the cache.",
         }.get(decision.status, f"It ended as {decision.status}.")
     if decision.rating is None:
-        silent = decision.status in {"", "error"}
+        silent = decision.status in {None, "error"}
         return said if silent else f"{said} Nobody has rated the answer."
     who = ", ".join(sorted({source for source, _ in decision.raters}))
     return f"{said} The answer was rated {decision.rating:.2f} by {who}."
