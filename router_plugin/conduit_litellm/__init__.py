@@ -1,7 +1,21 @@
 """LiteLLM routing that learns from its own traffic."""
 
+from conduit_litellm.judge import Judge, Verdict
+from conduit_litellm.judgements import Judgement, edited, rating, regenerated, thumbs
 from conduit_litellm.service import create_service
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas import ConduitError, ConfigurationError
 
-__all__ = ["ConduitError", "ConduitRoutingStrategy", "ConfigurationError", "create_service"]
+__all__ = [
+    "ConduitError",
+    "ConduitRoutingStrategy",
+    "ConfigurationError",
+    "Judge",
+    "Judgement",
+    "Verdict",
+    "create_service",
+    "edited",
+    "rating",
+    "regenerated",
+    "thumbs",
+]

@@ -11,10 +11,19 @@ from conduit_litellm.ledger import Decision
 from conduit_litellm.request_goal import RequestGoals
 from conduit_litellm.sessions import Sessions
 from conduit_litellm.spending import Spending
-from conduit_policy import UNCONSTRAINED, Beliefs, Constraints, Objective, merged, objective_of, pace
-from conduit_schemas import Mode, RoutingGoal, RoutingSettings, Spend
+from conduit_policy import (
+    UNCONSTRAINED,
+    Beliefs,
+    Constraints,
+    Objective,
+    check_routing,
+    merged,
+    objective_of,
+    pace,
+)
+from conduit_schemas import ConfigurationError, Mode, RoutingGoal, RoutingSettings, Spend, checked
 
-__all__ = ["Control", "Orders"]
+__all__ = ["Control", "Orders", "own_settings"]
 
 _NOTHING_SPENT = Spend()
 
@@ -200,6 +209,31 @@ class Control:
     def _index(self, session: tuple[str, str] | None, arms: Sequence[str]) -> int | None:
         last = None if session is None else self.sessions.last(session)
         return arms.index(last) if last in arms else None
+
+
+def own_settings(
+    objective: str | Objective,
+    constraints: Mapping[str, Any] | None,
+    overrides: Mapping[str, Mapping[str, Any]] | None,
+    mode: str,
+    rollout: Mapping[str, Any] | None,
+) -> tuple[RoutingSettings, Objective]:
+    """Return an application's own settings, and its objective, of the strategy's arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        When they make no sense; the message names the field.
+    """
+    for name, taken in (("objective", constraints), ("mode", rollout), ("goal", rollout), ("overrides", rollout)):
+        if taken and name in taken:
+            raise ConfigurationError(f"{name!r} does not belong there: it is an argument of its own")
+    wanted: object = objective.weights() if isinstance(objective, Objective) else objective
+    goal = {**(constraints or {}), "objective": wanted}
+    fields = {**(rollout or {}), "goal": goal, "overrides": dict(overrides or {}), "mode": mode}
+    settings = checked(RoutingSettings, fields, "routing")
+    check_routing(settings)
+    return settings, objective if isinstance(objective, Objective) else Objective.preset(objective)
 
 
 def _position(policy: str, who: str) -> float:

@@ -3,19 +3,39 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any, NamedTuple
 
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
+from conduit_litellm.judgements import Judgement
 from conduit_litellm.ledger import Decision, Ledger
-from conduit_litellm.litellm_calls import Facts, failure_facts
+from conduit_litellm.litellm_calls import (
+    Facts,
+    call_of,
+    deployment_of,
+    failure_facts,
+    read_stamp,
+    stamp_of_response,
+)
 from conduit_litellm.pending import PendingFeedback, PendingOutcome
 
-__all__ = ["FeedbackDesk"]
+__all__ = ["About", "FeedbackDesk"]
 
 _logger = logging.getLogger("conduit")
 
 Error = BaseException | str | bool | None
+
+
+class About(NamedTuple):
+    """Which answer is meant: by one of the ids."""
+
+    decision_id: str | None = None
+    call_id: str | None = None
+    trace_id: str | None = None
+    policy: str | None = None
+    """Who made the decision, in case another process did."""
 
 
 class FeedbackDesk:
@@ -60,23 +80,50 @@ class FeedbackDesk:
             self._emitter.put_app_outcome(PendingOutcome(now, decision, facts, "app"))
         return decision.id
 
-    def rate(
-        self, quality: float, *, decision_id: str | None, call_id: str | None, policy: str | None, source: str, key: str
-    ) -> str | None:
+    def judge(self, judgement: Judgement, about: About) -> str | None:
         """Queue what somebody thought of an answer; return the decision's id, or None when it cannot be found."""
-        checked = _checked("quality", quality, "a quality", 1.0)
-        decision = self._ledger.get(decision_id) if decision_id else self._ledger.of_call(call_id or "")
+        decision = self._named(about)
         if decision is not None and decision.failure is not None and decision.call is not None:
             decision = self._ledger.of_call(decision.call)  # a failed attempt gave no answer; the last one did
-        if decision is None and decision_id and policy:
-            decision = Decision(decision_id, policy, "", time.time())  # made by another process
+        if decision is None and about.decision_id and about.policy:
+            decision = Decision(about.decision_id, about.policy, "", time.time())  # made by another process
         if decision is None:
             self._counters.add("feedback_without_decision")
             return None
         decision.has_feedback = True
-        self._emitter.put(PendingFeedback(time.time(), decision.policy, decision.id, checked, source, key))
+        self._emitter.put(PendingFeedback.of(decision, judgement, time.time()))
         self._counters.add("feedbacks")
         return decision.id
+
+    def _named(self, about: About) -> Decision | None:
+        if about.decision_id:
+            return self._ledger.get(about.decision_id)
+        if about.call_id:
+            return self._ledger.of_call(about.call_id)
+        return self._ledger.of_trace(about.trace_id or "")
+
+    def decision_of(self, response: object) -> str | None:
+        """Return the id of the decision behind a response or a stream; see the strategy's method."""
+        current = self._ledger.current
+        if response is None:
+            return None if current is None else current.id
+        stamp = stamp_of_response(response)
+        if stamp is not None:
+            return stamp
+        called = self._ledger.of_call(call_of(response) or "")
+        if called is not None:
+            return called.id
+        if current is not None and current.deployment == deployment_of(response):
+            return current.id
+        return None
+
+    def decision_behind(self, arguments: Mapping[str, Any], response: object) -> Decision | None:
+        """Return the decision behind a proxied request; see the strategy's method."""
+        stamp = stamp_of_response(response)
+        found = None if stamp is None else self._ledger.get(stamp)
+        found = found or self._ledger.of_call(str(arguments.get("litellm_call_id")))
+        stamp = read_stamp(arguments)
+        return found or (None if stamp is None else self._ledger.get(stamp))
 
     def _find(self, deployment_id: str, decision_id: str | None) -> Decision | None:
         if decision_id is not None:
@@ -104,10 +151,8 @@ def _facts(cost: float | None, latency: float | None, error: Error) -> Facts:
 
 
 def _checked_if_given(name: str, value: float | None, what: str, most: float) -> float | None:
-    return None if value is None else _checked(name, value, what, most)
-
-
-def _checked(name: str, value: float, what: str, most: float) -> float:
+    if value is None:
+        return None
     if not (isinstance(value, Real) and 0.0 <= value <= most):  # which NaN is not, either
         raise ValueError(f"{name}={value!r} is not {what} between 0 and {most:g}")
     return float(value)

@@ -20,6 +20,8 @@ class Decision:
     """Seconds since 1970."""
     call: str | None = None
     """LiteLLM's id of the call that came of it."""
+    traces: tuple[str, ...] = ()
+    """LiteLLM's id, and the caller's, of the trace that it belongs to; several requests may share one."""
     earlier: "Decision | None" = None
     """In a proxied request, the decision of the attempt before this one."""
     failure: tuple[str | None, str | None] | None = None
@@ -28,6 +30,8 @@ class Decision:
     """The team or key whose own goal was in force, if any."""
     has_outcome: bool = False
     has_feedback: bool = False
+    is_checked: bool = False
+    """Whether the answer was given to the checks."""
 
     @property
     def attempts(self) -> "list[Decision]":
@@ -64,6 +68,7 @@ class Ledger:
         self._order: deque[str] = deque()
         self._by_deployment: dict[str, deque[Decision]] = {}
         self._by_call: dict[str, Decision] = {}
+        self._by_trace: dict[str, Decision] = {}
         self._policy_of: dict[str, str] = {}
         self._current: ContextVar[Decision | None] = ContextVar("conduit_decision", default=None)
 
@@ -76,6 +81,11 @@ class Ledger:
             oldest = self._decisions.pop(self._order.popleft(), None)
             if oldest is not None and oldest.call is not None:
                 self._by_call.pop(oldest.call, None)
+            for trace in () if oldest is None else oldest.traces:
+                if self._by_trace.get(trace) is oldest:
+                    self._by_trace.pop(trace, None)
+        for trace in decision.traces:
+            self._by_trace[trace] = decision
         newest = self._by_deployment.get(decision.deployment)
         if newest is None:
             newest = self._by_deployment.setdefault(decision.deployment, deque(maxlen=_PER_DEPLOYMENT))
@@ -95,6 +105,10 @@ class Ledger:
     def of_call(self, call: str) -> Decision | None:
         """Return the decision that a call came of, or None."""
         return self._by_call.get(call)
+
+    def of_trace(self, trace: str) -> Decision | None:
+        """Return the newest decision of a trace, or None."""
+        return self._by_trace.get(trace)
 
     def policy_of(self, deployment: str) -> str | None:
         """Return the policy that last chose a deployment, or None when none ever did."""

@@ -39,10 +39,13 @@ class OutcomeLogger(CustomLogger):
         ledger: Ledger,
         emitter: Emitter,
         counters: Counters,
+        *,
         paid: Callable[[Decision, float | None], None] | None = None,
+        answered: Callable[[Any, Any, Any, Any], None] | None = None,
     ) -> None:
         super().__init__()
         self._paid = paid
+        self._answered = answered
         self._ledger = ledger
         self._emitter = emitter
         self._counters = counters
@@ -68,6 +71,8 @@ class OutcomeLogger(CustomLogger):
             kwargs.get("litellm_params"),
             lambda selected: success_facts(kwargs, not_before(start_time, selected, end_time), end_time),
         )
+        if self._answered is not None:
+            self._answered(kwargs, response_obj, start_time, end_time)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """A synchronous attempt failed, or a stream broke."""

@@ -1,12 +1,13 @@
 """What the request path and the callbacks note; the events are built of it later, in the background."""
 
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conduit_litellm.control import Orders
+from conduit_litellm.judgements import Judgement
 from conduit_litellm.ledger import Decision
 from conduit_litellm.litellm_calls import Facts
 from conduit_policy import SIGNALS, Beliefs, Choice, predictions
@@ -99,6 +100,24 @@ class PendingFeedback(NamedTuple):
     quality: float
     source: str = "app"
     key: str = ""
+    signal: Literal["quality", "success"] = "quality"
+    sampling_probability: float | None = None
+    details: dict[str, str | float | bool | None] = {}  # noqa: RUF012 - never changed
+
+    @classmethod
+    def of(cls, decision: Decision, judgement: Judgement, time: float) -> Self:
+        """Return what a judgement says about a decision."""
+        return cls(
+            time,
+            decision.policy,
+            decision.id,
+            float(judgement.value),
+            judgement.source,
+            judgement.key,
+            judgement.signal,
+            judgement.sampling_probability,
+            dict(judgement.details),
+        )
 
     def event(self) -> Event:
         """Build the event."""

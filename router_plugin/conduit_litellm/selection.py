@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from conduit_litellm.callers import buckets
 from conduit_litellm.control import Control, Orders
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
@@ -256,6 +257,7 @@ class Selection:
         now = time.time()
         orders = self._orders
         decision = Decision(self._id, policy, arm, now)
+        decision.traces = _traces(request_kwargs or {})
         if orders is not None:
             decision.scope = orders.scope or ""
             if orders.session is not None:
@@ -293,6 +295,12 @@ def _group(model: str, found: list[Deployment]) -> str:
     if isinstance(name, str) and all(deployment.get("model_name") == name for deployment in found):
         return name
     return model
+
+
+def _traces(request_kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the trace's ids: LiteLLM's own, which it may have made up, and the one in the metadata."""
+    found = (request_kwargs.get("litellm_trace_id"), *(bucket.get("trace_id") for bucket in buckets(request_kwargs)))
+    return tuple({trace for trace in found if isinstance(trace, str) and trace})
 
 
 def _request_id(request_kwargs: Mapping[str, Any]) -> object:

@@ -11,13 +11,16 @@ from litellm.types.router import CustomRoutingStrategyBase
 from pydantic import ValidationError
 
 from conduit_litellm import embedded_learner
+from conduit_litellm.answer_checks import AnswerChecks, signal_values
 from conduit_litellm.background import BackgroundThread
-from conduit_litellm.control import Control
+from conduit_litellm.control import Control, own_settings
 from conduit_litellm.counters import Counters
 from conduit_litellm.emitter import Emitter
-from conduit_litellm.feedback import FeedbackDesk
+from conduit_litellm.feedback import About, FeedbackDesk
+from conduit_litellm.judge import Judge
+from conduit_litellm.judgements import Judgement
 from conduit_litellm.ledger import Decision, Ledger
-from conduit_litellm.litellm_calls import Facts, call_of, deployment_of, read_stamp, stamp_of_response
+from conduit_litellm.litellm_calls import Facts
 from conduit_litellm.litellm_compat import Deployment, RouterSlot, calling_object, is_filled_by
 from conduit_litellm.log_service import serve_log
 from conduit_litellm.log_state import LogState
@@ -25,9 +28,10 @@ from conduit_litellm.outcomes import OutcomeLogger
 from conduit_litellm.policy_cache import PolicyCache
 from conduit_litellm.selection import Selection, Selector
 from conduit_litellm.spool import Spool, spool_folder
+from conduit_litellm.validators import validators_of
 from conduit_log import LogSettings, open_log
-from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm, check_routing
-from conduit_schemas import ConfigurationError, LearningSettings, RoutingSettings, checked
+from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm
+from conduit_schemas import ConfigurationError, LearningSettings
 
 __all__ = ["ConduitRoutingStrategy"]
 
@@ -98,6 +102,15 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         Whether, without Kafka, this process may host the learner. One process per log does; when it ends,
         another one takes over. Needs ``pip install 'conduit-litellm[learner]'``.
 
+    implicit_signals
+        Whether answers that are empty, cut off, no JSON where JSON was asked for, or soon asked for again count as
+        failed in part; or by name how much of a success each still is. Answers are looked at in a thread of its own.
+    validators
+        Checks of one's own on every answer, by name: a function of an :class:`~conduit_litellm.answers.Answer`, a JSON
+        schema, or ``"package.module:function"``.
+    judge
+        A model, or a function, that judges a sample of the answers; see :class:`~conduit_litellm.Judge`.
+
     Raises
     ------
     ConfigurationError
@@ -134,6 +147,9 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         spool_path: str | os.PathLike[str] | None = None,
         spool_limit_bytes: int = 1 << 30,
         host_learner: bool = True,
+        implicit_signals: bool | Mapping[str, float] = True,
+        validators: Mapping[str, Any] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         if not max_snapshot_age_s > 0.0 or queue_size < 1:
             raise ConfigurationError("max_snapshot_age_s and queue_size must be above 0")
@@ -171,9 +187,23 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             delivered=self._policies.delivered,
             spool=Spool(spool, spool_limit_bytes) if spools else None,
         )
-        own, objective = _routing(objective, constraints, overrides, mode, rollout)
+        own, objective = own_settings(objective, constraints, overrides, mode, rollout)
         self._control = Control(own, objective, self.counters)
-        self._outcomes = OutcomeLogger(self._ledger, self._emitter, self.counters, self._control.paid)
+        self._checks = AnswerChecks(
+            signals=signal_values(implicit_signals),
+            validators=validators_of(validators),
+            judge=judge,
+            ledger=self._ledger,
+            emitter=self._emitter,
+            counters=self.counters,
+        )
+        self._outcomes = OutcomeLogger(
+            self._ledger,
+            self._emitter,
+            self.counters,
+            paid=self._control.paid,
+            answered=self._checks.offer if self._checks.is_wanted else None,
+        )
         self._feedback = FeedbackDesk(self._ledger, self._emitter, self.counters)
         self._service = BackgroundThread("conduit-log", self._serve_log, forked=self._forked)
         self._selector = Selector(
@@ -293,10 +323,11 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     def rate(
         self,
-        quality: float,
+        quality: float | Judgement,
         *,
         decision_id: str | None = None,
         call_id: str | None = None,
+        trace_id: str | None = None,
         policy: str | None = None,
         source: str = "app",
         key: str = "",
@@ -306,9 +337,11 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         Parameters
         ----------
         quality
-            0 (useless) to 1 (perfect).
-        decision_id, call_id
-            The decision, or LiteLLM's id of the call. Of a request whose first attempts failed, both mean the last.
+            0 (useless) to 1 (perfect), or what :func:`~conduit_litellm.thumbs`, :func:`~conduit_litellm.rating`,
+            :func:`~conduit_litellm.edited` or :func:`~conduit_litellm.regenerated` make of other forms.
+        decision_id, call_id, trace_id
+            The decision, or LiteLLM's id of the call, or of the trace, whose newest decision is meant. Of a request
+            whose first attempts failed, each means the last.
         policy
             The policy that made the decision; needed where another process made it.
         source
@@ -326,38 +359,22 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         ValueError
             When the quality is out of range.
         """
-        return self._feedback.rate(
-            quality, decision_id=decision_id, call_id=call_id, policy=policy, source=source, key=key
-        )
+        judgement = quality if isinstance(quality, Judgement) else Judgement(quality, source=source, key=key)
+        return self._feedback.judge(judgement, About(decision_id, call_id, trace_id, policy))
 
     def decision_id(self, response: object = None) -> str | None:
         """Return the id of the decision behind a response or a stream, or None when it cannot be told.
 
         Without a response, return that of the newest decision made in the running task or thread.
         """
-        current = self._ledger.current
-        if response is None:
-            return None if current is None else current.id
-        stamp = stamp_of_response(response)
-        if stamp is not None:
-            return stamp
-        called = self._ledger.of_call(call_of(response) or "")
-        if called is not None:
-            return called.id
-        if current is not None and current.deployment == deployment_of(response):
-            return current.id
-        return None
+        return self._feedback.decision_of(response)
 
     def decision_behind(self, arguments: Mapping[str, Any], response: object) -> Decision | None:
         """Return the decision behind a proxied request, given its arguments and the response if there is one.
 
         The arguments alone may name an earlier attempt's, since LiteLLM works on copies of them after a fallback.
         """
-        stamp = stamp_of_response(response)
-        found = None if stamp is None else self._ledger.get(stamp)
-        found = found or self._ledger.of_call(str(arguments.get("litellm_call_id")))
-        stamp = read_stamp(arguments)
-        return found or (None if stamp is None else self._ledger.get(stamp))
+        return self._feedback.decision_behind(arguments, response)
 
     @property
     def events_waiting(self) -> int:
@@ -370,6 +387,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         What Kafka has not taken by then stays in the spool, for the next process on this machine. Called at the end
         of the process by itself. Requests are served afterwards, too, without being noted.
         """
+        self._checks.close(timeout_s)
         self._emitter.close()
         if self._learner is not None:
             self._learner.tell_to_stop()
@@ -404,25 +422,6 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     def _forked(self) -> None:
         self._emitter.reset()
         self._selector.reset()
-
-
-def _routing(
-    objective: str | Objective,
-    constraints: Mapping[str, Any] | None,
-    overrides: Mapping[str, Mapping[str, Any]] | None,
-    mode: str,
-    rollout: Mapping[str, Any] | None,
-) -> tuple[RoutingSettings, Objective]:
-    """Return an application's own settings, and its objective."""
-    for name, taken in (("objective", constraints), ("mode", rollout), ("goal", rollout), ("overrides", rollout)):
-        if taken and name in taken:
-            raise ConfigurationError(f"{name!r} does not belong there: it is an argument of its own")
-    wanted: object = objective.weights() if isinstance(objective, Objective) else objective
-    goal = {**(constraints or {}), "objective": wanted}
-    fields = {**(rollout or {}), "goal": goal, "overrides": dict(overrides or {}), "mode": mode}
-    settings = checked(RoutingSettings, fields, "routing")
-    check_routing(settings)
-    return settings, objective if isinstance(objective, Objective) else Objective.preset(objective)
 
 
 def _learning_settings(**fields: Any) -> LearningSettings:
