@@ -66,8 +66,9 @@ class BackgroundThread:
         if self._thread is None and not self._closed:
             with self._starting:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    thread.start()
+                    self._thread = thread  # not before it runs: another thread may want to wait for its end
 
     def tell_to_stop(self) -> None:
         """Ask for the end without waiting for it."""
@@ -77,7 +78,8 @@ class BackgroundThread:
     def close(self, timeout_s: float = _FLUSH_S) -> None:
         """Ask for the end, wait for it for ``timeout_s`` seconds, then insist."""
         self.tell_to_stop()
-        thread = self._thread
+        with self._starting:
+            thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
         thread.join(timeout_s)

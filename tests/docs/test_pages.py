@@ -27,7 +27,17 @@ from conduit_litellm import ConduitRoutingStrategy
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-PROGRAMS = ("index", "installation", "quickstart", "usage", "migration", "troubleshooting", "contract", "objectives", "feedback")
+PROGRAMS = (
+    "index",
+    "installation",
+    "quickstart",
+    "usage",
+    "migration",
+    "troubleshooting",
+    "contract",
+    "objectives",
+    "feedback",
+)
 """Pages whose Python is run here, from top to bottom; the others have tests of their own."""
 OTHERS = {"pip", "make", "docker", "kubectl", "litellm", "curl", "mkdocs", "python", "export"}
 """Commands of other programs, which pages may show."""

@@ -373,6 +373,23 @@ class TestFeedback:
         assert [(one.quality, one.source, one.key) for one in found] == [(0.75, "client", ""), (0.75, "judge", "tone")]
         assert {one.policy for one in found} == {"team-red/chat"}
 
+    async def test_it_takes_every_form(self, proxy, events):
+        response = await proxy.chat(metadata={"trace_id": "a-trace", "conduit": {"objective": "cost"}})
+        decision = response.headers["x-conduit-decision-id"]
+        forms = ({"thumbs": "up"}, {"stars": 2}, {"edit": {"answer": "ab", "accepted": "ab"}}, {"regenerated": True})
+        for body in forms:
+            given = await self.give(proxy, trace_id="a-trace", **body)
+            assert given.json() == {"decision_id": decision}
+        found = await self.found(proxy, events, decision, 4)
+        assert [(one.key, one.quality, one.signal) for one in found] == [
+            ("thumbs", 1.0, "quality"),
+            ("rating", 0.25, "quality"),
+            ("edit", 1.0, "quality"),
+            ("regenerated", 0.0, "success"),
+        ]
+        ((selection, _),) = await proxy.attempts(events, response)
+        assert selection.objective["cost"] == 0.2  # what the request wanted, through the proxy
+
     async def test_it_is_about_the_attempt_that_gave_the_answer(self, proxy, events):
         response = await proxy.chat("rescued", stream=True)
         async for _ in response.parse():
@@ -396,10 +413,12 @@ class TestFeedback:
         [
             ({"quality": 1.5, "decision_id": "d"}, "quality"),
             ({"decision_id": "d"}, "quality"),
-            ({"quality": 1.0}, "either decision_id or call_id"),
-            ({"quality": 1.0, "decision_id": "d", "call_id": "c"}, "either decision_id or call_id"),
+            ({"quality": 1.0}, "one of decision_id, call_id and trace_id"),
+            ({"quality": 1.0, "decision_id": "d", "call_id": "c"}, "one of decision_id, call_id and trace_id"),
             ({"quality": 1.0, "decision_id": "d", "source": "x" * 300}, "source"),
             ({"quality": 1.0, "decision_id": "d", "mood": "good"}, "mood"),
+            ({"quality": 1.0, "thumbs": "up", "decision_id": "d"}, "one of quality, thumbs, stars"),
+            ({"stars": 7, "decision_id": "d"}, "not on the scale from 1.0 to 5.0"),
         ],
     )
     async def test_what_is_wrong_is_said(self, proxy, body, field):
