@@ -6,10 +6,14 @@ divide, square root), in an order fixed by this file. The price is speed per mat
 the matrices wins back: the interpreter's overhead is paid once per column, not once per column and matrix.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["solve_ridge"]
+from conduit_learner.elementary import LN_2, ln
+
+__all__ = ["Solutions", "solve_ridge"]
 
 _TILE = 32
 _TOGETHER = 32
@@ -19,10 +23,17 @@ _COLLINEAR = 2.0**-30
 """A pivot below this part of its own diagonal entry is rounding noise of a collinear column."""
 
 
-def solve_ridge(
-    grams: NDArray[np.float64], rhs: NDArray[np.float64], prior: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Solve ``(grams[k] + diag(prior)) w[k] = rhs[k]`` for every k by Cholesky factorisation.
+class Solutions(NamedTuple):
+    """Of K ridge regressions of dimension d."""
+
+    weights: NDArray[np.float64]
+    """Shape (K, d)."""
+    shrinkage: list[float]
+    """Per regression ``ln det(diag(prior)) - ln det(gram + diag(prior))``: 0 where nothing was observed."""
+
+
+def solve_ridge(grams: NDArray[np.float64], rhs: NDArray[np.float64], prior: NDArray[np.float64]) -> Solutions:
+    """Solve ``(grams[k] + diag(prior[k])) w[k] = rhs[k]`` for every k by Cholesky factorisation.
 
     Parameters
     ----------
@@ -31,20 +42,18 @@ def solve_ridge(
     rhs
         Right-hand sides, shape (K, d); left unchanged.
     prior
-        Positive precisions added to each diagonal, shape (d,).
-
-    Returns
-    -------
-    The solutions, shape (K, d).
+        Positive precisions added to each diagonal, shape (K, d) or (d,) for all alike.
 
     Examples
     --------
-    >>> solve_ridge(np.array([[[3.0, 0.0], [0.0, 1.0]]]), np.array([[8.0, 4.0]]), np.ones(2))
+    >>> solve_ridge(np.array([[[3.0, 0.0], [0.0, 1.0]]]), np.array([[8.0, 4.0]]), np.ones(2)).weights
     array([[2., 2.]])
     """
     weights = np.zeros_like(rhs)
-    asked = rhs.any(axis=1)  # an arm that nobody has tried needs no work
+    diagonals = np.einsum("kii->ki", grams)
+    asked = diagonals.any(axis=1)  # an arm that nobody has tried needs no work
     factor, solution = grams[asked], rhs[asked]
+    prior = np.broadcast_to(prior, rhs.shape)[asked]
     diagonal = np.einsum("kii->ki", factor)
     diagonal += prior
     # In exact arithmetic no pivot can be less than its prior precision: less than that is rounding.
@@ -60,7 +69,20 @@ def solve_ridge(
         solution[:, j] /= factor[:, j, j]
         solution[:, :j] -= factor[:, :j, j] * solution[:, j : j + 1]
     weights[asked] = solution
-    return weights
+    shrinkage = [0.0] * len(rhs)
+    for k, value in zip(np.flatnonzero(asked).tolist(), _ln_products(prior, np.einsum("kii->ki", factor)), strict=True):
+        shrinkage[k] = value
+    return Solutions(weights, shrinkage)
+
+
+def _ln_products(prior: NDArray[np.float64], pivots: NDArray[np.float64]) -> list[float]:
+    """Return the logarithm of the product of ``prior / pivots**2`` along each row, to the same bits everywhere."""
+    product, exponent = np.ones(len(pivots)), np.zeros(len(pivots), np.int64)
+    for column in range(pivots.shape[-1]):
+        product *= prior[:, column] / pivots[:, column] / pivots[:, column]
+        product, power = np.frexp(product)
+        exponent += power
+    return [ln(mantissa) + power * LN_2 for mantissa, power in zip(product.tolist(), exponent.tolist(), strict=True)]
 
 
 def _factorise(matrices: NDArray[np.float64], smallest: NDArray[np.float64]) -> None:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_learner.elementary import exp, ln
 from conduit_learner.linear_solver import solve_ridge
 from conduit_learner.regression import Statistics
 from conduit_learner.signals import SIGNALS, Signal
@@ -37,7 +39,13 @@ def posteriors(statistics: Mapping[str, Sequence[Statistics]], *, prior: Prior) 
 
     What a request is like mostly moves all arms the same way: a hard question is hard for every model. So the
     weights are learned in two steps. One regression over all arms, of deviations from each arm's own means, gives
-    weights that all share; each arm then learns, held stiffer, only how it differs from them.
+    weights that all share; each arm then learns only how it differs from them.
+
+    How much the context tells is not known beforehand. In both steps every multiple of the prior that :class:`Prior`
+    lists is tried, and beliefs are averaged over them by the probability of the data under each (the marginal
+    likelihood of the same model, Murphy, equation 7.78, over all arms of a signal together): Bayesian model averaging
+    (Hoeting et al. 1999). That probability is the product of those with which each outcome was predicted from the ones
+    before, so contexts count as much as they have helped to predict, and next to nothing where they tell nothing.
 
     Parameters
     ----------
@@ -53,25 +61,83 @@ def posteriors(statistics: Mapping[str, Sequence[Statistics]], *, prior: Prior) 
         by_size.setdefault(regressions.grams.shape[-1], []).append(regressions)
     for size, group in by_size.items():
         # One call for all signals of a size: the solver's overhead is per column, not per matrix.
+        priors = prior.multiplied(prior.own[:size])
         if size > 1:
-            shared = solve_ridge(
-                np.stack([regressions.pooled_gram for regressions in group]),
-                np.stack([regressions.pooled_moment for regressions in group]),
-                prior.shared,
-            )
-            for regressions, part in zip(group, shared, strict=True):
-                regressions.share(part)
-        weights = solve_ridge(
-            np.concatenate([regressions.grams for regressions in group]),
-            np.concatenate([regressions.moments for regressions in group]),
-            prior.own[:size],
-        )
-        for regressions, part in zip(group, np.split(weights, len(group)), strict=True):
-            regressions.weights = part
+            problems = [regressions.pooled() for regressions in group]
+            for regressions, fit in zip(group, _fit(problems, prior.multiplied(prior.shared[:size])), strict=True):
+                regressions.share(fit.weights[0])
+        else:
+            priors = priors[:1]  # without context there is nothing to multiply
+        for regressions, fit in zip(group, _fit([regressions.own() for regressions in group], priors), strict=True):
+            regressions.fit = fit
     return {
-        signal: [regressions.posterior(arm, prior.own) for arm in range(len(regressions.counts))]
+        signal: [regressions.posterior(arm, len(prior.own)) for arm in range(len(regressions.counts))]
         for signal, regressions in prepared.items()
     }
+
+
+class _Problem(NamedTuple):
+    """K regressions of one signal, which have one stiffness."""
+
+    signal: Signal
+    grams: NDArray[np.float64]
+    """Shape (K, d, d)."""
+    moments: NDArray[np.float64]
+    """Shape (K, d)."""
+    energies: Sequence[float]
+    """The sums of squares that the weights have to explain."""
+    counts: Sequence[float]
+
+
+class _Fit(NamedTuple):
+    """What is believed of the weights of K regressions."""
+
+    weights: NDArray[np.float64]
+    """Shape (K, d)."""
+    variance: NDArray[np.float64]
+    """Shape (K, d): of each weight, were the others known."""
+    noise: list[float]
+    """Variance of the residuals."""
+
+
+def _fit(problems: Sequence[_Problem], priors: NDArray[np.float64]) -> list[_Fit]:
+    """Return the average over all priors, shape (L, d), of each problem's fit, by the evidence for each prior."""
+    fits: list[list[_Fit]] = [[] for _ in problems]
+    evidence: list[list[float]] = [[] for _ in problems]
+    for row in priors:
+        solved = solve_ridge(
+            np.concatenate([problem.grams for problem in problems]),
+            np.concatenate([problem.moments for problem in problems]),
+            row,
+        )
+        start = 0
+        for number, problem in enumerate(problems):
+            part = slice(start, start + len(problem.counts))
+            start = part.stop
+            weights = solved.weights[part]
+            noise, log_evidence = [], []
+            for k, count in enumerate(problem.counts):
+                explained = math.fsum((weights[k] * problem.moments[k]).tolist())
+                squares = SIGMA_OBSERVATIONS * problem.signal.sigma**2 + max(0.0, problem.energies[k] - explained)
+                noise.append(squares / (SIGMA_OBSERVATIONS + count))
+                log_evidence.append(0.5 * (solved.shrinkage[part][k] - (SIGMA_OBSERVATIONS + count) * ln(squares)))
+            variance = np.array(noise)[:, None] / (np.einsum("kii->ki", problem.grams) + row)
+            fits[number].append(_Fit(weights, variance, noise))
+            evidence[number].append(math.fsum(log_evidence))
+    return [_average(of, by) for of, by in zip(fits, evidence, strict=True)]
+
+
+def _average(fits: Sequence[_Fit], evidence: Sequence[float]) -> _Fit:
+    odds = [exp(value - max(evidence)) for value in evidence]
+    shares = [value / math.fsum(odds) for value in odds]
+    weights, variance = np.zeros_like(fits[0].weights), np.zeros_like(fits[0].variance)
+    for fit, share in zip(fits, shares, strict=True):  # one order of additions on every machine
+        weights += share * fit.weights
+        variance += share * fit.variance
+    noise = [
+        math.fsum(share * fit.noise[k] for fit, share in zip(fits, shares, strict=True)) for k in range(len(weights))
+    ]
+    return _Fit(weights, variance, noise)
 
 
 class _Regressions:
@@ -89,29 +155,34 @@ class _Regressions:
             for sum_, count in zip(self.sums, self.counts, strict=True)
         ]
         self.grams = np.stack([arm.gram for arm in arms])
-        self.moments = np.stack([arm.moment for arm in arms])
-        self.pooled_gram, self.pooled_moment = self._pooled()
-        self.moments -= np.array(self.baselines)[:, None] * self.grams[:, :, 0]
+        self.raw = np.stack([arm.moment for arm in arms])
+        self.moments = self.raw - np.array(self.baselines)[:, None] * self.grams[:, :, 0]
         self.residuals = [
             energy - baseline * (2.0 * sum_ - baseline * count)
             for energy, baseline, sum_, count in zip(self.energies, self.baselines, self.sums, self.counts, strict=True)
         ]
         """Per arm the sum of squares that the weights have to explain."""
         self.shared: Vector = np.zeros(self.grams.shape[-1])
-        self.weights: Vector = np.zeros_like(self.moments)
-        """Shape (arms, dimension): what each arm adds to the shared weights."""
+        self.fit = _Fit(self.moments, self.moments, self.energies)
+        """What each arm adds to the shared weights, once it is known."""
 
-    def _pooled(self) -> tuple[NDArray[np.float64], Vector]:
-        """Return the sums of x x' and x y over all arms, of deviations from each arm's means."""
-        gram, moment = np.zeros(self.grams.shape[1:]), np.zeros(self.grams.shape[-1])
-        for count, sum_, gram_, moment_ in zip(self.counts, self.sums, self.grams, self.moments, strict=True):
+    def pooled(self) -> _Problem:
+        """Return the regression over all arms, of deviations from each arm's means."""
+        gram, moment, energies = np.zeros(self.grams.shape[1:]), np.zeros(self.grams.shape[-1]), []
+        columns = (self.counts, self.sums, self.energies, self.grams, self.raw)
+        for count, sum_, energy, gram_, moment_ in zip(*columns, strict=True):
             if count > 0.0:
                 mean = gram_[0] / count
                 gram += gram_ - mean[:, None] * gram_[0]
                 moment += moment_ - mean * sum_
+                energies.append(energy - sum_ * sum_ / count)
         # The intercept does not deviate: what is left of it is rounding.
         gram[0], gram[:, 0], moment[0] = 0.0, 0.0, 0.0
-        return gram, moment
+        return _Problem(self.signal, gram[None], moment[None], [math.fsum(energies)], [math.fsum(self.counts)])
+
+    def own(self) -> _Problem:
+        """Return what is left to each arm."""
+        return _Problem(self.signal, self.grams, self.moments, self.residuals, self.counts)
 
     def share(self, weights: Vector) -> None:
         """Leave to the arms' own weights only what the shared ones do not explain."""
@@ -130,19 +201,14 @@ class _Regressions:
             self.residuals[arm] -= twice
         self.moments = self.moments - explained
 
-    def posterior(self, arm: int, prior: Vector) -> SignalPosterior:
+    def posterior(self, arm: int, dimension: int) -> SignalPosterior:
         count, sum_, baseline = self.counts[arm], self.sums[arm], self.baselines[arm]
-        weights = self.weights[arm]
-        explained = math.fsum((weights * self.moments[arm]).tolist())
-        residual = max(0.0, self.residuals[arm] - explained)
-        variance = (SIGMA_OBSERVATIONS * self.signal.sigma * self.signal.sigma + residual) / (
-            SIGMA_OBSERVATIONS + count
-        )
+        noise = self.fit.noise[arm]
         return SignalPosterior(
-            mean=_float32(self.shared + weights, len(prior), 0.0),
-            precision=_float32(np.diagonal(self.grams[arm]) + prior[: len(weights)], len(prior), _UNUSED),
+            mean=_float32(self.shared + self.fit.weights[arm], dimension, 0.0),
+            precision=_float32(noise / self.fit.variance[arm], dimension, _UNUSED),
             baseline=baseline,
-            sigma=math.sqrt(variance),
+            sigma=math.sqrt(noise),
             average=sum_ / count if count > 0.0 else baseline,
             weight=count,
         )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from conduit_learner.signals import ln
+from conduit_learner.elementary import ln
 from conduit_schemas import AutomaticRollout, Interval, RolloutState
 
 __all__ = ["METRICS", "MeanSequence", "Rollout"]

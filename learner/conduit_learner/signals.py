@@ -1,11 +1,11 @@
 """What is learned from an event: one number per signal, on a grid that makes sums exact."""
 
-import math
 from typing import NamedTuple
 
+from conduit_learner.elementary import ln
 from conduit_learner.events import Feedback, Outcome
 
-__all__ = ["LEAST_COST_USD", "SIGNALS", "TARGET_BITS", "Signal", "ln", "targets", "to_grid"]
+__all__ = ["LEAST_COST_USD", "SIGNALS", "TARGET_BITS", "Signal", "targets", "to_grid"]
 
 TARGET_BITS = 16
 """Targets are multiples of ``2**-TARGET_BITS``.
@@ -76,39 +76,3 @@ def to_grid(value: float) -> float:
     6554.0
     """
     return round(max(-_LARGEST, min(_LARGEST, value)) * _GRID) / _GRID
-
-
-def ln(value: float) -> float:
-    """Return the natural logarithm of a positive number, the same bits on every machine.
-
-    ``math.log`` comes from the C library, whose last bit differs between platforms. This is
-    ln(m * 2**e) = e ln 2 + 2 artanh((m - 1) / (m + 1)) with m between sqrt(1/2) and sqrt(2), where eleven
-    terms of artanh's series reach double precision, in operations that IEEE 754 fixes to the bit.
-
-    Examples
-    --------
-    >>> ln(1.0), round(ln(10.0), 12)
-    (0.0, 2.302585092994)
-    """
-    mantissa, exponent = math.frexp(value)
-    if mantissa < _SQRT_HALF:
-        mantissa *= 2.0
-        exponent -= 1
-    ratio = (mantissa - 1.0) / (mantissa + 1.0)
-    square = ratio * ratio
-    series = _C21
-    series = series * square + _C19
-    series = series * square + _C17
-    series = series * square + _C15
-    series = series * square + _C13
-    series = series * square + _C11
-    series = series * square + _C9
-    series = series * square + _C7
-    series = series * square + _C5
-    series = series * square + _C3
-    return exponent * _LN_2 + 2.0 * ratio * (series * square + 1.0)
-
-
-_SQRT_HALF = 0.7071067811865476
-_LN_2 = 0.6931471805599453
-_C3, _C5, _C7, _C9, _C11, _C13, _C15, _C17, _C19, _C21 = (1.0 / k for k in range(3, 22, 2))

@@ -49,7 +49,7 @@ class _Rule(Protocol):
 def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, tuple[str, ...]]:
     """Return the choice probabilities and the names of the safeguards that changed them.
 
-    Two safeguards apply to every rule. ``floor`` (default 0.01) is the share of the traffic spread evenly over
+    Two safeguards apply to every rule. ``floor`` (default 0.002) is the share of the traffic spread evenly over
     all arms. Arms with much fewer quality feedbacks than the best known one are *cold*: fewer than
     ``cold_fraction`` (default 0.1) of its, and fewer than ``cold_ratings`` (default 5). What is believed of them
     is mostly luck, good or bad, so they get a fixed share instead of what the rule would give them, ``cold_share``
@@ -67,7 +67,7 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
     >>> arms = Utilities(np.array([0.9, 0.1]), np.array([0.01, 0.01]), many, many, np.ones(2))
     >>> vector, flags = probabilities(ExplorationRule(name="greedy"), arms)
     >>> vector.round(3).tolist()
-    [0.995, 0.005]
+    [0.999, 0.001]
     """
     function = RULES.get(rule.name)
     if function is None:
@@ -83,7 +83,7 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
         vector = function(utilities, params)
     else:
         vector, flags = _with_cold_arms(function, utilities, params, ratings < least)
-    floor = params.get("floor", 0.01)
+    floor = params.get("floor", 0.002)
     vector = vector * (1.0 - floor) + floor / count
     return vector / vector.sum(), flags
 

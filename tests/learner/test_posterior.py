@@ -7,7 +7,7 @@ from conduit_learner.posterior import BASELINE_OBSERVATIONS, SIGMA_OBSERVATIONS,
 from conduit_learner.regression import AdditiveRegression, Statistics
 from conduit_learner.signals import SIGNALS
 from conduit_policy import Prior
-from conduit_schemas import SignalPosterior
+from conduit_schemas import LearningSettings, SignalPosterior
 
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -142,3 +142,55 @@ def test_a_faultless_fit_has_no_negative_noise() -> None:
     [belief] = posteriors({"quality": [model.statistics()]}, prior=prior_of(1e-9))["quality"]
     expected = (SIGMA_OBSERVATIONS * 0.3**2 / (SIGMA_OBSERVATIONS + 1000)) ** 0.5
     assert belief.sigma == pytest.approx(expected, rel=1e-6)
+
+
+def log_density(x: np.ndarray, y: np.ndarray, prior: np.ndarray, sigma: float) -> float:
+    """Of y under the conjugate model, a multivariate t, but for a constant; by its covariance matrix."""
+    spread = np.eye(len(y)) + x @ np.diag(1.0 / prior) @ x.T
+    fit = SIGMA_OBSERVATIONS * sigma**2 + y @ np.linalg.solve(spread, y)
+    return float(-0.5 * np.linalg.slogdet(spread)[1] - 0.5 * (SIGMA_OBSERVATIONS + len(y)) * np.log(fit))
+
+
+def test_stiffnesses_are_averaged_by_the_probability_of_the_data() -> None:
+    parts = [rows(12, 4, seed=1, level=0.0), rows(9, 4, seed=2, level=1.0)]
+    sigma = SIGNALS["latency"].sigma
+    prior = Prior(np.array([0.5, 8.0, 4.0, 6.0]), np.full(4, 1e9), (1.0, 3.0, 20.0))  # nothing is shared
+    beliefs = posteriors({"latency": [sums(part) for part in parts]}, prior=prior)["latency"]
+    pool = float(np.concatenate([y for _, y in parts]).mean())
+    evidence, fits = [], []
+    for own in prior.multiplied(prior.own):
+        one = Prior(own, np.full(4, 1e9))
+        fits.append([reference(part, pool, one, sigma, np.zeros(4)) for part in parts])
+        evidence.append(
+            sum(log_density(x, y - fit[0], own, sigma) for (x, y), fit in zip(parts, fits[-1], strict=True))
+        )
+    shares = np.exp(np.array(evidence) - max(evidence))
+    shares /= shares.sum()
+    assert shares.max() < 0.9  # so that averaging is tested, not choosing
+    for arm, belief in enumerate(beliefs):
+        x = parts[arm][0]
+        weights = sum(share * fit[arm][1] for share, fit in zip(shares, fits, strict=True))
+        noise = sum(share * fit[arm][2] ** 2 for share, fit in zip(shares, fits, strict=True))
+        variance = sum(
+            share * fit[arm][2] ** 2 / ((x**2).sum(axis=0) + own)
+            for share, fit, own in zip(shares, fits, prior.multiplied(prior.own), strict=True)
+        )
+        np.testing.assert_allclose(vector(belief.mean), weights, rtol=1e-5, atol=1e-6)
+        assert belief.sigma**2 == pytest.approx(noise, rel=1e-7)
+        np.testing.assert_allclose(belief.sigma**2 / vector(belief.precision), variance, rtol=1e-5)
+
+
+def test_context_counts_as_far_as_it_has_helped_to_predict() -> None:
+    rng = np.random.default_rng(3)
+    prior = Prior.of(LearningSettings(dimension=21))
+    for effect, noise in ((0.0, 0.4), (0.25, 0.1)):
+        x = rng.integers(-1024, 1024, (400, 21)) / 1024.0
+        x[:, 0] = 1.0
+        y = 0.5 + effect * x[:, 1] + noise * rng.normal(size=400)
+        other = rng.permutation(400)  # the second arm: alike, but told by nothing
+        parts = [sums((x, y)), sums((x, y[other]))]
+        told, _ = posteriors({"quality": parts}, prior=prior)["quality"]
+        slopes = vector(told.mean)[1:]
+        if effect:
+            assert slopes[0] == pytest.approx(effect, rel=0.15)
+        assert np.abs(slopes[1:]).max() < (0.06 if effect else 0.04)

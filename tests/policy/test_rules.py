@@ -89,7 +89,7 @@ def test_the_floor_is_spread_over_all_arms() -> None:
 
 def test_the_floor_is_small_unless_it_is_asked_for() -> None:
     vector, _ = probabilities(ExplorationRule(name="greedy"), arms([1.0, 0.0, 0.0, 0.0]))
-    np.testing.assert_allclose(vector, [0.9925, 0.0025, 0.0025, 0.0025])
+    np.testing.assert_allclose(vector, [0.9985, 0.0005, 0.0005, 0.0005])
 
 
 def test_cold_arms_get_a_fixed_share_whatever_is_believed_of_them() -> None:

@@ -229,7 +229,7 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
         target[index, columns] = row.target
     chosen = np.array([column[row.arms[row.chosen]] for row in rows])
     contexts = np.stack([row.context for row in rows]).astype(np.float32) / (1 << FRACTION_BITS)
-    prior = np.minimum(*Prior.of(candidate.settings))  # one regression per arm, with an intercept
+    prior = Prior.of(candidate.settings).own
     logged: dict[str, Estimate] = {}
     estimated: dict[str, tuple[Estimate, ...]] = {}
     for name, (reward, feedback) in measure(rows, chosen, scale=final.candidates(arms).scale).items():
