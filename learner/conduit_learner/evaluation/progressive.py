@@ -21,6 +21,9 @@ from conduit_schemas import FRACTION_BITS, ConfigurationError, LearningSettings,
 
 __all__ = ["Evaluation", "evaluate"]
 
+_REWARD_STIFFNESS = 30.0
+"""How stiff the reward model of the doubly robust estimate is, in units of the prior of an arm's intercept."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -229,7 +232,8 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
         target[index, columns] = row.target
     chosen = np.array([column[row.arms[row.chosen]] for row in rows])
     contexts = np.stack([row.context for row in rows]).astype(np.float32) / (1 << FRACTION_BITS)
-    prior = Prior.of(candidate.settings).own
+    # One regression per arm, with an intercept; nobody averages over its stiffness.
+    prior = np.minimum(Prior.of(candidate.settings).own, _REWARD_STIFFNESS * candidate.settings.lambda_reg)
     logged: dict[str, Estimate] = {}
     estimated: dict[str, tuple[Estimate, ...]] = {}
     for name, (reward, feedback) in measure(rows, chosen, scale=final.candidates(arms).scale).items():
