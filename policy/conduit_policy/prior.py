@@ -7,10 +7,13 @@ from numpy.typing import NDArray
 
 from conduit_schemas import LearningSettings
 
-__all__ = ["MULTIPLES", "STIFFNESS", "Prior"]
+__all__ = ["MULTIPLES", "OWN_STIFFNESS", "SHARED_STIFFNESS", "Prior"]
 
-STIFFNESS = 100.0
-"""How much harder the prior holds a weight of the context than an arm's intercept.
+SHARED_STIFFNESS = 30.0
+"""How much harder the prior holds the weights that all arms share than an arm's intercept."""
+
+OWN_STIFFNESS = 100.0
+"""How much harder the prior holds what an arm adds to the shared weights than its intercept.
 
 Most of what separates two models is their general level; how a request changes it is mostly the same for all of
 them; that it changes one model otherwise than the others is the finest effect, spread over many weights. With
@@ -18,8 +21,8 @@ equal precision everywhere the first thousand outcomes fit noise.
 """
 
 MULTIPLES = (0.1, 1.0, 10.0, 100.0)
-"""The multiples of :data:`STIFFNESS` among which the data decide: from context that explains nearly everything to
-context that tells nothing."""
+"""The multiples of both among which the data decide: from context that explains nearly everything to context that
+tells nothing."""
 
 
 class Prior(NamedTuple):
@@ -29,7 +32,7 @@ class Prior(NamedTuple):
     --------
     >>> prior = Prior.of(LearningSettings(lambda_reg=0.5, dimension=3))
     >>> prior.own.tolist(), prior.shared.tolist()
-    ([0.5, 50.0, 50.0], [50.0, 50.0, 50.0])
+    ([0.5, 50.0, 50.0], [15.0, 15.0, 15.0])
     """
 
     own: NDArray[np.float64]
@@ -43,10 +46,9 @@ class Prior(NamedTuple):
     @classmethod
     def of(cls, settings: LearningSettings) -> Self:
         """Return the prior that the settings call for."""
-        weights = np.full(settings.dimension, settings.lambda_reg * STIFFNESS)
-        own = weights.copy()
+        own = np.full(settings.dimension, settings.lambda_reg * OWN_STIFFNESS)
         own[0] = settings.lambda_reg
-        return cls(own, weights, MULTIPLES)
+        return cls(own, np.full(settings.dimension, settings.lambda_reg * SHARED_STIFFNESS), MULTIPLES)
 
     def multiplied(self, of: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return each multiple of one of the two, shape (multiples, dimension)."""

@@ -228,7 +228,7 @@ def test_forgetting_does_not_wind_up() -> None:
         policy.learn("medium", row, {"quality": 0.5})
     snapshot = learner.snapshot(POLICY)
     waiting = np.frombuffer(snapshot.arms["small"].signals["quality"].precision, "<f4")
-    prior = np.full(64, 100.0)
+    prior = np.full(64, 4.0 / (1 / 10 + 1 / 100 + 1 / 1000 + 1 / 10000))  # variances are averaged, here all alike
     prior[0] = 1.0
     assert (waiting >= prior * 0.999).all()
     assert (waiting <= prior * 1.001 + 1e-3).all()

@@ -9,7 +9,7 @@ from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySe
 POLICY = "default/golden"
 ARMS = ("large", "medium", "small")
 HASHES = {
-    "contextual_thompson": "36ed8ae23954be2e7ecd6ddb5a10e8c76c55f0777d744c9c492c9136260f4dbb",
+    "contextual_thompson": "0312b0bee4cb1e81c226553b549b6cfe016bb914d33b2f9a522c979bbf84b200",
     "ucb1": "1a85ee90544706279e990a7b0935860e6dbf407e5bd60af296e7c3116546624c",
 }
 """Of the snapshot after the whole log, by algorithm.
