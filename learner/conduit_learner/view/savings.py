@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_learner.elementary import ln
 from conduit_learner.evaluation.estimators import doubly_robust_scores
 from conduit_learner.evaluation.intervals import asymptotic_reach
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import JoinedDecision, measure
 from conduit_learner.events import Outcome
-from conduit_learner.signals import ln
 from conduit_learner.view.decision import Decision
 from conduit_policy import Objective
 from conduit_schemas import ConfigurationError
