@@ -9,18 +9,21 @@ from typing import Any
 import click
 
 from conduit_learner.commands.archive import archive, restore
+from conduit_learner.commands.completion import completion
 from conduit_learner.commands.dashboard import dashboard
 from conduit_learner.commands.dead_letters import dead_letters
 from conduit_learner.commands.diff import diff
+from conduit_learner.commands.doctor import doctor
 from conduit_learner.commands.evaluate import evaluate
 from conduit_learner.commands.explain import explain
 from conduit_learner.commands.learner import learner
-from conduit_learner.commands.options import log_options
+from conduit_learner.commands.options import as_json_option, echo_json, log_options
 from conduit_learner.commands.replay import replay
 from conduit_learner.commands.routing import routing
+from conduit_learner.commands.top import top
 from conduit_log import LogSettings, LogUnavailableError, open_log
 from conduit_log.ports import TopicDescription
-from conduit_schemas import ConduitError, ConfigurationError
+from conduit_schemas import SCHEMA_VERSION, ConduitError, ConfigurationError
 
 __all__ = ["main"]
 
@@ -85,7 +88,7 @@ def main() -> None:
     Start with:   conduit demo
     On Kafka:     conduit topics create --bootstrap-servers kafka:9092
                   conduit learner --bootstrap-servers kafka:9092
-    Watch:        conduit dashboard --open
+    Watch:        conduit dashboard --open       conduit top       conduit doctor
     Audit:        conduit replay --policy default/chat --verify
                   conduit explain DECISION_ID --policy default/chat
     Control:      conduit routing set --policy default/chat --objective cost --budget 25/day
@@ -94,30 +97,56 @@ def main() -> None:
     """
 
 
-for _command in (archive, dashboard, dead_letters, diff, evaluate, explain, learner, replay, restore, routing):
+_COMMANDS = (
+    archive,
+    completion,
+    dashboard,
+    dead_letters,
+    diff,
+    doctor,
+    evaluate,
+    explain,
+    learner,
+    replay,
+    restore,
+    routing,
+    top,
+)
+for _command in _COMMANDS:
     main.add_command(_command)
 
 
 @main.command()
-def version() -> None:
+@as_json_option
+def version(*, as_json: bool) -> None:
     """Print the version.
 
     \b
     Example:  conduit version
     """
-    click.echo(f"conduit-litellm {package_version('conduit-litellm')}")
+    number = package_version("conduit-litellm")
+    if as_json:
+        echo_json({"version": number, "schema_version": SCHEMA_VERSION})
+    else:
+        click.echo(f"conduit-litellm {number}")
 
 
 @main.group()
 def topics() -> None:
-    """Create or describe the topics."""
+    """Create or describe the topics.
+
+    \b
+    Example:  conduit topics create --bootstrap-servers kafka:9092 --replication-factor 3
+              conduit topics describe --bootstrap-servers kafka:9092
+    """
 
 
 @topics.command()
 @log_options
 @click.option("--partitions", type=click.IntRange(1), help="Partitions of each topic [default: 12].")
 @click.option("--replication-factor", type=click.IntRange(1), help="Copies of each partition [default: 1].")
-def create(settings: LogSettings, partitions: int | None, replication_factor: int | None) -> None:
+@as_json_option
+def create(*, settings: LogSettings, partitions: int | None, replication_factor: int | None, as_json: bool) -> None:
     """Create the topics that do not exist yet.
 
     \b
@@ -134,13 +163,17 @@ def create(settings: LogSettings, partitions: int | None, replication_factor: in
             await log.create_topics()
 
     asyncio.run(run())
+    if as_json:
+        echo_json({"topics": settings.topics.all})
+        return
     for topic in settings.topics.all:
         click.echo(topic)
 
 
 @topics.command()
 @log_options
-def describe(settings: LogSettings) -> None:
+@as_json_option
+def describe(*, settings: LogSettings, as_json: bool) -> None:
     """Show the topics: partitions, copies, messages, settings.
 
     \b
@@ -151,7 +184,11 @@ def describe(settings: LogSettings) -> None:
         async with open_log(settings) as log:
             return await log.describe()
 
-    for topic in asyncio.run(run()):
+    described = asyncio.run(run())
+    if as_json:
+        echo_json({"topics": [topic._asdict() for topic in described]})
+        return
+    for topic in described:
         if not topic.exists:
             click.echo(f"{topic.name}: does not exist; create it with: conduit topics create")
             continue

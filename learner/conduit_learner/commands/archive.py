@@ -67,7 +67,13 @@ def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json:
 
 @click.command()
 @log_options
-@click.option("--from", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True)
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="Folder of the archive.",
+)
 @as_json_option
 def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
     """Load an archive into an empty embedded log, every event at its old offset and with its old time.

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 
 import click
 
-from conduit_learner.commands.options import address_option, check_log_exists, log_options
+from conduit_learner.commands.options import address_option, check_log_exists, events_option, log_options
 from conduit_learner.log_format import configure_logging
 from conduit_log import LogSettings, open_log
 
@@ -30,14 +30,7 @@ _ADDRESS = "127.0.0.1:8787"
 @click.command()
 @log_options
 @address_option("--http", "address", default=_ADDRESS, show_default=True, help="Serve the page there.")
-@click.option(
-    "--events",
-    "max_events",
-    type=click.IntRange(1),
-    default=MAX_EVENTS,
-    show_default=True,
-    help="Begin with the newest so many events.",
-)
+@events_option
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 def dashboard(*, settings: LogSettings, address: tuple[str, int], max_events: int, is_opened: bool) -> None:
     """Serve a web page that shows what Conduit does, what it saves and how it is, until Ctrl-C.

@@ -23,6 +23,7 @@ __all__ = [
     "as_json_option",
     "check_log_exists",
     "echo_json",
+    "events_option",
     "log_options",
     "opened_log",
     "opened_source",
@@ -36,6 +37,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _EVERY = 1_000
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+events_option = click.option(
+    "--events",
+    "max_events",
+    type=click.IntRange(1),
+    default=500_000,
+    show_default=True,
+    help="Begin with the newest so many events.",
+)
 policy_option = click.option("--policy", required=True, metavar="NAMESPACE/GROUP", help="Name of the policy.")
 
 

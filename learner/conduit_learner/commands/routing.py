@@ -123,7 +123,8 @@ def set_(
 @policy_option
 @log_options
 @_by_option
-def clear(*, policy: str, settings: LogSettings, by: str | None) -> None:
+@as_json_option
+def clear(*, policy: str, settings: LogSettings, by: str | None, as_json: bool) -> None:
     """Take back what operators have set: the applications' own settings are in force again.
 
     \b
@@ -132,6 +133,9 @@ def clear(*, policy: str, settings: LogSettings, by: str | None) -> None:
     with opened_log(settings) as log:
         _now(log, policy)
         _append(log, policy, None, by)
+    if as_json:
+        echo_json({"policy": policy, "routing": None})
+        return
     click.echo(f"policy {policy}: the applications' own settings are in force again once the learner publishes it")
 
 

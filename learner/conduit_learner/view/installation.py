@@ -21,6 +21,7 @@ MAX_DEAD_LETTERS = 20_000
 """Dead letters that are counted."""
 
 _LETTERS = 30
+_DELAYS = 500
 
 
 @dataclass(slots=True, eq=False)
@@ -51,15 +52,14 @@ class InstallationView:
     dead_letters: dict[tuple[str, int, int], str] = field(default_factory=dict)
     """The reason of each that has not been tried again, by topic, partition and offset; at most `MAX_DEAD_LETTERS`."""
     letters: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=_LETTERS))
-    revision: int = 0
-    """Grows with everything that is taken in."""
+    delays_s: deque[float] = field(default_factory=lambda: deque(maxlen=_DELAYS))
+    """Of the newest events: from the sender's clock to the log's."""
     newest_ms: int = 0
     _open: deque[tuple[PolicyView, Decision]] = field(default_factory=deque)
     """Oldest first."""
 
     def event(self, message: StoredMessage) -> None:
         """Take in a message of the event topic."""
-        self.revision += 1
         self.events += 1
         self.newest_ms = max(self.newest_ms, message.time_ms)
         try:
@@ -67,6 +67,7 @@ class InstallationView:
         except RecordError:
             self.undecodable += 1
             return
+        self.delays_s.append(message.time_ms / 1000.0 - event.time)
         policy = self._policy(event.policy)
         if policy is None:
             self.events_not_shown += 1
@@ -81,7 +82,6 @@ class InstallationView:
 
     def snapshot(self, message: StoredMessage) -> None:
         """Take in a message of the snapshot topic."""
-        self.revision += 1
         try:
             snapshot = decode_snapshot(message.value)
         except RecordError:
@@ -95,7 +95,6 @@ class InstallationView:
 
     def dead_letter(self, message: StoredMessage) -> None:
         """Take in a message of the dead-letter topic."""
-        self.revision += 1
         try:
             letter = DeadLetter.model_validate_json(message.value)
         except ValidationError:
