@@ -227,13 +227,17 @@ class PolicyLearner:
                     model.learn_row(context, value)
         self.ticks += 1
         if self.ticks % BLOCK == 0:
-            fold(model for arm in self.arms.values() for model in arm.models.values())
-            self._look_for_changes()
-            self._fade()
+            self._end_block()
 
     def _context(self, decision: Decision) -> bytes | None:
         same = decision.featurizer == self.settings.featurizer
         return decision.context if same and len(decision.context) == 2 * self.settings.dimension else None
+
+    def _end_block(self) -> None:
+        """Do what is done every :data:`BLOCK` ticks."""
+        fold(model for arm in self.arms.values() for model in arm.models.values())
+        self._look_for_changes()
+        self._fade()
 
     def _look_for_changes(self) -> None:
         arms = list(self.arms.values())
