@@ -266,3 +266,27 @@ async def test_a_reader_gets_every_newest_message_from_a_topic_the_broker_has_co
             if len(messages) < count:  # the broker's cleaner has been at work
                 break
             assert time.monotonic() < deadline
+
+
+async def test_a_group_that_deals_anew_between_two_looks_is_no_failure(settings: Configure) -> None:
+    """The client holds nothing for a moment, and asking it for what it does not hold is an error to it."""
+
+    class Consumer:
+        held = frozenset({TopicPartition("t", 1)})
+
+        def assignment(self) -> frozenset[TopicPartition]:
+            return self.held
+
+        def last_poll_timestamp(self, place: TopicPartition) -> int:
+            assert place in self.held, "Partition is not assigned"
+            return int(time.time() * 1000)
+
+    async with open_log(settings(timeout_s=0.05)) as log:
+        reader: Any = log.reader(log.topics.events, partitions=[0, 1])
+        reader._topic, reader._positions = "t", {0: 0, 1: 0}
+        reader._check_contact(Consumer())
+        Consumer.held = frozenset()
+        reader._check_contact(Consumer())
+        await asyncio.sleep(0.1)
+        with pytest.raises(LogUnavailableError, match="no answer"):
+            reader._check_contact(Consumer())

@@ -118,8 +118,10 @@ class KafkaReader:
 
     def _check_contact(self, consumer: Any) -> None:
         """Notice that no broker has answered for long: the client itself goes on trying without a word."""
+        assigned = consumer.assignment()  # the group may have begun to deal anew a moment ago
         for place in self._places():
-            self._contact = max(self._contact, (consumer.last_poll_timestamp(place) or 0) / 1000)
+            if place in assigned:
+                self._contact = max(self._contact, (consumer.last_poll_timestamp(place) or 0) / 1000)
         if self._positions and time.time() - self._contact > self._connection.timeout_s:
             raise self._connection.unavailable(f"read {self._topic}", f"no answer for {self._connection.timeout_s:g} s")
 
