@@ -29,6 +29,8 @@ class EpochError(ConduitError):
 class Share:
     """What one shard learned in one epoch."""
 
+    now_ms: int
+    """Stream time of its latest event."""
     ticks: int
     selections: int
     outcomes: int
@@ -57,6 +59,7 @@ class PolicyShard(PolicyLearner):
     def take(self) -> Share:
         """Return what was learned and counted since the last time, and begin the next epoch."""
         share = Share(
+            now_ms=self.now_ms,
             ticks=self.ticks,
             selections=self.selections,
             outcomes=self.outcomes,
@@ -104,6 +107,7 @@ class WholePolicy(PolicyLearner):
             self.feedbacks += share.feedbacks
             self.censored += share.censored
             self.duplicates += share.duplicates
+        self.now_ms = max([self.now_ms, *(share.now_ms for share in shares)])
         before = self.ticks // BLOCK
         self.ticks += sum(share.ticks for share in shares)
         for _ in range(self.ticks // BLOCK - before):
