@@ -110,7 +110,12 @@ class Emitter:
         in_memory = len(self._queue) + len(self._held) + len(self._encoded)
         if self._origin is None:
             in_memory += len(self._batch)
-        return in_memory + (0 if self._spool is None else self._spool.events)
+        return in_memory + self.spooled
+
+    @property
+    def spooled(self) -> int:
+        """How many of them are in the spool."""
+        return 0 if self._spool is None else self._spool.events
 
     def close(self) -> None:
         """Take no more events."""

@@ -64,6 +64,16 @@ class PolicyCache:
         oldest = self._unanswered.get(policy, self._heard)
         return self._clock() - min(oldest, self._heard) > self._max_age_s
 
+    def silence_s(self) -> float:
+        """Return the seconds since the log was last read."""
+        return self._clock() - self._heard
+
+    def overdue_s(self) -> dict[str, float]:
+        """Return for every policy the seconds for which delivered events have waited for a newer snapshot."""
+        now, unanswered = self._clock(), self._unanswered.copy()
+        policies = {*self._beliefs.copy(), *unanswered}
+        return {policy: now - unanswered.get(policy, now) for policy in policies}
+
     def offer(self, snapshot: Snapshot) -> bool:
         """Take a snapshot unless it is older than what is known; say whether it was taken."""
         known = self._beliefs.get(snapshot.policy)

@@ -17,11 +17,13 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
 from litellm.integrations.custom_logger import CustomLogger
 
+from conduit_litellm.metrics import expose_metrics
 from conduit_litellm.proxy_feedback import FEEDBACK_PATH, mount_feedback
 from conduit_litellm.proxy_settings import read_settings
 from conduit_litellm.strategy import ConduitRoutingStrategy
@@ -130,6 +132,11 @@ class ProxyHandler(CustomLogger):
             mount_feedback(server, strategy)
         except Exception:  # the requests matter more
             self._say("feedback", f"POST {FEEDBACK_PATH} is not served")
+        if find_spec("prometheus_client") is not None:
+            try:
+                expose_metrics(strategy)
+            except Exception:  # the requests matter more
+                self._say("metrics", "the proxy's metrics do not show Conduit's")
         return strategy
 
     async def _finish(self) -> None:

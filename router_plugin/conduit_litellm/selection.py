@@ -17,6 +17,7 @@ from conduit_litellm.litellm_calls import clear_stamp, earlier_attempt, write_st
 from conduit_litellm.litellm_compat import Deployment
 from conduit_litellm.pending import PendingSelection, noted
 from conduit_litellm.policy_cache import PolicyCache
+from conduit_litellm.tracing import annotate_span
 from conduit_policy import Beliefs, Choice, Featurizer, Request, choose
 from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, policy_name
 from conduit_schemas.fields import MAX_ARMS
@@ -284,6 +285,7 @@ class Selection:
             beliefs=self._beliefs,
         )
         selector.emitter.put(pending)
+        annotate_span(pending)
         seen = noted.get()
         if seen is not None:
             seen.append(pending)

@@ -183,7 +183,7 @@ def configuration(server: ModelServer, **conduit: Any) -> dict[str, Any]:
             entry(server, "unmanaged-1", group="unmanaged"),
         ],
         "litellm_settings": {
-            "callbacks": ["administrator.administrator", "conduit_litellm.proxy.handler"],
+            "callbacks": ["administrator.administrator", "prometheus", "conduit_litellm.proxy.handler"],
             "cache": True,
             "cache_params": {"type": "local", "mode": "default_off"},
         },
@@ -446,6 +446,16 @@ class TestFeedback:
             await asyncio.sleep(0.1)
         assert len(found) == count
         return found
+
+
+async def test_the_proxys_own_metrics_show_conduits(proxy):
+    await proxy.chat()
+    told = (await proxy.http.get("/metrics/")).text
+    (decisions,) = [line for line in told.splitlines() if line.startswith("conduit_plugin_selections_total")]
+    assert float(decisions.split()[1]) >= 1.0
+    assert 'conduit_plugin_fallbacks_total{reason="no_snapshot"}' in told
+    assert 'conduit_plugin_events_waiting{where="memory"}' in told
+    assert "litellm_" in told
 
 
 async def test_a_stopped_proxy_finishes_and_delivers_and_each_decision_has_one_outcome(proxy, events):

@@ -1,0 +1,126 @@
+"""A strategy's counts for Prometheus, read when they are scraped: the request path has nothing to do with it."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from conduit_litellm.strategy import ConduitRoutingStrategy
+from conduit_schemas import ConfigurationError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+__all__ = ["StrategyCollector", "expose_metrics"]
+
+_PREFIX = "conduit_plugin"
+_BY = {
+    "fallbacks": ("fallback_", "reason", "selections left to LiteLLM's own strategy"),
+    "outcomes": ("outcomes_", "status", "what became of decisions"),
+}
+_EVENTS = ("delivered", "spooled", "adopted", "dropped", "refused")
+
+
+class StrategyCollector:
+    """Gives Prometheus the counts of one strategy; a ``prometheus_client`` collector.
+
+    Parameters
+    ----------
+    strategy
+        Whose counts.
+    """
+
+    def __init__(self, strategy: ConduitRoutingStrategy) -> None:
+        self._strategy = strategy
+
+    def describe(self) -> Iterable["Metric"]:
+        """Name the metrics, so that a registry notices when it has them already."""
+        return self.collect()
+
+    def collect(self) -> Iterator["Metric"]:
+        """Yield the metrics as they are now."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - an optional package
+
+        counts = dict(self._strategy.counters)
+        yield _single(CounterMetricFamily, "selections", "decisions taken and noted", counts.get("selections", 0))
+        alone = counts.get("selections_left_alone", 0)
+        yield _single(CounterMetricFamily, "left_alone", "requests that were nothing to decide on", alone)
+        for name, (prefix, label, what) in _BY.items():
+            family = CounterMetricFamily(f"{_PREFIX}_{name}", what, labels=[label])
+            for counter, count in counts.items():
+                if counter.startswith(prefix):
+                    family.add_metric([counter.removeprefix(prefix)], count)
+            yield family
+        yield _single(CounterMetricFamily, "feedbacks", "ratings taken", counts.get("feedbacks", 0))
+        events = CounterMetricFamily(f"{_PREFIX}_events", "events on their way to the log", labels=["what"])
+        for what in _EVENTS:
+            events.add_metric([what], counts.get(f"events_{what}", 0))
+        yield events
+        errors = CounterMetricFamily(f"{_PREFIX}_errors", "errors of Conduit's own", labels=["where"])
+        for where, counter in (("selection", "fallback_error"), ("note", "selections_not_noted")):
+            errors.add_metric([where], counts.get(counter, 0))
+        errors.add_metric(["callback"], counts.get("callback_errors", 0))
+        yield errors
+        emitter, policies = self._strategy._emitter, self._strategy._policies
+        waiting = GaugeMetricFamily(f"{_PREFIX}_events_waiting", "events the log has not confirmed", labels=["where"])
+        waiting.add_metric(["memory"], emitter.waiting - emitter.spooled)
+        waiting.add_metric(["spool"], emitter.spooled)
+        yield waiting
+        yield _single(GaugeMetricFamily, "log_silence_seconds", "since the log was last read", policies.silence_s())
+        overdue = GaugeMetricFamily(
+            f"{_PREFIX}_snapshot_overdue_seconds",
+            "since events were delivered that no newer snapshot has answered",
+            labels=["policy"],
+        )
+        for policy, seconds in policies.overdue_s().items():
+            overdue.add_metric([policy], seconds)
+        yield overdue
+
+
+def expose_metrics(strategy: ConduitRoutingStrategy, registry: "CollectorRegistry | None" = None) -> StrategyCollector:
+    """Add a strategy's metrics to a Prometheus registry.
+
+    Parameters
+    ----------
+    strategy
+        Whose metrics.
+    registry
+        By default ``prometheus_client``'s own, which a LiteLLM proxy serves as ``/metrics``.
+
+    Returns
+    -------
+    StrategyCollector
+        What was added; ``registry.unregister`` takes it off again.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``prometheus-client`` is not installed, or the registry has the metrics of another strategy.
+
+    Examples
+    --------
+    >>> from prometheus_client import CollectorRegistry
+    >>> registry = CollectorRegistry()
+    >>> _ = expose_metrics(ConduitRoutingStrategy(host_learner=False), registry)
+    >>> registry.get_sample_value("conduit_plugin_selections_total")
+    0.0
+    """
+    try:
+        from prometheus_client import REGISTRY  # noqa: PLC0415 - an optional package
+    except ImportError as error:
+        raise ConfigurationError(
+            f"metrics need a package that is not installed ({error}): pip install 'conduit-litellm[metrics]'"
+        ) from error
+    collector = StrategyCollector(strategy)
+    try:
+        (registry or REGISTRY).register(collector)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"this registry has the metrics of another strategy ({error}): give each strategy a registry of its own"
+        ) from error
+    return collector
+
+
+def _single(family: Any, name: str, what: str, value: float) -> "Metric":
+    """Return a metric without labels."""
+    metric: Metric = family(f"{_PREFIX}_{name}", what, value=float(value))
+    return metric
