@@ -198,9 +198,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--proxy", action="store_true", help="measure selections in a real LiteLLM proxy, too")
     parser.add_argument("--repetitions", type=int, default=2000, help="selections per strategy [2000]")
     options = parser.parse_args()
     report = asyncio.run(measure(options.repetitions))
+    if options.proxy:
+        from benchmarks import proxy_overhead  # noqa: PLC0415 - which uses this module
+
+        report["in_the_proxy_us"] = proxy_overhead.measure(options.repetitions // 4)["selection_us"]
     if options.json:
         print(json.dumps(report))
         return
@@ -209,6 +214,8 @@ def main() -> None:
     shuffle = report["selection_us"]["simple_shuffle"]["p50"]
     for name, values in report["selection_us"].items():
         print(f"{name:16}{values['p50']:10.1f}{values['p99']:10.1f}{values['p50'] / shuffle:12.2f}")
+    for name, values in report.get("in_the_proxy_us", {}).items():
+        print(f"{'in a proxy, ' + name.replace('_', ' '):32}{values['p50']:10.1f}{values['p99']:10.1f}")
     print("\nsteps by themselves: " + ", ".join(f"{name} {value:.1f}" for name, value in report["parts_us"].items()))
 
 

@@ -137,8 +137,7 @@ def row(*paths: str) -> Callable[[Scenario], Any]:
     """Make a row's test of a scenario, for the paths on which LiteLLM honours the feature."""
 
     def decorate(scenario: Scenario) -> Any:
-        @pytest.mark.parametrize("who", ["conduit", "naive"])
-        @pytest.mark.parametrize("path", paths)
+        @pytest.mark.parametrize(("path", "who"), [*((path, "conduit") for path in paths), (paths[0], "naive")])
         @wraps(scenario)
         async def test(request, path, who):
             names = ("deployment", "new_strategy", "snapshot", "events", "monkeypatch")
