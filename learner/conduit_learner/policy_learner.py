@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from conduit_learner.arms import merged_watch, price_step, reprice, with_prior
 from conduit_learner.drift import Watch, forget, look
 from conduit_learner.events import Feedback, Outcome, Selection
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
@@ -90,6 +91,7 @@ class PolicyLearner:
         before, after = _contexts(self.settings), _contexts(settings)
         if settings == self.settings:
             return
+        charged = self.settings.prices or {}
         self.settings = settings
         if before != after:
             for arm in self.arms.values():
@@ -100,6 +102,35 @@ class PolicyLearner:
                 for row, signal in enumerate(SIGNALS):
                     if arm.models[signal] is fresh[signal]:
                         arm.watch.reset(row, fresh[signal].dimension)
+        for old, new in sorted((settings.renamed or {}).items()):
+            self._rename(old, new)
+        for name in sorted((settings.priors or {}).keys() - self.arms.keys()):
+            self.add_arm(name, keep=settings.priors or ())
+        for name, price in sorted((settings.prices or {}).items()):
+            arm_ = self.arms.get(name)
+            step = price_step(charged.get(name), price)
+            if arm_ is not None and step:
+                fold(arm_.models.values())
+                reprice(arm_.models["cost"], arm_.watch, step)
+
+    def _rename(self, old: str, new: str) -> None:
+        """Let an arm go on under another name; where there is one of that name already, both become one."""
+        arm = self.arms.pop(old, None)
+        if arm is None:
+            return
+        known = self.arms.get(new)
+        if known is None:
+            self.arms[new] = arm
+            return
+        for signal, model in known.models.items():
+            model.merge(arm.models[signal])
+        known.watch = merged_watch(known.models)
+        known.seen = max(known.seen, arm.seen)
+        for counter in ("selections", "outcomes", "errors", "feedbacks"):
+            setattr(known, counter, getattr(known, counter) + getattr(arm, counter))
+
+    def _named(self, arm: str) -> str:
+        return (self.settings.renamed or {}).get(arm, arm)
 
     def add_arm(self, name: str, *, keep: Collection[str] = ()) -> Arm:
         """Add an arm; where there is no room, the one that was a candidate longest ago leaves, never one to keep."""
@@ -123,12 +154,13 @@ class PolicyLearner:
         self.selections += 1
         offset, known = decision.offset, self.arms
         models = selection.models or ("",) * len(selection.arms)
-        for name, model in zip(selection.arms, models, strict=True):
-            arm = known.get(name) or self.add_arm(name, keep=selection.arms)
+        for given, model in zip(selection.arms, models, strict=True):
+            name = self._named(given)
+            arm = known.get(name) or self.add_arm(name, keep=[self._named(other) for other in selection.arms])
             arm.seen = offset
             if model:
                 arm.model = model
-        known[decision.arm].selections += 1
+        known[self._named(decision.arm)].selections += 1
         self.open.add(selection.decision_id, decision)
         return True
 
@@ -150,14 +182,15 @@ class PolicyLearner:
         self.routing.observe(event, decision, now_ms)
         values = targets(event)
         if values:
-            arm = self.arms.get(decision.arm)
+            name = self._named(decision.arm)
+            arm = self.arms.get(name)
             if arm is not None:
                 if isinstance(event, Feedback):
                     arm.feedbacks += 1
                 else:
                     arm.outcomes += 1
                     arm.errors += event.status == "error"
-            self.learn(decision.arm, self._context(decision), values)
+            self.learn(name, self._context(decision), values)
 
     def close(self, now_ms: int) -> None:
         """Close the decisions whose time is over. Doing it early, late or twice makes no difference."""
@@ -172,8 +205,16 @@ class PolicyLearner:
         self.close(now_ms)
         names = sorted(self._publishable())
         arms = [self.arms[name] for name in names]
+        priors = self.settings.priors or {}
         beliefs = posteriors(
-            {signal: [arm.models[signal].statistics() for arm in arms] for signal in SIGNALS if arms},
+            {
+                signal: [
+                    with_prior(signal, arm.models[signal].statistics(), priors.get(name))
+                    for name, arm in zip(names, arms, strict=True)
+                ]
+                for signal in SIGNALS
+                if arms
+            },
             prior=Prior.of(self.settings),
         )
         return Snapshot(

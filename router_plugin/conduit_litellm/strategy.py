@@ -59,6 +59,11 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         Outcomes per deployment that are remembered; older ones fade.
     params
         The algorithm's own parameters; those left out take its defaults.
+    priors
+        What is known of deployments beforehand, by id: ``{"new": {"quality": 0.8, "observations": 30}}``; also
+        ``success``, ``cost_usd``, ``latency_s``. See :class:`conduit_schemas.ArmPrior`.
+    renamed
+        From old ids of deployments to new ones: what was learned of the old one goes to the new one.
     objective
         What is wanted: ``balanced``, ``quality``, ``cost``, ``speed``, or an
         :class:`~conduit_policy.Objective` with weights of its own.
@@ -130,6 +135,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         window_size: int = 2000,
         *,
         params: Mapping[str, float] | None = None,
+        priors: Mapping[str, Mapping[str, float]] | None = None,
+        renamed: Mapping[str, str] | None = None,
         objective: str | Objective = "balanced",
         constraints: Mapping[str, Any] | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -161,6 +168,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self.settings = _learning_settings(
             algorithm=bandit_algorithm,
             params=dict(params or {}),
+            priors=None if priors is None else {arm: dict(prior) for arm, prior in priors.items()},
+            renamed=None if renamed is None else dict(renamed),
             lambda_reg=lambda_reg,
             window_size=window_size,
             featurizer=featurizer.name,

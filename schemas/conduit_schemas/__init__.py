@@ -40,7 +40,7 @@ from conduit_schemas.routing import (
     Weights,
     checked,
 )
-from conduit_schemas.settings import LearningSettings
+from conduit_schemas.settings import ArmPrice, ArmPrior, LearningSettings
 from conduit_schemas.snapshot import Alarm, ArmSnapshot, ExplorationRule, SignalPosterior, Snapshot
 from conduit_schemas.topics import Topics, policy_name
 
@@ -52,6 +52,8 @@ __all__ = [
     "MAX_SNAPSHOT_BYTES",
     "SCHEMA_VERSION",
     "Alarm",
+    "ArmPrice",
+    "ArmPrior",
     "ArmSnapshot",
     "AutomaticRollout",
     "Budget",
