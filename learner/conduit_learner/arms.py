@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from conduit_learner.drift import Watch
+from conduit_learner.elementary import ln
 from conduit_learner.regression import AdditiveRegression, Statistics
-from conduit_learner.signals import LEAST_COST_USD, SIGNALS, ln
+from conduit_learner.signals import LEAST_COST_USD, SIGNALS
 from conduit_schemas import ArmPrice, ArmPrior
 
 __all__ = ["merged_watch", "price_step", "reprice", "with_prior"]
