@@ -26,6 +26,7 @@ from conduit_schemas import ConfigurationError, Mode, RoutingGoal, RoutingSettin
 __all__ = ["Control", "Orders", "own_settings"]
 
 _NOTHING_SPENT = Spend()
+_MOST_REMEMBERED = 1_000
 
 
 class Orders(NamedTuple):
@@ -44,6 +45,20 @@ class Orders(NamedTuple):
     """Policy and session, where it matters which arm serves it."""
 
 
+class _Wanted(NamedTuple):
+    """What is wanted of a request, from policy, override and request made one."""
+
+    policy: RoutingGoal
+    override: RoutingGoal | None
+    scope: str | None
+    """Whose override it is."""
+    request: RoutingGoal | None
+    goal: RoutingGoal
+    """All of them in one; of the caps on a request's cost the least counts."""
+    objective: Objective
+    weights: dict[str, float]
+
+
 class _InForce(NamedTuple):
     """A policy's settings, as of one snapshot."""
 
@@ -54,22 +69,8 @@ class _InForce(NamedTuple):
     spend: Mapping[str, Spend]
     plain: Orders | None
     """What holds for every request that wants nothing for itself; None where requests differ."""
-
-
-class _Levels(NamedTuple):
-    """What is wanted of a request, from the general to the particular."""
-
-    policy: RoutingGoal
-    override: RoutingGoal | None = None
-    scope: str | None = None
-    """Whose override it is."""
-    request: RoutingGoal | None = None
-
-    def merged(self) -> RoutingGoal:
-        """Return one goal; of the caps on a request's cost the least counts."""
-        levels = [level for level in (self.policy, self.override, self.request) if level is not None]
-        cap = min((level.max_cost_usd for level in levels if level.max_cost_usd is not None), default=None)
-        return merged([*levels, RoutingGoal.model_construct(max_cost_usd=cap)])
+    wanted: dict[tuple[str | None, int], _Wanted]
+    """By scope and identity of the request's own goal, which is kept alive in it."""
 
 
 class Control:
@@ -127,20 +128,18 @@ class Control:
         found = self._in_force.get(policy)
         if found is None or found.beliefs is not beliefs:
             found = self._in_force[policy] = self._settled(policy, beliefs)
-        wanted = self._requests.read(params)
-        if found.plain is not None and wanted is None:
+        own = self._requests.read(params)
+        if found.plain is not None and own is None:
             return found.plain
         scope = next((scope for scope in scopes(params) if scope in found.settings.overrides), None)
-        override = None if scope is None else found.settings.overrides[scope]
-        levels = _Levels(found.settings.goal, override, scope, wanted)
+        wanted = self._wanted(found, scope, own)
         session = self._session(policy, found.settings, params)
-        constraints = self._constraints(policy, found, levels, self._index(session, arms))
-        objective = objective_of(levels.merged(), self._objective)
+        constraints = self._constraints(policy, found, wanted, self._index(session, arms))
         return Orders(
             mode=found.mode,
             left_to=self._left_to(policy, found, params, decision_id),
-            objective=objective,
-            weights=objective.weights(),
+            objective=wanted.objective,
+            weights=wanted.weights,
             constraints=constraints,
             logged=constraints.logged(),
             scope=scope,
@@ -156,20 +155,35 @@ class Control:
             settings, mode, share = state.settings, state.mode, state.canary_share
         else:
             settings, mode, share = self.own, self.own.mode, self.own.canary_share
-        found = _InForce(beliefs, settings, mode, share, spend, None)
+        found = _InForce(beliefs, settings, mode, share, spend, None, {})
         differs = settings.overrides or settings.session_stickiness or settings.switching_cost
         if mode == "canary" or settings.goal.budget is not None or differs:
             return found
-        constraints = self._constraints(policy, found, _Levels(settings.goal), None)
-        objective = objective_of(settings.goal, self._objective)
+        wanted = self._wanted(found, None, None)
+        constraints = self._constraints(policy, found, wanted, None)
         left_to = None if mode == "active" else mode
-        orders = Orders(mode, left_to, objective, objective.weights(), constraints, constraints.logged())
+        orders = Orders(mode, left_to, wanted.objective, wanted.weights, constraints, constraints.logged())
         return found._replace(plain=orders)
 
-    def _constraints(self, policy: str, found: _InForce, levels: _Levels, previous: int | None) -> Constraints:
-        goal = levels.merged()
+    def _wanted(self, found: _InForce, scope: str | None, own: RoutingGoal | None) -> _Wanted:
+        known = found.wanted.get((scope, id(own)))
+        if known is not None:
+            return known
+        override = None if scope is None else found.settings.overrides[scope]
+        levels = [level for level in (found.settings.goal, override, own) if level is not None]
+        cap = min((level.max_cost_usd for level in levels if level.max_cost_usd is not None), default=None)
+        goal = merged([*levels, RoutingGoal.model_construct(max_cost_usd=cap)])
+        objective = objective_of(goal, self._objective)
+        wanted = _Wanted(found.settings.goal, override, scope, own, goal, objective, objective.weights())
+        if len(found.wanted) >= _MOST_REMEMBERED:
+            found.wanted.clear()
+        found.wanted[scope, id(own)] = wanted
+        return wanted
+
+    def _constraints(self, policy: str, found: _InForce, wanted: _Wanted, previous: int | None) -> Constraints:
+        goal = wanted.goal
         price = spent = 0.0
-        for scope, level in (("", levels.policy), (levels.scope or "", levels.override)):
+        for scope, level in (("", wanted.policy), (wanted.scope or "", wanted.override)):
             if level is not None and level.budget is not None:
                 now_ms = int(self._clock() * 1000.0)
                 known = found.spend.get(scope, _NOTHING_SPENT)

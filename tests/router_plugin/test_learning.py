@@ -8,6 +8,8 @@ import litellm
 from litellm.router import Router
 
 from conduit_litellm import ConduitRoutingStrategy
+from conduit_log import Message, open_log
+from conduit_schemas import RoutingChange, RoutingSettings, encode
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
 QUALITY = {"good": 0.9, "bad": 0.3}
@@ -80,3 +82,22 @@ async def test_the_smallest_program_there_is(tmp_path, monkeypatch, deployment):
     await asyncio.sleep(0.1)
     await strategy.aclose()
     assert strategy.events_waiting == 0 and (tmp_path / "log.sqlite3").exists()
+
+
+async def test_what_an_operator_says_through_the_log_is_obeyed(new_strategy, new_router, until):
+    strategy = new_strategy(host_learner=True)
+    router = new_router(strategy, ["bad", "good"])
+    await ask_and_judge(strategy, router, 20)
+
+    def published(name):
+        beliefs = strategy._policies.get("default/chat")
+        routing = None if beliefs is None else beliefs.snapshot.routing
+        return None if routing is None else getattr(routing, name)
+
+    await until(lambda: published("origin") == "application", 30.0)
+    off = RoutingChange(policy="default/chat", time=1.0, routing=RoutingSettings(mode="off"), changed_by="ada")
+    async with open_log(strategy.log_settings) as log:
+        await log.append(log.topics.events, [Message(b"default/chat", encode(off))])
+    await until(lambda: published("changed_by") == "ada", 30.0)
+    await ask_and_judge(strategy, router, 5)
+    assert strategy.counters["selections_off"] == 5

@@ -1,7 +1,7 @@
 """Logs as plugins and learners write them together: decisions that name the snapshots they were made with."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from conduit_learner.checkpoint import CheckpointWriter
 from conduit_learner.core import PartitionLearner
 from conduit_log import Message, StoredMessage
 from conduit_log.embedded import EmbeddedLog
-from conduit_policy import SIGNALS, Beliefs, Objective, choose, predictions
+from conduit_policy import SIGNALS, UNCONSTRAINED, Beliefs, Constraints, Objective, choose, predictions
 from conduit_schemas import (
     Event,
     Feedback,
@@ -31,13 +31,20 @@ SETTINGS = LearningSettings(featurizer="eight", dimension=8, params={"cold_ratin
 class Installation:
     """One partition of a log, the learner that reads it, and the snapshot that the plugin chooses with."""
 
-    def __init__(self, settings: LearningSettings = SETTINGS, *, policies: Sequence[str] = (POLICY,)) -> None:
+    def __init__(
+        self,
+        settings: LearningSettings = SETTINGS,
+        *,
+        policies: Sequence[str] = (POLICY,),
+        limits: Callable[[str], Constraints] | None = None,
+    ) -> None:
         self.log: list[StoredMessage] = []
         self.learner = PartitionLearner(0)
         self.beliefs: dict[str, Beliefs] = {}
         self.published: list[Message] = []
         self.checkpoints: dict[bytes, bytes] = {}
         self.policies = policies
+        self.limits = limits
         self._writer = CheckpointWriter()
         self._numbers = iter(range(1_000_000))
         for policy in policies:
@@ -87,7 +94,7 @@ class Installation:
         return self
 
     def select(self, decision_id: str, policy: str, context: np.ndarray) -> Selection:
-        """Choose as the plugin does."""
+        """Choose as the plugin does, under the limits in ``self.limits``; of every fifth only in the shadow."""
         beliefs = self.beliefs.get(policy)
         fields: dict[str, object] = {
             "policy": policy,
@@ -101,13 +108,24 @@ class Installation:
         }
         if beliefs is None:
             return Selection.model_validate({**fields, "chosen": 0, "fallback": "no_snapshot"})
-        choice = choose(beliefs, context, ARMS, objective=Objective(), decision_id=decision_id)
+        limits = self.limits(decision_id) if self.limits is not None else UNCONSTRAINED
+        choice = choose(beliefs, context, ARMS, objective=Objective(), decision_id=decision_id, constraints=limits)
         rows = predictions(beliefs, context, ARMS).tolist()
+        if self.limits is not None and int(decision_id[1:]) % 5 == 0:
+            taken = {
+                "chosen": 0,
+                "fallback": "shadow",
+                "mode": "shadow",
+                "shadow_chosen": choice.index,
+                "shadow_probabilities": choice.probabilities.tolist(),
+            }
+        else:
+            taken = {"chosen": choice.index, "probabilities": choice.probabilities.tolist()}
         return Selection.model_validate(
             {
                 **fields,
-                "chosen": choice.index,
-                "probabilities": choice.probabilities.tolist(),
+                **taken,
+                "constraints": limits.logged(),
                 "snapshot_version": beliefs.snapshot.offset,
                 "snapshot_hash": beliefs.snapshot.hash,
                 "predictions": dict(zip(SIGNALS, rows, strict=True)),
