@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from conduit_schemas import Event
 DEADLINE_S = 60.0
 ODD = "default/<b>odd</b>"
 POLICY = "default/chat"
+TOKEN = "a-token-of-some-length"
 
 # Every text that can be seen, with the contrast between it and what is painted behind it (WCAG 2).
 CONTRASTS = """
@@ -63,12 +65,13 @@ def browser() -> Iterator[Chrome]:
 class Dashboard:
     """``conduit dashboard`` on a log of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **environment: str) -> None:
         self.path = path
         self._process = subprocess.Popen(
             [sys.executable, "-m", "conduit_learner", "dashboard", "--path", str(path), "--http", "127.0.0.1:0"],
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **environment},
         )
         assert self._process.stderr is not None
         for line in self._process.stderr:
@@ -303,14 +306,29 @@ class TestPage:
         assert outside == 0
 
 
+def change_by_hand(browser: Chrome) -> None:
+    Select(browser.find_element(By.ID, "mode")).select_by_visible_text("shadow")
+    for field, typed in (("by", "ann"), ("token", "wrong")):
+        browser.find_element(By.ID, field).send_keys(typed)
+    browser.find_element(By.CSS_SELECTOR, "#control button").click()
+    until(lambda: text_of(browser, "#control-said") == "wrong token")
+    browser.find_element(By.ID, "token").clear()
+    browser.find_element(By.ID, "token").send_keys(TOKEN)
+    browser.find_element(By.CSS_SELECTOR, "#control button").click()
+    until(lambda: "routing, by ann, on the web page" in text_of(browser, "#change-list"))
+    assert "LiteLLM chooses; Conduit notes what it would have done (shadow)." in text_of(browser, "#change-list")
+
+
 def test_an_empty_log_says_what_to_do_and_a_lost_server_is_noticed(browser: Chrome, tmp_path: Path) -> None:
     Installation().store(tmp_path / "log", [])
-    running = Dashboard(tmp_path / "log")
+    running = Dashboard(tmp_path / "log", CONDUIT_WEB_TOKEN=TOKEN)
     try:
+        set_screen(browser, 1200, 900)
         browser.get(running.url)
         until(lambda: "Nothing has been decided yet" in text_of(browser, "#empty"))
         running.append(selection("d1"))
         until(lambda: tiles(browser).get("Requests") == "1")
+        change_by_hand(browser)
     finally:
         running.stop()
     until(lambda: "does not answer" in text_of(browser, "#notices"))

@@ -19,10 +19,11 @@ from learner_traffic import POLICY, messages, selection, traffic
 
 from conduit_learner.view.follow import Following, follow, spooled_bytes
 from conduit_learner.view.installation import InstallationView
+from conduit_learner.web.control import Control
 from conduit_learner.web.server import Page, is_loopback, serve_page
-from conduit_log import LogSettings, LogUnavailableError, Message, open_log
+from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage, open_log
 from conduit_log.memory import MemoryLog
-from conduit_schemas import ConfigurationError, Topics
+from conduit_schemas import ConfigurationError, RoutingChange, Topics, decode_event
 
 DEADLINE_S = 60.0
 
@@ -136,6 +137,80 @@ class TestServer:
         assert not re.search(r"<script>|<style|\sstyle=|\son\w+=", html)
 
 
+TOKEN = "a-token-of-some-length"
+
+
+async def change(url: str, body: object, token: str = TOKEN) -> tuple[int, str]:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url + "/api/routing", json=body, headers=headers) as done,
+    ):
+        return done.status, await done.text()
+
+
+class TestControl:
+    @asynccontextmanager
+    async def controlled(self) -> AsyncIterator[tuple[str, list[Message], InstallationView]]:
+        appended: list[Message] = []
+
+        async def append(messages: list[Message]) -> None:
+            appended.extend(messages)
+
+        view = full_view()
+        page = Page(view, Following(), "a test", control=Control(TOKEN, append))
+        async with serve_page(page, "127.0.0.1", 0) as port:
+            yield f"http://127.0.0.1:{port}", appended, view
+
+    async def test_without_a_token_the_page_only_reads(self) -> None:
+        async with served(full_view()) as url:
+            status, text = await change(url, {"policy": POLICY, "by": "ann", "mode": "off"})
+        assert (status, "only reads" in text) == (403, True)
+
+    @pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x"])
+    async def test_a_wrong_token_changes_nothing(self, token: str) -> None:
+        async with self.controlled() as (url, appended, _):
+            assert (await change(url, {"policy": POLICY, "by": "ann", "mode": "off"}, token))[0] == 401
+        assert appended == []
+
+    async def test_a_change_is_an_event_and_keeps_the_rest(self) -> None:
+        async with self.controlled() as (url, appended, view):
+            body = {"policy": POLICY, "by": "ann", "mode": "canary", "canary_share": 0.25}
+            assert (await change(url, body))[0] == 200
+            view.event(StoredMessage(0, 10_000, view.newest_ms, *appended[0]))
+            assert (await change(url, {"policy": POLICY, "by": "bob", "objective": "cost"}))[0] == 200
+        first, second = (decode_event(message.value) for message in appended)
+        assert isinstance(first, RoutingChange)
+        assert isinstance(second, RoutingChange)
+        assert first.changed_by == "ann, on the web page"
+        assert second.routing is not None
+        assert (second.routing.mode, second.routing.canary_share) == ("canary", 0.25)
+        assert second.routing.goal.objective == "cost"
+        assert view.policies[POLICY].changes[-1].by == "ann, on the web page"
+
+    @pytest.mark.parametrize(
+        ("body", "status", "said"),
+        [
+            ({"policy": POLICY, "mode": "off"}, 400, "say who"),
+            ({"policy": POLICY, "by": "ann", "mode": "no"}, 400, "mode"),
+            ({"policy": POLICY, "by": "ann", "canary_share": 2}, 400, "canary_share"),
+            ({"policy": POLICY, "by": "ann", "objective": "no"}, 400, "no objective preset"),
+            ({"policy": POLICY, "by": "ann", "algorithm": "x"}, 400, "cannot be changed here"),
+            ({"policy": "no", "by": "ann"}, 404, "no such policy"),
+            ([1], 404, "no such policy"),
+        ],
+    )
+    async def test_what_makes_no_sense_is_refused(self, body: object, status: int, said: str) -> None:
+        async with self.controlled() as (url, appended, _):
+            found, text = await change(url, body)
+        assert (found, said in text) == (status, True), text
+        assert appended == []
+
+    def test_a_short_token_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="16 characters"):
+            Control("short", None)  # type: ignore[arg-type]  # nothing is appended
+
+
 class TestFollow:
     async def test_it_reads_everything_there_is_and_then_what_comes(self) -> None:
         view, following = InstallationView(), Following()
@@ -228,8 +303,7 @@ async def address_in(lines: list[str]) -> str:
 
 
 class TestCommands:
-    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-    async def test_a_dashboard_serves_and_ends_cleanly(self, how: signal.Signals, tmp_path: Path) -> None:
+    async def test_a_dashboard_serves_and_ends_cleanly(self, tmp_path: Path) -> None:
         await asyncio.to_thread(Installation().run(40).store, tmp_path)
         async with command("dashboard", "--path", str(tmp_path), "--http", "127.0.0.1:0") as (process, lines):
             url = await address_in(lines)
@@ -238,7 +312,7 @@ class TestCommands:
                     if json.loads((await get(url + "/api/installation"))[1])["events"] > 0:
                         break
                     await asyncio.sleep(0.05)
-            process.send_signal(how)
+            process.send_signal(signal.SIGINT)
             assert await process.wait() == 0
         assert "Traceback" not in "".join(lines)
 

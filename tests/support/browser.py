@@ -62,5 +62,9 @@ def set_screen(browser: webdriver.Chrome, width: int, height: int, *, scheme: st
     """Give the page a size, and the user a preferred colour scheme."""
     metrics: dict[str, Any] = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    # Without smooth scrolling: a click must not come while the page moves.
+    features = [
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": "reduce"},
+    ]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})

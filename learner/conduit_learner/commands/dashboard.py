@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from multiprocessing.process import BaseProcess
 
@@ -35,8 +37,9 @@ _ADDRESS = "127.0.0.1:8787"
 def dashboard(*, settings: LogSettings, address: tuple[str, int], max_events: int, is_opened: bool) -> None:
     """Serve a web page that shows what Conduit does, what it saves and how it is, until Ctrl-C.
 
-    It reads the log and changes nothing, and needs no learner. The page has no login: the default address can be
-    reached from this machine only; in front of any other one put something that knows your users.
+    It reads the log and needs no learner. The page has no login: the default address can be reached from this machine
+    only; in front of any other one put something that knows your users. It changes nothing, unless CONDUIT_WEB_TOKEN is
+    set in its environment: who knows that token may then change a policy's objective and mode.
 
     \b
     Example:  conduit dashboard --open
@@ -54,11 +57,16 @@ async def _serve(settings: LogSettings, address: tuple[str, int], max_events: in
     view = import_module("conduit_learner.view.installation").InstallationView()
     following = follow.Following()
     where = f"Kafka at {settings.bootstrap_servers}" if settings.is_kafka else f"embedded log in {settings.path}"
-    page = server.Page(view, following, where, lambda: follow.spooled_bytes(settings))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with server.serve_page(page, *address) as port, open_log(settings) as log:
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(open_log(settings))
+        token = os.environ.get("CONDUIT_WEB_TOKEN")
+        append = partial(log.append, settings.topics.events)
+        control = import_module("conduit_learner.web.control").Control(token, append) if token else None
+        page = server.Page(view, following, where, lambda: follow.spooled_bytes(settings), control)
+        port = await stack.enter_async_context(server.serve_page(page, *address))
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         url = f"http://{host}:{port}/"
         _LOG.info("the page is at %s", url)

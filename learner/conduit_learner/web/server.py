@@ -1,4 +1,4 @@
-"""The page's server: static files, and the view as JSON. It reads; nothing that is sent to it changes anything."""
+"""The page's server: static files, the view as JSON, and, for who holds a token, changes of how a policy is used."""
 
 import ipaddress
 import json
@@ -16,6 +16,8 @@ from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import RANGES
 from conduit_learner.view.report import installation_report, policy_report
+from conduit_learner.web.control import Control
+from conduit_log import LogUnavailableError
 from conduit_schemas import ConfigurationError
 
 __all__ = ["DEFAULT_ADDRESS", "Page", "is_loopback", "serve_page"]
@@ -26,6 +28,7 @@ _FRESH_S = 1.0
 """A report is made again after so long at the earliest, whoever asks."""
 
 _FAREWELL_S = 1.0
+_MAX_REQUEST = 4096
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
     # No script, style, font, image or connection from anywhere else, nothing inline, and no page around this one.
@@ -56,6 +59,8 @@ class Page:
         Which log, in words.
     spooled
         Returns the bytes that wait on this machine's disk for the log, or None when that is not known.
+    control
+        The right to change something; without it the page only reads.
     """
 
     def __init__(
@@ -64,10 +69,12 @@ class Page:
         following: Following,
         where: str,
         spooled: Callable[[], int | None] = lambda: None,
+        control: Control | None = None,
     ) -> None:
         self.view = view
         self.following = following
         self.where = where
+        self.control = control
         self._spooled = spooled
         self._made: dict[tuple[str, str], tuple[float, bytes]] = {}
 
@@ -89,6 +96,7 @@ class Page:
                     "trouble": following.trouble if away is not None else "",
                 },
                 "spool_bytes": self._spooled(),
+                "can_write": self.control is not None,
             }
         )
 
@@ -144,10 +152,30 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
             raise web.HTTPNotFound(text=f"no policy {name[:200]!r} has been seen in the log\n")
         return _answer(body)
 
+    async def change(request: web.Request) -> web.Response:
+        if page.control is None:
+            raise web.HTTPForbidden(text="this page only reads: start it with CONDUIT_WEB_TOKEN set to change things\n")
+        if not page.control.allows(request.headers.get("Authorization", "")):
+            raise web.HTTPUnauthorized(text="wrong token\n", headers={"WWW-Authenticate": "Bearer"})
+        try:
+            wanted = await request.json()
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"not JSON: {error}\n") from error
+        policy = page.view.policies.get(str(wanted.get("policy"))) if isinstance(wanted, dict) else None
+        if policy is None:
+            raise web.HTTPNotFound(text="no such policy has been seen in the log\n")
+        try:
+            made = await page.control.change(policy, wanted)
+        except ConfigurationError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        except LogUnavailableError as error:
+            raise web.HTTPServiceUnavailable(text=f"{error}\n") from error
+        return _answer(made.model_dump_json().encode())
+
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    app = web.Application(middlewares=[_guard(_hosts(host))], client_max_size=1024)
+    app = web.Application(middlewares=[_guard(_hosts(host))], client_max_size=_MAX_REQUEST)
     app.on_response_prepare.append(_add_headers)
     app.add_routes(
         [
@@ -155,6 +183,7 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
             web.get("/static/{name}", asset),
             web.get("/api/installation", installation),
             web.get("/api/policy", policy),
+            web.post("/api/routing", change),
             web.get("/healthz", health),
         ]
     )

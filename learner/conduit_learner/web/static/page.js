@@ -58,6 +58,8 @@ function showReading(installation) {
   if (installation.events_of_policies_not_shown > 0) found.push(["", `${count(installation.events_of_policies_not_shown)} events belong to policies beyond the first 40, which this page does not follow.`]);
   notice(found);
   byId("content").hidden = state.policy === null;
+  byId("control").hidden = !installation.can_write;
+  byId("rights").textContent = installation.can_write ? "Who knows the token may change objective and mode." : "This page reads the log and changes nothing.";
   showEmpty(installation);
   byId("source").textContent = `conduit-litellm ${installation.version}, ${installation.log}; ${count(installation.events)} events read${installation.spool_bytes ? `; ${bytes(installation.spool_bytes)} wait on this machine's disk` : ""}.`;
   if (reading.away_s !== null) showLive("bad", "log away");
@@ -127,6 +129,32 @@ for (const input of document.querySelectorAll("input[name=range]")) {
     refresh();
   });
 }
+
+byId("mode").addEventListener("change", (event) => (byId("canary-label").hidden = event.target.value !== "canary"));
+byId("control").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const wanted = { policy: state.policy, by: byId("by").value };
+  if (byId("mode").value) wanted.mode = byId("mode").value;
+  if (byId("mode").value === "canary") wanted.canary_share = Number(byId("canary").value);
+  if (byId("wanted").value) wanted.objective = byId("wanted").value;
+  const said = byId("control-said");
+  if (!wanted.mode && !wanted.objective) {
+    said.textContent = "Choose a mode or an objective first.";
+    return;
+  }
+  try {
+    const response = await fetch("/api/routing", {
+      method: "POST",
+      headers: { Authorization: `Bearer ${byId("token").value}`, "Content-Type": "application/json" },
+      body: JSON.stringify(wanted),
+    });
+    said.textContent = response.ok ? "Noted in the log. It is obeyed as soon as the learner publishes it." : (await response.text()).trim();
+    if (response.ok) event.target.reset();
+  } catch (error) {
+    said.textContent = `The server does not answer: ${error.message}`;
+  }
+  refresh();
+});
 
 async function forever() {
   for (;;) {
