@@ -26,6 +26,15 @@ def test_one_algorithms_parameters_are_not_anothers() -> None:
     assert same == LOGGED
 
 
+def test_features_are_numbers_and_ranges_and_the_intercept() -> None:
+    candidate = parse_candidate('[features]\nkeep = ["2-4", 6, "7"]', LOGGED)
+    assert candidate.features == (0, 2, 3, 4, 6, 7)
+    assert candidate.settings is None and candidate.objective is None
+    assert parse_candidate("[features]\nkeep = []", LOGGED).features == (0,)
+    longer = '[settings]\nfeaturizer = "ten"\ndimension = 10\n[features]\nkeep = [9]'
+    assert parse_candidate(longer, LOGGED).features == (0, 9)
+
+
 @pytest.mark.parametrize(
     ("text", "objective"),
     [
@@ -43,7 +52,7 @@ def test_objectives(text: str, objective: Objective) -> None:
     [
         ("", "it is empty"),
         ("settings = 1", r"settings must be a table: \[settings\]"),
-        ("[setting]", "the file has 'setting'; known are settings, objective"),
+        ("[setting]", "the file has 'setting'; known are settings, objective, features"),
         ("[settings]\nalgoritm = 'greedy'", r"\[settings\] has 'algoritm'; known are algorithm, params"),
         ("[settings]\nalgorithm = 'best'", "no algorithm 'best'"),
         ("[settings]\nalgorithm = 'greedy'\nparams = {alpha = 1.0}", "'greedy' has no parameter 'alpha'"),
@@ -55,6 +64,13 @@ def test_objectives(text: str, objective: Objective) -> None:
         ("[objective]\ncost = -1", "cost=-1.0 must be a finite number"),
         ("[objective]\ncost = 'low'", r"\[objective\] cost = 'low': a weight is a number"),
         ("[objective]\ncost = true", r"\[objective\] cost = True: a weight is a number"),
+        ("[features]\nkeep = 3", r"\[features\] keep must be a list"),
+        ("[features]", r"\[features\] keep must be a list"),
+        ("[features]\ndrop = [1]", r"\[features\] has 'drop'; known are keep"),
+        ("[features]\nkeep = [8]", "keep has 8: eight has components 0 to 7"),
+        ("[features]\nkeep = ['5-3']", "keep has '5-3'"),
+        ("[features]\nkeep = [-1]", "keep has -1: a component is a number"),
+        ("[features]\nkeep = [true]", "keep has True: a component is a number"),
         ("[objective", "not TOML"),
     ],
 )

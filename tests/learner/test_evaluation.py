@@ -1,5 +1,7 @@
 """Evaluating candidates on a log that a learning policy wrote, where the truth is known."""
 
+import base64
+import json
 import math
 from collections import deque
 from dataclasses import replace
@@ -179,6 +181,24 @@ def test_finds_the_true_value_of_a_candidate() -> None:
     for name, found in errors.items():
         assert abs(np.mean(found)) < 4.0 * np.std(found) / math.sqrt(repetitions), name
         assert covered[name] >= 10, name
+
+
+def test_a_candidate_with_fewer_features_is_one_whose_log_never_had_the_others() -> None:
+    log = Traffic(SETTINGS).run(4, 120).log
+    masked = []
+    for message in log:
+        event = decode_event(message.value)
+        if isinstance(event, Selection):
+            context = np.frombuffer(event.context, "<i2").copy()
+            context[2:] = 0
+            fields = json.loads(message.value) | {"context": base64.b64encode(context.tobytes()).decode()}
+            message = message._replace(value=json.dumps(fields).encode())  # noqa: PLW2901 - the same but for that
+        masked.append(message)
+    fewer, without, every = (
+        ips(evaluate(messages, "p", settings=SETTINGS, features=features), "quality")
+        for messages, features in ((log, [1]), (masked, None), (log, range(SETTINGS.dimension)))
+    )
+    assert fewer == without != every == ips(evaluate(log, "p", settings=SETTINGS), "quality")
 
 
 def test_wanting_it_cheaper_is_seen_to_be_cheaper() -> None:

@@ -184,6 +184,7 @@ async def trickle(log: EventLog, topic: str, events: list[Message]) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("settings", ["embedded"], indirect=True)  # test_scale_out has it on Kafka
 async def test_another_learner_takes_over_and_nothing_is_lost(settings: LogSettings, tmp_path: Path) -> None:
     events = messages(traffic(1_200, policies=POLICIES))
     options = ("--checkpoint-every-events", "100")

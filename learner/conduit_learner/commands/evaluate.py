@@ -25,13 +25,13 @@ __all__ = ["evaluate"]
     "file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     required=True,
-    help="TOML file with [settings], [objective] or both.",
+    help="TOML file with [settings], [objective], [features], or several of them.",
 )
 @click.option("--alpha", type=click.FloatRange(0.0, 0.5, min_open=True), default=0.05, show_default=True)
 def evaluate(
     *, policy: str, archive: Path | None, settings: LogSettings, as_json: bool, file: Path, alpha: float
 ) -> None:
-    """Estimate what another algorithm or objective would have earned on the logged traffic.
+    """Estimate what another algorithm, objective or set of features would have earned on the logged traffic.
 
     \b
     The candidate is a TOML file; what it leaves out stays as logged:
@@ -40,6 +40,8 @@ def evaluate(
         params = { alpha = 0.5 }
         [objective]
         preset = "cost"               # or weights: quality, cost, latency
+        [features]
+        keep = ["0-15"]               # components of the context that it sees
 
     Intervals hold the true value with probability 1 - alpha. Without an [objective] each decision is judged by the one
     it was made for.
@@ -56,7 +58,12 @@ def evaluate(
             messages = Watched(history, tell)
             candidate = read_candidate(file, logged_settings(messages, policy))
             found = library.evaluate(
-                messages, policy, settings=candidate.settings, objective=candidate.objective, alpha=alpha
+                messages,
+                policy,
+                settings=candidate.settings,
+                objective=candidate.objective,
+                features=candidate.features,
+                alpha=alpha,
             )
         first = next(message.offset for message in history)
     warnings = list(found.warnings)
@@ -71,7 +78,11 @@ def evaluate(
 def _fields(found: "Evaluation", candidate: "Candidate", warnings: list[str], alpha: float) -> dict[str, Any]:
     return {
         "policy": found.policy,
-        "candidate": {"settings": candidate.settings, "objective": candidate.objective},
+        "candidate": {
+            "settings": candidate.settings,
+            "objective": candidate.objective,
+            "features": candidate.features,
+        },
         "alpha": alpha,
         "decisions": found.decisions,
         "left_out": found.left_out,

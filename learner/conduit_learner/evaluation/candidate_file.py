@@ -1,5 +1,6 @@
 """A candidate to evaluate, as a TOML file: how it would learn and explore, and what it would want."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class Candidate:
 
     settings: LearningSettings | None
     objective: Objective | None
+    features: tuple[int, ...] | None = None
+    """Components of the context that it sees; the intercept always is among them."""
 
 
 def read_candidate(path: Path, logged: LearningSettings) -> Candidate:
@@ -46,8 +49,9 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
     Parameters
     ----------
     text
-        A table ``settings`` with fields of :class:`conduit_schemas.LearningSettings`, and a table ``objective``
-        with either a ``preset`` or weights. Either table may be left out: then that part stays as logged.
+        A table ``settings`` with fields of :class:`conduit_schemas.LearningSettings`, a table ``objective``
+        with either a ``preset`` or weights, and a table ``features`` that says which components of the logged
+        contexts to ``keep``: numbers and ranges. A table that is left out: that part stays as logged.
     logged
         The settings in force in the log. Fields that are not given keep them; but the parameters of one
         algorithm are never taken over to another.
@@ -68,15 +72,17 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not TOML: {error}") from error
-    _check_keys("the file", tables, ("settings", "objective"))
+    _check_keys("the file", tables, ("settings", "objective", "features"))
     if not tables:
-        raise ConfigurationError("it is empty: give [settings], [objective], or both")
+        raise ConfigurationError("it is empty: give at least one of [settings], [objective] and [features]")
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigurationError(f"{name} must be a table: [{name}]")
+    settings = _settings(tables["settings"], logged) if "settings" in tables else None
     return Candidate(
-        settings=_settings(tables["settings"], logged) if "settings" in tables else None,
+        settings=settings,
         objective=_objective(tables["objective"]) if "objective" in tables else None,
+        features=_features(tables["features"], settings or logged) if "features" in tables else None,
     )
 
 
@@ -121,6 +127,28 @@ def _objective(table: Mapping[str, Any]) -> Objective:
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ConfigurationError(f"[objective] {name} = {weight!r}: a weight is a number")
     return Objective(**{name: float(weight) for name, weight in table.items()})
+
+
+def _features(table: Mapping[str, Any], settings: LearningSettings) -> tuple[int, ...]:
+    _check_keys("[features]", table, ("keep",))
+    given = table.get("keep")
+    if not isinstance(given, list):
+        raise ConfigurationError('[features] keep must be a list of components, as in keep = ["0-15", 20]')
+    kept = {0}
+    for entry in given:
+        found = _RANGE.match(str(entry))
+        if found is None or isinstance(entry, bool):
+            raise ConfigurationError(f'[features] keep has {entry!r}: a component is a number, a range "first-last"')
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not first <= last < settings.dimension:
+            raise ConfigurationError(
+                f"[features] keep has {entry!r}: {settings.featurizer} has components 0 to {settings.dimension - 1}"
+            )
+        kept.update(range(first, last + 1))
+    return tuple(sorted(kept))
+
+
+_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?\Z")
 
 
 def _check_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:

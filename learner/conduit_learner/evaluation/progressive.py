@@ -1,7 +1,7 @@
 """What another algorithm or objective would have earned on the traffic that one policy logged."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from conduit_learner.events import Feedback, Outcome, Selection, decode_event
 from conduit_learner.join import Decision
 from conduit_learner.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
-from conduit_policy import Beliefs, Constraints, Objective, Prior, choose
+from conduit_policy import Beliefs, Constraints, Context, Objective, Prior, choose
 from conduit_policy.algorithms import algorithm
 from conduit_schemas import FRACTION_BITS, ConfigurationError, LearningSettings, RecordError
 
@@ -48,6 +48,7 @@ def evaluate(
     *,
     settings: LearningSettings | None = None,
     objective: Objective | None = None,
+    features: Collection[int] | None = None,
     alpha: float = 0.05,
 ) -> Evaluation:
     """Estimate what a candidate would have earned on one policy's logged decisions.
@@ -70,6 +71,9 @@ def evaluate(
         because the log holds features and no prompts.
     objective
         What the candidate wants, and what utility means; by default what each decision was made for.
+    features
+        Components of the logged contexts that the candidate sees, the intercept (0) aside, which it always does;
+        by default all.
     alpha
         Error probability of the intervals.
 
@@ -97,7 +101,13 @@ def evaluate(
     if isinstance(messages, Iterator):
         messages = list(messages)
     last_use = _last_uses(messages, policy)
-    candidate = _Candidate(policy, settings or LearningSettings(), objective=objective, pinned=settings is not None)
+    candidate = _Candidate(
+        policy,
+        settings or LearningSettings(),
+        objective=objective,
+        pinned=settings is not None,
+        features=None if features is None else frozenset(features) | {0},
+    )
     final = _replay(messages, candidate, last_use)
     rows = candidate.comparable_rows()
     if not rows:
@@ -113,6 +123,8 @@ class _Candidate(PolicyLearner):
     objective: Objective | None = None
     pinned: bool = False
     """Whether it keeps its settings whatever the log says."""
+    features: frozenset[int] | None = None
+    """Components that it sees; None: all."""
     beliefs: dict[int, Beliefs] = field(default_factory=dict)
     """By offset, what it believed there, as long as a decision to come needs it."""
     rows: dict[int, JoinedDecision] = field(default_factory=dict)
@@ -139,7 +151,7 @@ class _Candidate(PolicyLearner):
             context = np.frombuffer(selection.context, "<i2")
             choice = choose(
                 beliefs,
-                context,
+                self._seen(context),
                 selection.arms,
                 objective=objective,
                 decision_id=selection.decision_id,
@@ -159,6 +171,17 @@ class _Candidate(PolicyLearner):
                 row.outcome = event
             elif event.signal == "quality":
                 row.qualities.append(event.quality)
+
+    def _context(self, decision: Decision) -> bytes | None:
+        context = super()._context(decision)
+        return context if context is None else self._seen(np.frombuffer(context, "<i2")).tobytes()
+
+    def _seen(self, context: Context) -> Context:
+        """Return a context with nothing in the components that it does not see."""
+        if self.features is None:
+            return context
+        kept: Context = np.where(np.isin(np.arange(len(context)), list(self.features)), context, 0).astype("<i2")
+        return kept
 
     def comparable_rows(self) -> list[JoinedDecision]:
         """Return the decisions whose features are of the final length: one reward model must fit them all."""
