@@ -21,6 +21,7 @@ from conduit_learner.commands.options import as_json_option, echo_json, log_opti
 from conduit_learner.commands.replay import replay
 from conduit_learner.commands.routing import routing
 from conduit_learner.commands.top import top
+from conduit_learner.commands.warm_start import warm_start
 from conduit_log import LogSettings, LogUnavailableError, open_log
 from conduit_log.ports import TopicDescription
 from conduit_schemas import SCHEMA_VERSION, ConduitError, ConfigurationError
@@ -111,6 +112,7 @@ _COMMANDS = (
     restore,
     routing,
     top,
+    warm_start,
 )
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -1,0 +1,272 @@
+"""Existing logs as events: what happened before Conduit did becomes something to learn from.
+
+A row is one finished request: of a spend-log export of LiteLLM's (its column names are understood as they are), or of
+a log of your own with the names in :data:`COLUMNS`. The events are like any others, and marked: the selection by the
+flag ``warm_start`` and, where nobody knows with which probability the deployment was chosen, by the fallback
+``warm_start``, so that an evaluation does not take it for a decision of Conduit's.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from conduit_policy import Request, TextFeaturizer
+from conduit_schemas import (
+    FRACTION_BITS,
+    ConfigurationError,
+    Feedback,
+    Outcome,
+    Selection,
+)
+
+__all__ = ["COLUMNS", "MARK", "Past", "read_past", "read_rows"]
+
+MARK = "warm_start"
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "request_id": ("request_id", "id"),
+    "arm": ("arm", "model_id", "deployment_id"),
+    "model": ("model",),
+    "group": ("model_group",),
+    "status": ("status",),
+    "cost_usd": ("cost_usd", "spend"),
+    "latency_s": ("latency_s", "request_duration_s"),
+    "input_tokens": ("input_tokens", "prompt_tokens"),
+    "output_tokens": ("output_tokens", "completion_tokens"),
+    "start": ("start", "startTime", "time"),
+    "end": ("end", "endTime"),
+    "quality": ("quality",),
+    "messages": ("messages",),
+    "prompt": ("prompt", "text"),
+    "arms": ("arms",),
+    "probabilities": ("probabilities",),
+    "cache_hit": ("cache_hit",),
+}
+"""What is read of a row, and the names it may have; only the deployment must be there."""
+
+_Events = tuple[Selection | Outcome | Feedback, ...]
+
+
+@dataclass(slots=True)
+class Past:
+    """What a log turned out to hold."""
+
+    events: list[_Events] = field(default_factory=list)
+    """Per request, to be appended one after the other."""
+    with_quality: int = 0
+    with_text: int = 0
+    with_probabilities: int = 0
+    other_groups: int = 0
+    """Requests of other model groups, left out."""
+    arms: tuple[str, ...] = ()
+
+
+def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] | None = None) -> Past:
+    """Return the events of some files.
+
+    Parameters
+    ----------
+    files
+        ``.jsonl``, ``.json`` (a list), ``.csv`` or ``.parquet``.
+    policy
+        ``namespace/group``; rows that name another model group are left out.
+    renamed
+        From what the files call deployments to their ids.
+
+    Raises
+    ------
+    ConfigurationError
+        When a file cannot be read or a row makes no sense; it says which, and nothing has been done.
+    """
+    group = policy.partition("/")[2]
+    rows: list[tuple[str, dict[str, Any]]] = []
+    past = Past()
+    for file in files:
+        for number, row in enumerate(read_rows(file), 1):
+            found = _known(row)
+            where = f"{file}, row {number}"
+            if found["group"] not in (None, "", group):
+                past.other_groups += 1
+                continue
+            arm = found["arm"] or found["model"]
+            if not arm:
+                raise ConfigurationError(f"{where} names no deployment: it needs one of {', '.join(COLUMNS['arm'])}")
+            found["arm"] = (renamed or {}).get(str(arm), str(arm))
+            rows.append((where, found))
+    past.arms = tuple(sorted({row["arm"] for _, row in rows}))
+    featurizer = TextFeaturizer()
+    for where, row in rows:
+        try:
+            past.events.append(_events(row, policy, past, featurizer))
+        except (ValueError, TypeError, ValidationError) as error:
+            raise ConfigurationError(f"{where}: {_explained(error)}") from error
+    return past
+
+
+def read_rows(file: Path) -> Iterable[Mapping[str, Any]]:
+    """Return the rows of a file, told by its ending."""
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+    reader = readers.get(file.suffix.lower())
+    if reader is None:
+        raise ConfigurationError(f"{file}: its name must end with one of {', '.join(readers)}")
+    try:
+        yield from reader(file)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error
+
+
+def _jsonl(file: Path) -> Iterator[Mapping[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _object(json.loads(line), f"{file}, line {number}")
+
+
+def _json(file: Path) -> Iterator[Mapping[str, Any]]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(content, Mapping):
+        content = content.get("data", content)
+    if not isinstance(content, list):
+        raise ConfigurationError(f"{file} must hold a list of requests")
+    for number, row in enumerate(content, 1):
+        yield _object(row, f"{file}, entry {number}")
+
+
+def _csv(file: Path) -> Iterator[Mapping[str, Any]]:
+    csv.field_size_limit(1 << 30)
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        yield from csv.DictReader(lines)
+
+
+def _parquet(file: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415  # no types; an optional part, slow to load
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415  # as above
+
+    try:
+        for batch in pq.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
+    except pa.ArrowException as error:
+        raise ConfigurationError(f"{file} cannot be read as Parquet: {error}") from error
+
+
+def _object(row: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(row, Mapping):
+        raise ConfigurationError(f"{where} is no JSON object")
+    return row
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: next((row[column] for column in columns if row.get(column) not in (None, "")), None)
+        for name, columns in COLUMNS.items()
+    }
+
+
+def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFeaturizer) -> _Events:
+    arm = row["arm"]
+    arms, probabilities = _decoded(row["arms"]), _decoded(row["probabilities"])
+    if probabilities is not None and arms is None:
+        raise ValueError("probabilities are of no use without the list of arms that they belong to")
+    arms = tuple(map(str, arms)) if arms else past.arms
+    if arm not in arms:
+        raise ValueError(f"deployment {arm!r} is not among the arms {', '.join(arms)}")
+    start = _time(row["start"])
+    told = row["request_id"] or json.dumps(row, sort_keys=True, default=str)
+    decision_id = f"warm-{blake2b(str(told).encode(), digest_size=12).hexdigest()}"
+    context = _context(row, featurizer)
+    selection = Selection(
+        policy=policy,
+        time=start or 0.0,
+        decision_id=decision_id,
+        arms=arms,
+        chosen=arms.index(arm),
+        probabilities=None if probabilities is None else tuple(map(float, probabilities)),
+        fallback=MARK if probabilities is None else None,
+        featurizer=featurizer.name,
+        context=context or _LEVEL_ONLY + bytes(2 * (featurizer.dimension - 1)),
+        flags=(MARK,),
+    )
+    end, latency = _time(row["end"]), _number(row["latency_s"])
+    if latency is None and start is not None and end is not None and end > start:
+        latency = end - start
+    status = str(row["status"] or "success").lower()
+    outcome = Outcome(
+        policy=policy,
+        time=end or start or 0.0,
+        decision_id=decision_id,
+        status="cache_hit"
+        if str(row["cache_hit"]).lower() == "true"
+        else "success"
+        if status == "success"
+        else "error",
+        cost_usd=_number(row["cost_usd"]),
+        latency_s=latency,
+        input_tokens=_count(row["input_tokens"]),
+        output_tokens=_count(row["output_tokens"]),
+        source=MARK,
+    )
+    past.with_text += context is not None
+    past.with_probabilities += probabilities is not None
+    quality = _number(row["quality"])
+    if quality is None:
+        return selection, outcome
+    past.with_quality += 1
+    return (
+        selection,
+        outcome,
+        Feedback(policy=policy, time=outcome.time, decision_id=decision_id, quality=quality, source=MARK),
+    )
+
+
+_LEVEL_ONLY = (1 << FRACTION_BITS).to_bytes(2, "little")
+"""Without the prompt a request tells of the deployment's general level: an intercept and nothing else."""
+
+
+def _context(row: Mapping[str, Any], featurizer: TextFeaturizer) -> bytes | None:
+    messages = _decoded(row["messages"])
+    if not (isinstance(messages, list) and messages):
+        messages = [{"role": "user", "content": str(row["prompt"])}] if row["prompt"] else None
+    return None if messages is None else featurizer(Request(messages=messages)).astype("<i2").tobytes()
+
+
+def _decoded(value: Any) -> Any:
+    """Return what a cell holds: in a CSV file, and in some databases, lists come as JSON text."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"{value[:60]!r} is not JSON") from error
+    return value
+
+
+def _number(value: Any) -> float | None:
+    number = None if value is None else float(value)
+    return None if number is None or math.isnan(number) else number
+
+
+def _count(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else round(number)
+
+
+def _time(value: Any) -> float | None:
+    """Return seconds since 1970 of a number, a date or an ISO 8601 text; without a zone it is UTC."""
+    if value is None or isinstance(value, int | float):
+        return _number(value)
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}={str(first['input'])[:60]}: {first['msg']}"
+    return str(error)
