@@ -300,8 +300,8 @@ class PolicyLearner:
     def _fade(self) -> None:
         remembered = self.settings.window_size * len(self.arms)
         factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
+        fade([model for arm in self.arms.values() for model in arm.models.values()], factor)
         for arm in self.arms.values():
-            fade(arm.models.values(), factor)
             arm.watch.fade(factor)
 
     def _fresh_models(self) -> dict[str, AdditiveRegression]:

@@ -1,6 +1,7 @@
 """The online model of one signal of one arm: river's Bayesian linear regression on additive statistics."""
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ Vector = NDArray[np.float64]
 _FLOAT: np.dtype[Any] = np.dtype("<f8")
 _FIXED_POINT: np.dtype[Any] = np.dtype("<i2")
 _UNIT = 2.0**-FRACTION_BITS
+_ONE = (1 << FRACTION_BITS).to_bytes(2, "little")
 
 
 class Statistics(NamedTuple):
@@ -221,8 +223,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     def _design(self) -> Vector:
         """Return the latest rows as numbers, shape (rows, dimension)."""
-        x = np.frombuffer(b"".join(self._rows), self._kind).reshape(-1, self._cap)
-        return x * _UNIT if self._kind == _FIXED_POINT else x.astype(np.float64, copy=False)
+        return _numbers(self._rows, self._cap, self._kind)
 
     def _encoded(self, numbers: Vector) -> list[bytes]:
         """Return rows of numbers, one after the other, as bytes: the inverse of :meth:`_design`."""
@@ -252,18 +253,59 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
 def fold(models: Iterable[AdditiveRegression]) -> None:
     """Add each model's latest rows to its sums. Neighbours that learned from the same rows share their product."""
-    rows: list[bytes] = []
-    x = gram = np.zeros((0, 0))
+    alike: dict[tuple[int, Any], list[AdditiveRegression]] = {}
     for model in models:
-        if model._rows:
-            if model._rows != rows:
-                rows, x = model._rows, model._design()
-                gram = x.T @ x
-            y = np.array(model._targets)
-            model._ss_arr += gram
-            model._eta_arr += x.T @ y
-            model._energy += float(y @ y)
-            model._rows, model._targets = [], []
+        if model._rows and not (model._cap == 1 and _fold_levels(model)):
+            alike.setdefault((model._cap, model._kind), []).append(model)
+    for (dimension, kind), group in alike.items():
+        _fold_alike(group, dimension, kind)
+
+
+def _fold_levels(model: AdditiveRegression) -> bool:
+    """Fold a model of one feature that was always 1, as those without context are, in plain arithmetic."""
+    rows, targets = model._rows, model._targets
+    if model._kind != _FIXED_POINT or rows.count(_ONE) != len(rows):
+        return False
+    model._ss_arr[0, 0] += len(rows)
+    model._eta_arr[0] += math.fsum(targets)
+    model._energy += math.fsum([target * target for target in targets])
+    model._rows, model._targets = [], []
+    return True
+
+
+def _fold_alike(models: Sequence[AdditiveRegression], dimension: int, kind: Any) -> None:
+    """Fold models of one dimension, whose rows are turned into numbers all at once."""
+    rows: list[bytes] = []
+    spans: list[slice] = []
+    latest: list[bytes] = []
+    for model in models:
+        if model._rows == latest:
+            spans.append(spans[-1])
+        else:
+            latest = model._rows
+            spans.append(slice(len(rows), len(rows) + len(latest)))
+            rows += latest
+    x = _numbers(rows, dimension, kind)
+    y = np.zeros((len(models), len(rows)))
+    for of_model, span, model in zip(y, spans, models, strict=True):
+        of_model[span] = model._targets
+    moments, energies = y @ x, np.square(y).sum(axis=1).tolist()
+    twin = x.copy()  # the product of an array with itself goes another way in numpy, slower where rows are few
+    gram, done = np.empty((dimension, dimension)), None
+    for model, span, moment, energy in zip(models, spans, moments, energies, strict=True):
+        if span is not done:
+            np.matmul(x[span].T, twin[span], out=gram)
+            done = span
+        model._ss_arr += gram
+        model._eta_arr += moment
+        model._energy += energy
+        model._rows, model._targets = [], []
+
+
+def _numbers(rows: Sequence[bytes], dimension: int, kind: Any) -> Vector:
+    """Return rows of bytes as numbers, shape (rows, dimension)."""
+    x = np.frombuffer(b"".join(rows), kind).reshape(-1, dimension)
+    return x * _UNIT if kind == _FIXED_POINT else x.astype(np.float64, copy=False)
 
 
 def fade(models: Collection[AdditiveRegression], factor: float) -> None:
