@@ -77,9 +77,7 @@ class PartitionLearner:
         self.offset = message.offset + 1
         self._last = message
         self.now_ms = max(self.now_ms, message.time_ms)
-        letters: list[DeadLetter] = []
-        if self.early:
-            letters += map(self._orphan, self.early.expire(self.now_ms))
+        letters = self._orphans() if self.early else []
         policy = None
         try:
             event = decode_event(message.value)
@@ -91,7 +89,7 @@ class PartitionLearner:
         except ConfigurationError as error:
             letters.append(self._dead_letter(message, "invalid", str(error)))
         if self.early:
-            letters += map(self._orphan, self.early.expire(self.now_ms))
+            letters += self._orphans()
         return Applied(policy, tuple(letters))
 
     def snapshot(self, policy: str) -> Snapshot:
@@ -116,44 +114,50 @@ class PartitionLearner:
         self._tail = digest
 
     def _apply(self, event: Event, message: StoredMessage) -> str | None:
-        policy = self.policies.get(event.policy)
-        if isinstance(event, PolicySettings):
-            algorithm(event.settings)  # refuse it before it leaves a trace
-        elif isinstance(event, RoutingChange) and event.routing is not None:
-            check_routing(event.routing)
-        if policy is None:
-            if isinstance(event, Outcome | Feedback):
-                self.early.add(EarlyEvent(message, self.now_ms, event))
-                return None
-            policy = self._add_policy(event.policy)
-        policy.close(self.now_ms)
+        # The frequent kinds first: this is asked at every event.
+        now_ms, policy = self.now_ms, self.policies.get(event.policy)
         if isinstance(event, Selection):
-            self._select(policy, event, message)
-        elif isinstance(event, PolicySettings):
-            policy.change(event.settings)
-        elif isinstance(event, RoutingChange):
-            policy.routing.change(event)
-        else:
-            decision = policy.open.get(event.decision_id)
-            if decision is None:
-                self.early.add(EarlyEvent(message, self.now_ms, event))
+            policy = policy or self._add_policy(event.policy)
+            policy.close(now_ms)
+            decision = Decision(message.offset, now_ms)
+            decision.describe(event)
+            if policy.select(event, decision) and self.early:
+                for early in self.early.take(event):
+                    policy.resolve(early.event, decision, now_ms)
+        elif isinstance(event, (Outcome, Feedback)):
+            if policy is not None:
+                policy.close(now_ms)
+            known = None if policy is None else policy.open.get(event.decision_id)
+            if policy is None or known is None:
+                self.early.add(EarlyEvent(message, now_ms, event))
                 return None
-            policy.resolve(event, decision, self.now_ms)
+            policy.resolve(event, known, now_ms)
+        else:
+            policy = self._change(event, policy)
         policy.offset = self.offset
         return policy.name
 
-    def _select(self, policy: PolicyLearner, selection: Selection, message: StoredMessage) -> None:
-        decision = Decision(message.offset, self.now_ms)
-        decision.describe(selection)
-        if policy.select(selection, decision) and self.early:
-            for early in self.early.take(selection):
-                policy.resolve(early.event, decision, self.now_ms)
+    def _change(self, event: PolicySettings | RoutingChange, policy: PolicyLearner | None) -> PolicyLearner:
+        if isinstance(event, PolicySettings):
+            algorithm(event.settings)  # refuse it before it leaves a trace
+        elif event.routing is not None:
+            check_routing(event.routing)
+        policy = policy or self._add_policy(event.policy)
+        policy.close(self.now_ms)
+        if isinstance(event, PolicySettings):
+            policy.change(event.settings)
+        else:
+            policy.routing.change(event)
+        return policy
 
     def _add_policy(self, name: str) -> PolicyLearner:
         if len(self.policies) >= MAX_POLICIES:
             raise _TooManyError(f"the partition holds {MAX_POLICIES} policies already")
         policy = self.policies[name] = PolicyLearner(name)
         return policy
+
+    def _orphans(self) -> list[DeadLetter]:
+        return [self._orphan(early) for early in self.early.expire(self.now_ms)]
 
     def _orphan(self, early: EarlyEvent) -> DeadLetter:
         return self._dead_letter(

@@ -3,8 +3,9 @@
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from conduit_learner.events import Feedback, Outcome, Selection
 from conduit_log import StoredMessage
@@ -34,8 +35,7 @@ MAX_EARLY_MS = 60_000
 """How long they wait, in stream time."""
 
 
-@dataclass(slots=True)
-class Decision:
+class Decision(Struct, gc=False):
     """One selection that may still be taught about."""
 
     offset: int

@@ -98,7 +98,8 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     @property
     def dimension(self) -> int:
         """Number of features it has room for."""
-        return int(self._cap)
+        capacity: int = self._cap  # river's classes carry no types
+        return capacity
 
     def learn_array(self, x: Vector, y: float) -> None:
         """Learn one row.

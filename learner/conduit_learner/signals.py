@@ -20,6 +20,8 @@ LEAST_COST_USD = 1e-6
 
 _LARGEST = 32.0
 _GRID = float(2**TARGET_BITS)
+_TO_WHOLE = 1.5 * 2.0**52
+"""Added and taken away again, it leaves a small number rounded to a whole one, ties to even."""
 
 
 class Signal(NamedTuple):
@@ -75,4 +77,6 @@ def to_grid(value: float) -> float:
     >>> to_grid(0.1) * 2**16
     6554.0
     """
-    return round(max(-_LARGEST, min(_LARGEST, value)) * _GRID) / _GRID
+    if not -_LARGEST <= value <= _LARGEST:
+        value = max(-_LARGEST, min(_LARGEST, value))
+    return ((value * _GRID + _TO_WHOLE) - _TO_WHOLE) / _GRID
