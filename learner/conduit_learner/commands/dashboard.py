@@ -15,16 +15,13 @@ from multiprocessing.process import BaseProcess
 
 import click
 
-from conduit_learner.commands.options import address_option, check_log_exists, events_option, log_options
+from conduit_learner.commands.options import MAX_EVENTS, address_option, check_log_exists, events_option, log_options
 from conduit_learner.log_format import configure_logging
 from conduit_log import LogSettings, open_log
 
-__all__ = ["MAX_EVENTS", "dashboard", "page_beside"]
+__all__ = ["dashboard", "page_beside"]
 
 _LOG = logging.getLogger(__name__)
-
-MAX_EVENTS = 500_000
-"""Events to begin with: a few tens of seconds of reading."""
 
 _ADDRESS = "127.0.0.1:8787"
 

@@ -18,6 +18,7 @@ from conduit_log import LogSettings, StoredMessage, open_log
 from conduit_schemas import ConfigurationError
 
 __all__ = [
+    "MAX_EVENTS",
     "Watched",
     "address_option",
     "as_json_option",
@@ -37,11 +38,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _EVERY = 1_000
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+MAX_EVENTS = 500_000
+"""Events that whatever looks at an installation begins with, unless told otherwise."""
+
 events_option = click.option(
     "--events",
     "max_events",
     type=click.IntRange(1),
-    default=500_000,
+    default=MAX_EVENTS,
     show_default=True,
     help="Begin with the newest so many events.",
 )

@@ -6,13 +6,13 @@ with each decision as the reward model: they were made before the outcome, as su
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.elementary import ln
 from conduit_learner.evaluation.estimators import doubly_robust_scores
 from conduit_learner.evaluation.intervals import asymptotic_reach
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
@@ -248,8 +248,13 @@ def _joined(decision: Decision) -> JoinedDecision:
 
 
 def _objective(weights: Mapping[str, float]) -> Objective:
+    return _objective_of(tuple(sorted(weights.items())))
+
+
+@lru_cache(maxsize=64)
+def _objective_of(weights: tuple[tuple[str, float], ...]) -> Objective:
     try:
-        return Objective(**{name: weights[name] for name in Objective().weights() if name in weights})
+        return Objective(**{name: weight for name, weight in weights if name in Objective().weights()})
     except ConfigurationError:
         return Objective()  # weights that make no sense are the log's, not ours to refuse
 
@@ -258,33 +263,28 @@ def _predicted(
     decisions: Sequence[Decision], joined: Sequence[JoinedDecision], column: Mapping[str, int], scale: Vector
 ) -> dict[str, Vector]:
     """Return what was expected of every arm at every decision, 0 where nothing was."""
-    shape = len(decisions), len(column)
-    found = {name: np.zeros(shape) for name in MEASURES}
+    found = {name: np.zeros((len(decisions), len(column))) for name in MEASURES}
+    alike: dict[tuple[object, ...], list[int]] = {}
     for row, decision in enumerate(decisions):
-        for arm, quality, cost_usd, latency_s in _expected(decision):
-            at = row, column[arm]
-            found["cost_usd"][at] = cost_usd
-            found["quality"][at] = quality
-            wanted = joined[row].objective
-            utility = wanted.quality * quality
-            for weight, amount, (least, span) in zip(
-                (wanted.cost, wanted.latency), (cost_usd, latency_s), scale, strict=True
-            ):
-                if amount > 0.0:
-                    utility -= weight * (ln(amount) - float(least)) / float(span)
-            found["utility"][at] = utility
+        alike.setdefault((decision.arms, *decision.predictions), []).append(row)
+    for rows in alike.values():
+        first = decisions[rows[0]]
+        at = np.ix_(rows, [column[arm] for arm in first.arms])
+        expected = {
+            signal: np.array([decisions[row].predictions[signal] for row in rows]) for signal in first.predictions
+        }
+        nothing = np.zeros((len(rows), len(first.arms)))
+        working = np.clip(expected.get("success", nothing + 1.0), 0.0, 1.0)
+        quality = np.clip(expected.get("quality", nothing), 0.0, 1.0) * working
+        amounts = expected.get("cost", nothing), expected.get("latency", nothing)
+        wanted = [joined[row].objective for row in rows]
+        utility = np.array([[objective.quality] for objective in wanted]) * quality
+        prices = ([[objective.cost] for objective in wanted], [[objective.latency] for objective in wanted])
+        for weight, amount, (least, span) in zip(prices, amounts, scale, strict=True):
+            place = (np.log(np.where(amount > 0.0, amount, 1.0)) - least) / span
+            utility -= np.where(amount > 0.0, np.array(weight) * place, 0.0)
+        found["quality"][at], found["cost_usd"][at], found["utility"][at] = quality, amounts[0], utility
     return found
-
-
-def _expected(decision: Decision) -> Iterator[tuple[str, float, float, float]]:
-    """Yield each arm with its predicted quality (0 where a call fails), cost and latency."""
-    nothing = (0.0,) * len(decision.arms)
-    quality = decision.predictions.get("quality", nothing)
-    success = decision.predictions.get("success", (1.0,) * len(decision.arms))
-    cost = decision.predictions.get("cost", nothing)
-    latency = decision.predictions.get("latency", nothing)
-    for arm, good, working, dear, slow in zip(decision.arms, quality, success, cost, latency, strict=True):
-        yield arm, min(max(good, 0.0), 1.0) * min(max(working, 0.0), 1.0), dear, slow
 
 
 def _together(one: Mapping[str, Moments], other: Mapping[str, Moments]) -> dict[str, Moments]:
