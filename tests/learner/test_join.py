@@ -127,3 +127,9 @@ def test_a_flood_of_decisions_without_outcome_takes_no_more_memory_than_allowed(
     assert learner.policies[POLICY].censored == flood - keep
     # An open decision takes about 1 KB. The JSON parser keeps up to 16,384 short strings, whatever they are.
     assert max(sizes) < sizes[0] + 16_384 * 90, sizes
+
+
+def test_the_senders_clocks_make_no_difference() -> None:
+    events = traffic(150)
+    skewed = [event.model_copy(update={"time": (number * 7919) % 10**11}) for number, event in enumerate(events)]
+    assert learned(stored(events)).snapshot(POLICY).hash == learned(stored(skewed)).snapshot(POLICY).hash
