@@ -19,7 +19,7 @@ export function makeSections(byId) {
     latency: new TimeChart(byId("latency"), "Latency", "Mean of the calls that worked", seconds, { zero: true }),
     errors: new TimeChart(byId("errors"), "Errors", "Share of the calls that failed", share, { zero: true }),
     frontier: new FrontierChart(byId("frontier"), "Cost and quality", "Each arm as if it had served everything; the dashed line is the best that mixing them blindly reaches", perThousand, (value) => value.toFixed(2)),
-    saved: new IntervalChart(byId("saved"), "Saved against always using one arm", "With the 95 % interval that holds however often you look", money, { zero: true }),
+    saved: new IntervalChart(byId("saved"), "Saved against always using one arm", "With the 95 % interval that holds however often you look; quality: by how much Conduit's answers are better or worse", money, { zero: true }),
     learningQuality: new TimeChart(byId("learning-quality"), "Learning: quality so far", "Of everything served up to then, next to the best fixed arm", (value) => (value === null ? "–" : value.toFixed(3)), { least: 0, most: 1 }),
     learningCost: new TimeChart(byId("learning-cost"), "Learning: cost so far", "Of 1,000 requests, next to fixed arms", perThousand, { zero: true }),
     belief: new IntervalChart(byId("belief-quality"), "What is believed of each arm's quality", "The newest snapshot's mean with its 95 % interval: the wider, the less is known", (value) => value.toFixed(2), { least: 0, most: 1 }),
