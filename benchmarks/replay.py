@@ -71,7 +71,7 @@ class Log:
             "decision_id": decision_id,
             "arms": ARMS,
             "models": ARMS,
-            "featurizer": "text64-v1",
+            "featurizer": "text64-v2",
             "context": context.astype("<i2").tobytes(),
             "objective": objective.weights(),
         }

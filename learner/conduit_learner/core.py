@@ -44,7 +44,7 @@ class PartitionLearner:
     --------
     >>> from conduit_schemas import Outcome, Selection, encode
     >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=0,
-    ...                       featurizer="text64-v1", context=bytes(128))
+    ...                       featurizer="text64-v2", context=bytes(128))
     >>> outcome = Outcome(policy="default/chat", time=1.0, decision_id="d1", status="success", cost_usd=0.01)
     >>> learner = PartitionLearner(0)
     >>> for offset, event in enumerate([selection, outcome]):

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_policy.words import HASHED, MEANING, WordVectors
 from conduit_schemas import FRACTION_BITS
 
 __all__ = ["Context", "Featurizer", "Request", "TextFeaturizer", "to_fixed_point"]
@@ -74,11 +74,13 @@ def to_fixed_point(values: NDArray[np.floating[Any]]) -> Context:
 
 
 class TextFeaturizer:
-    """Cheap structure of the request and signed hashes of its words: 64 numbers.
+    """Cheap structure of the request and the meaning of its words: 64 numbers.
 
-    One component is the intercept, 15 describe structure (lengths, tools, share of digits, code, and so on)
-    and 48 are a signed hash sketch (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask
-    Learning") of the words in the first 2,048 bytes of the last user message, scaled to unit length.
+    One component is the intercept, 15 describe structure (lengths, tools, share of digits, code, and so on), 40 say
+    what the words in the first 2,048 bytes of the last user message mean, and 8 hash those that are not known
+    (:class:`conduit_policy.words.WordVectors`). The words' meanings are scaled to unit length, the hashes to the
+    share of unknown words. Structure is centred and scaled by constants to what is usual, so that a regression whose
+    prior holds all components alike can use it.
 
     Examples
     --------
@@ -88,11 +90,11 @@ class TextFeaturizer:
     ((64,), 1024)
     """
 
-    name = "text64-v1"
+    name = "text64-v2"
     dimension = 64
 
     def __init__(self) -> None:
-        self._slots = _WordSlots()
+        self._words = WordVectors()
 
     def __call__(self, request: Request) -> Context:
         """Return the context vector of a request."""
@@ -104,31 +106,32 @@ class TextFeaturizer:
         ).tolist()
         words = head.translate(_WORD_BYTES).split()
         params = request.params
-        context = np.zeros(64)
+        context = np.zeros(self.dimension)
         context[:_STRUCTURE] = (
             1.0,
-            math.log1p(len(last)) / 8.0,
-            math.log1p(total) / 10.0,
-            math.log1p(count) / 3.0,
+            (math.log1p(len(last)) - 5.5) / 3.0,
+            (math.log1p(total) - 6.0) / 4.0,
+            (math.log1p(count) - 0.7) / 2.0,
             1.0 if "system" in roles else 0.0,
             1.0 if params.get("tools") else 0.0,
             1.0 if params.get("response_format") else 0.0,
             1.0 if params.get("stream") else 0.0,
-            4.0 * classes[0] / size,
-            4.0 * classes[1] / size,
-            8.0 * classes[2] / size,
-            8.0 * classes[3] / size,
+            8.0 * classes[0] / size - 0.2,
+            12.0 * classes[1] / size - 0.45,
+            16.0 * classes[2] / size - 0.2,
+            16.0 * classes[3] / size - 0.2,
             2.0 * classes[4] / size,
-            math.log1p(classes[5]) / 4.0,
-            1.0 if classes[6] else 0.0,
+            (math.log1p(classes[5]) - 1.5) / 3.0,
+            0.5 if classes[6] else -0.5,
             math.log1p(_positive(params.get("max_tokens") or params.get("max_completion_tokens"))) / 10.0,
         )
         if words:
-            slots = np.bincount(list(map(self._slots.__getitem__, words)), minlength=2 * _HASHED)
-            sketch = (slots[:_HASHED] - slots[_HASHED:]).astype(np.float64)
-            length = math.sqrt(sketch.dot(sketch))
-            if length:
-                context[_STRUCTURE:] = sketch / length
+            sums, unknown = self._words.sums(words)
+            meaning, hashes = sums[:MEANING], sums[MEANING:]
+            if length := math.sqrt(meaning.dot(meaning)):
+                context[_STRUCTURE : _STRUCTURE + MEANING] = meaning / length
+            if length := math.sqrt(hashes.dot(hashes)):
+                context[-HASHED:] = hashes * (unknown / length)
         # Every component is bounded well inside the fixed point's range, so no clipping is needed.
         fixed: Context = np.rint(context * _ONE).astype(np.int16)
         return fixed
@@ -136,7 +139,6 @@ class TextFeaturizer:
 
 _HEAD = 2048
 _STRUCTURE = 16
-_HASHED = 48
 
 
 def _byte_classes() -> NDArray[np.float32]:
@@ -170,16 +172,6 @@ def _word_bytes() -> bytes:
 
 _BYTE_CLASSES = _byte_classes()
 _WORD_BYTES = _word_bytes()
-
-
-class _WordSlots(dict[bytes, int]):
-    """Remembers each word's slot: 0..47 counts up, 48..95 counts down. Bounded; forgets everything when full."""
-
-    def __missing__(self, word: bytes) -> int:
-        if len(self) >= 50_000:
-            self.clear()
-        slot = self[word] = crc32(word) % (2 * _HASHED)
-        return slot
 
 
 def _texts(request: Request) -> tuple[str, int, int, set[str]]:

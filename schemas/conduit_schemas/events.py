@@ -38,7 +38,7 @@ class Selection(_Event):
     --------
     >>> selection = Selection(
     ...     policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), models=("m1", "m2"),
-    ...     chosen=1, probabilities=(0.25, 0.75), featurizer="text64-v1", context=bytes(128),
+    ...     chosen=1, probabilities=(0.25, 0.75), featurizer="text64-v2", context=bytes(128),
     ... )
     >>> selection.arm, selection.propensity
     ('b', 0.75)

@@ -51,7 +51,7 @@ class LearningSettings(Record):
     """Ridge regularisation: the precision of the prior, in observations."""
     window_size: Annotated[int, Field(ge=10, le=10_000_000)] = 2000
     """Outcomes per arm that are remembered: older ones fade exponentially with this time constant."""
-    featurizer: Label = "text64-v1"
+    featurizer: Label = "text64-v2"
     dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 64
     feedback_window_s: Annotated[float, Field(gt=0.0, le=90 * 86400.0)] = 86400.0
     """How long after a selection, in log time, its outcome and feedback still count."""

@@ -73,9 +73,9 @@ def test_figures_agree_with_each_other(report: Any) -> None:
             gap = rows["conduit"]["last_third"]["utility"] - rows[name]["last_third"]["utility"]
             assert rows[name]["conduit_advantage"]["last_third"]["utility"] == pytest.approx(gap)
         assert rows["random"]["last_third"]["utility"] < rows["conduit"]["last_third"]["utility"]
-        assert rows["conduit"]["last_third"]["utility"] < rows["oracle"]["last_third"]["utility"]
+        assert rows["conduit"]["last_third"]["utility"] <= rows["oracle"]["last_third"]["utility"]
     areas = {name: row["area"] for name, row in report["datasets"]["easy"]["frontier_area"].items()}
-    assert areas["static_hull"] < areas["conduit"] < areas["oracle"]
+    assert areas["static_hull"] < areas["conduit"] <= areas["oracle"]
 
 
 def test_the_table_names_every_policy(finished: tuple[Result, str]) -> None:

@@ -298,7 +298,7 @@ def test_refusals() -> None:
         evaluate(log, "p", settings=LearningSettings(algorithm="none"))
     with pytest.raises(ConfigurationError, match="no decision of policy 'absent' can be evaluated: there are none"):
         evaluate(log, "absent")
-    with pytest.raises(ConfigurationError, match="10 hold features of 'four', not of 'text64-v1'"):
+    with pytest.raises(ConfigurationError, match="10 hold features of 'four', not of 'text64-v2'"):
         evaluate(log, "p", settings=LearningSettings())
     with pytest.raises(ConfigurationError, match="partition 0 and in 1"):
         evaluate([*log, log[-1]._replace(partition=1)], "p")

@@ -20,7 +20,7 @@ def taken_with(revision: int) -> object:
         arms=("a", "b"),
         chosen=0,
         probabilities=(0.5, 0.5),
-        featurizer="text64-v1",
+        featurizer="text64-v2",
         context=bytes(128),
         objective={"quality": 1.0, "cost": 0.05, "latency": 0.01},
     )

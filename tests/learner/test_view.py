@@ -175,7 +175,7 @@ class TestFold:
             *(("routing", "application"), ("routing", "cho")),
         ]
         first, second, third, fourth, last = (change.what for change in policy.changes)
-        assert first == "learns with contextual_thompson on text64-v1"
+        assert first == "learns with contextual_thompson on text64-v2"
         assert second == "algorithm: contextual_thompson → linucb; window size: 2000 → 500"
         assert third == (
             "Conduit chooses for 10 % of the traffic (canary). Wanted: objective cost, at most 2 s, at most $5.00 per "

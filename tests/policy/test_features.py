@@ -53,17 +53,36 @@ def test_the_version_is_pinned_by_its_output() -> None:
     # Whoever changes what the featurizer computes must change its name: models learned under one name
     # are never fed contexts of another meaning.
     context = featurize(user("Translate to French: the cat sleeps. 12 + 30?", max_tokens=100))
-    assert featurize.name == "text64-v1"
-    assert sha256(context.tobytes()).hexdigest()[:16] == "490ddbfd25dec446"
+    assert featurize.name == "text64-v2"
+    assert sha256(context.tobytes()).hexdigest()[:16] == "7f1287d2942e9df2"
 
 
-def test_hashed_words_have_unit_length_and_ignore_case_and_punctuation() -> None:
-    context = featurize(user("The router learns, the ROUTER chooses.")) / 1024
-    assert abs(np.linalg.norm(context[16:]) - 1.0) < 0.01
-    again = featurize(user("the ROUTER learns (the router) chooses")) / 1024
+def test_words_have_unit_length_and_ignore_case_and_punctuation() -> None:
+    context = featurize(user("The river flows, the RIVER bends.")) / 1024
+    assert abs(np.linalg.norm(context[16:56]) - 1.0) < 0.01
+    assert not context[56:].any()
+    again = featurize(user("the RIVER bends (the river) flows")) / 1024
     np.testing.assert_array_equal(context[16:], again[16:])
-    other = featurize(user("completely different words here")) / 1024
-    assert float(context[16:] @ other[16:]) < 0.9
+
+
+def test_texts_about_alike_things_have_alike_contexts() -> None:
+    def words(text: str) -> np.ndarray:
+        return featurize(user(text))[16:] / 1024
+
+    algebra = words("Solve the quadratic equation for the unknown variable")
+    calculus = words("Find the derivative of this polynomial function")
+    cooking = words("Suggest a recipe for dinner with chicken and rice")
+    assert algebra @ calculus > 0.3 + algebra @ cooking
+
+
+def test_words_that_are_not_known_are_hashed_by_their_share() -> None:
+    known, half, unknown = (
+        featurize(user(text))[16:] / 1024
+        for text in ("river bank", "river xqzzt", "xqzzt 12345 \u043f\u0440\u0438\u0432\u0435\u0442")
+    )
+    assert not known[40:].any()
+    assert abs(np.linalg.norm(half[:40]) - 1.0) < 0.01 and abs(np.linalg.norm(half[40:]) - 0.5) < 0.01
+    assert not unknown[:40].any() and abs(np.linalg.norm(unknown[40:]) - 1.0) < 0.01
 
 
 def test_only_the_beginning_of_a_long_text_is_read() -> None:
@@ -120,7 +139,7 @@ def test_the_word_memory_is_bounded() -> None:
     for start in range(0, 60_000, 300):
         word = lambda number: "".join(chr(97 + int(digit)) for digit in str(number))  # noqa: E731  # one use, right below
         featurizer(user(" ".join(word(number) for number in range(start, start + 300))))
-    assert len(featurizer._slots) <= 50_000
+    assert len(featurizer._words._rows) <= 50_000
     np.testing.assert_array_equal(featurizer(user("still right")), featurize(user("still right")))
 
 

@@ -39,7 +39,7 @@ async def test_without_a_snapshot_litellm_serves_and_the_selection_is_logged(
     for event in selections:
         assert event.arms == ("a", "b") and event.models == ("openai/gpt-4o-mini",) * 2
         assert event.probabilities is None and event.fallback == "no_snapshot" and event.propensity is None
-        assert event.featurizer == "text64-v1" and len(event.context) == 128
+        assert event.featurizer == "text64-v2" and len(event.context) == 128
     assert Counter(event.arm for event in selections) == served
     assert len({event.decision_id for event in selections}) == 60
 

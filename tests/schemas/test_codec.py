@@ -47,7 +47,7 @@ def selection(**changes: Any) -> Selection:
         "arms": ("a", "b"),
         "chosen": 0,
         "probabilities": (0.5, 0.5),
-        "featurizer": "text64-v1",
+        "featurizer": "text64-v2",
         "context": bytes(128),
     }
     return Selection(**{**fields, **changes})

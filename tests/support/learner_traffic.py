@@ -28,7 +28,7 @@ def selection(decision_id: str, *, seed: int = 0, policy: str = POLICY, **change
         "arms": ARMS,
         "models": tuple(f"vendor/{arm}" for arm in ARMS),
         "chosen": rng.randrange(len(ARMS)),
-        "featurizer": "text64-v1",
+        "featurizer": "text64-v2",
         "context": context(rng),
     }
     return Selection.model_validate({**fields, **changes})

@@ -88,7 +88,7 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     >>> snapshot = Snapshot(policy="p", partition=0, offset=0, stream_time_ms=0, arms={},
     ...                     settings=LearningSettings(), rule=ExplorationRule(name="uniform"))
     >>> selection = Selection(policy="p", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
-    ...                       probabilities=(0.5, 0.5), featurizer="text64-v1", context=bytes(128),
+    ...                       probabilities=(0.5, 0.5), featurizer="text64-v2", context=bytes(128),
     ...                       flags=("cold_share",))
     >>> recompute(selection, Beliefs(snapshot)).disagreements
     ("the safeguards at work are [], logged are ['cold_share']",)

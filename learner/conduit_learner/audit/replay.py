@@ -175,7 +175,7 @@ def rebuild(
     --------
     >>> from conduit_schemas import Feedback, Selection, encode
     >>> selection = Selection(policy="p", time=0.0, decision_id="d1", arms=("a", "b"), chosen=0,
-    ...                       featurizer="text64-v1", context=bytes(128))
+    ...                       featurizer="text64-v2", context=bytes(128))
     >>> feedback = Feedback(policy="p", time=0.0, decision_id="d1", quality=1.0)
     >>> log = [StoredMessage(0, n, n, b"p", encode(event)) for n, event in enumerate([selection, feedback])]
     >>> rebuild(log, "p").feedbacks, rebuild(log, "p", until=Position(offset=1)).feedbacks

@@ -88,7 +88,7 @@ def evaluate(
     >>> events = []
     >>> for n, arm in enumerate([0, 1] * 50):
     ...     events += [Selection(policy="p", time=n, decision_id=f"d{n}", arms=("a", "b"), chosen=arm,
-    ...                          probabilities=(0.5, 0.5), snapshot_version=0, featurizer="text64-v1",
+    ...                          probabilities=(0.5, 0.5), snapshot_version=0, featurizer="text64-v2",
     ...                          context=bytes(128)),
     ...                Feedback(policy="p", time=n, decision_id=f"d{n}", quality=0.2 + 0.6 * arm)]
     >>> log = [StoredMessage(0, offset, offset, b"p", encode(event)) for offset, event in enumerate(events)]
