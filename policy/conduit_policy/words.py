@@ -53,7 +53,7 @@ class WordVectors:
         """Return the sums over these lower-case words, at least one."""
         rows = np.array(list(map(self._rows.__getitem__, words)), np.intp)
         vector = np.add.reduce(self._vectors.take(rows, axis=0), axis=0, dtype=np.int32)
-        return WordSums(vector.astype(np.float64), np.count_nonzero(rows < 2 * HASHED) / len(words))
+        return WordSums(vector.astype(np.float64), int(np.count_nonzero(rows < 2 * HASHED)) / len(words))
 
 
 class _Rows(dict[bytes, int]):

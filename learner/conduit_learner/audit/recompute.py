@@ -86,7 +86,7 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     --------
     >>> from conduit_schemas import ExplorationRule, LearningSettings, Snapshot
     >>> snapshot = Snapshot(policy="p", partition=0, offset=0, stream_time_ms=0, arms={},
-    ...                     settings=LearningSettings(), rule=ExplorationRule(name="uniform"))
+    ...                     settings=LearningSettings(), rule=ExplorationRule(name="uniform", revision=REVISION))
     >>> selection = Selection(policy="p", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
     ...                       probabilities=(0.5, 0.5), featurizer="text64-v2", context=bytes(128),
     ...                       flags=("cold_share",))
