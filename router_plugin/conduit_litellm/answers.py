@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conduit_litellm.callers import session_of, user_of
+from conduit_litellm.callers import end_user_of, session_of
 
 __all__ = ["Answer", "answer_of"]
 
@@ -23,7 +23,7 @@ class Answer:
     response_format: Any
     """The format that the request asked for, if any."""
     asked_by: str | None
-    """The session or user, where one is known."""
+    """The session or end user, where one is known."""
     started: float
     ended: float
     """Seconds since 1970."""
@@ -61,7 +61,7 @@ def answer_of(kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) ->
         finish_reason=finish_reason,
         has_tool_calls=has_tool_calls,
         response_format=_format(kwargs, params),
-        asked_by=session_of(params) or user_of(params),
+        asked_by=session_of(params) or end_user_of(params),
         started=_seconds(start),
         ended=_seconds(end),
     )

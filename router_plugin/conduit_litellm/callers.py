@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["buckets", "scopes", "session_of", "user_of"]
+__all__ = ["buckets", "end_user_of", "scopes", "session_of", "user_of"]
 
 _SCOPES = (
     ("key", "user_api_key_alias"),
@@ -14,7 +14,7 @@ _SCOPES = (
 )
 """The most particular first. The proxy writes them and takes them off what clients send."""
 
-_USERS = ("user_api_key_end_user_id", "user_api_key_user_id", "user_id")
+_END_USERS = ("user_api_key_end_user_id", "user_id")
 
 
 def buckets(params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -40,12 +40,17 @@ def scopes(params: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{kind}:{value}"
 
 
-def user_of(params: Mapping[str, Any]) -> str | None:
-    """Return who is asking, or None: the request's ``user``, or the end user or user that the proxy knows."""
+def end_user_of(params: Mapping[str, Any]) -> str | None:
+    """Return the person who is asking, or None: the request's ``user``, or the end user that the proxy knows."""
     user = params.get("user")
     if isinstance(user, str) and user:
         return user
-    return _first(params, _USERS)
+    return _first(params, _END_USERS)
+
+
+def user_of(params: Mapping[str, Any]) -> str | None:
+    """Return who is asking, or None: the end user, or else the user whose key it is, who may ask for many."""
+    return end_user_of(params) or _first(params, ("user_api_key_user_id",))
 
 
 def session_of(params: Mapping[str, Any]) -> str | None:

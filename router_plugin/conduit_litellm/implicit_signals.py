@@ -14,7 +14,7 @@ DEFAULT_VALUES: Final[Mapping[str, float]] = {"empty": 0.0, "truncated": 0.5, "i
 """How much of a success each still is; see :class:`conduit_litellm.judgements.Judgement`."""
 
 _WINDOW_S = 300.0
-_SIMILAR = 0.8
+_SIMILAR = 0.9
 _SHINGLE = 3
 _SKETCH = 64
 _MOST_ASKING = 10_000
@@ -43,7 +43,7 @@ class Retries:
 
     Of a question only a sketch is kept, in memory: the 64 smallest of the keyed hashes of its runs of three words
     (Broder 1997), under a key that this process made up. Two questions are nearly the same when their sketches
-    share at least four fifths. Where neither user nor session is known nothing is kept.
+    share at least nine tenths. Where neither end user nor session is known nothing is kept.
 
     Examples
     --------

@@ -93,6 +93,19 @@ def test_what_is_no_retry() -> None:
     assert retries.ask(answer(question="", at=5.0), "d2") is None  # nothing is not nearly the same as nothing
 
 
+def test_a_key_that_asks_for_many_people_is_not_one_person() -> None:
+    chat = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
+
+    def asked_by(**metadata: str) -> str | None:
+        found = answer_of({"messages": [], "litellm_params": {"metadata": metadata}}, chat, None, None)
+        assert found is not None
+        return found.asked_by
+
+    assert asked_by(user_api_key_user_id="service") is None
+    assert asked_by(user_api_key_user_id="service", user_api_key_end_user_id="ada") == "ada"
+    assert asked_by(user_api_key_end_user_id="ada", session_id="s1") == "s1"
+
+
 def test_questions_are_kept_as_sketches_only_and_a_bounded_number_of_them() -> None:
     retries = Retries()
     for number in range(10_050):
