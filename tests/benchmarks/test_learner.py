@@ -6,7 +6,19 @@ from typing import Any
 import pytest
 
 from benchmarks import learner, recovery
-from benchmarks.learner import Step, log_of, run_core, run_in_role, run_river, run_vw, steps, stored
+from benchmarks.learner import (
+    Step,
+    log_of,
+    river_teacher,
+    run_core,
+    run_in_role,
+    run_river,
+    run_same_job,
+    run_vw,
+    steps,
+    stored,
+    vw_teacher,
+)
 from benchmarks.traffic import kafka, traffic
 from conduit_learner.core import PartitionLearner
 from conduit_schemas import decode_event
@@ -70,6 +82,9 @@ def test_every_contestant_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert learned.offset == len(messages)
     assert run_in_role(messages) > 0.0
     assert all(run_river(messages, chooses=chooses) > 0.0 for chooses in (True, False))
+    assert run_same_job(messages, river_teacher) > 0.0
+    if learner.find_spec("vowpalwabbit"):
+        assert run_same_job(messages, vw_teacher) > 0.0
     monkeypatch.setattr(learner, "find_spec", lambda module: None)
     assert run_vw(messages, chooses=True) is None
 
