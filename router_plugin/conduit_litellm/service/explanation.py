@@ -80,8 +80,8 @@ def _reason(selection: PendingSelection) -> str:
 def _expected(selection: PendingSelection, event: Selection) -> str:
     beliefs = selection.beliefs
     known = None if beliefs is None else beliefs.snapshot.arms.get(event.arm)
-    if known is None:
-        return "It was never tried before."
+    if known is None or not known.outcomes:
+        return "Nothing is known of it yet."
     of_arm = {signal: column[event.chosen] for signal, column in event.predictions.items()}
     told = [f"success {_percent(_share(of_arm['success']))}"]
     if "quality" in known.signals:

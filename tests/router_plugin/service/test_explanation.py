@@ -45,7 +45,7 @@ def test_an_unknown_model_and_an_unlikely_choice(strategy, pool, snapshot, deplo
     for _ in range(200):
         (selection,) = seen = choose(strategy, [*pool, deployment("new")])
         told[selection.arms[selection.chosen]] = explained(seen)
-    assert "It was never tried before." in told["new"] and "never tried" not in told["a"]
+    assert "Nothing is known of it yet." in told["new"] and "Nothing is known" not in told["a"]
     assert "was more likely; trying others now and then is how Conduit learns" in told["b"]
     assert "more likely" not in told["a"]
 
