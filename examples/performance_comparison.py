@@ -3,7 +3,8 @@
     python examples/performance_comparison.py [--requests 400]
 
 Each strategy gets a router of its own. Half of the questions come first and are not counted: Conduit learns in
-them, and the others may fill their windows. What is shown is the second half.
+them, and the others may fill their windows. What is shown is the second half. The models are made up, so the numbers
+show how it works, not what to expect; for that, see `conduit demo` and the benchmarks.
 """
 
 import argparse

@@ -98,7 +98,8 @@ def test_audit_notebook(run):
     assert "openai/" in said.getvalue()
 
 
-def test_proxy_config_and_what_the_guide_points_at_it(tmp_path, capsys):
+def test_proxy_config_and_what_the_guide_points_at_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LITELLM_MASTER_KEY", key := f"sk-{uuid.uuid4().hex}{uuid.uuid4().hex}")
     with contextlib.ExitStack() as stack:
         models = start(stack, tmp_path, str(EXAMPLES / "local_models.py"), "0")
         assert models.stdout is not None
@@ -117,7 +118,8 @@ def test_proxy_config_and_what_the_guide_points_at_it(tmp_path, capsys):
         )
         until_ready(proxy, f"http://127.0.0.1:{port}")
         body = {"model": "assistant", "messages": [{"role": "user", "content": "Multiply 17 by 23."}]}
-        response = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60.0, trust_env=False)
+        url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"Authorization": f"Bearer {key}"}
+        response = httpx.post(url, json=body, headers=headers, timeout=60.0, trust_env=False)
         assert response.status_code == 200 and response.headers["x-conduit-policy"] == "default/assistant"
         guide = (EXAMPLES.parent / "docs" / "service.md").read_text(encoding="utf-8")
         programs = [one for one in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "localhost:4000" in one]
@@ -125,7 +127,7 @@ def test_proxy_config_and_what_the_guide_points_at_it(tmp_path, capsys):
         for shown in programs:
             exec(shown.replace("localhost:4000", f"127.0.0.1:{port}"), {})
         product, total = capsys.readouterr().out.split()
-        assert product in {"391", "401"} and total == "42"
+        assert product in {"391", "401"} and total == "40"
 
 
 def start(stack: contextlib.ExitStack, home: Path, *command: str) -> "subprocess.Popen[bytes]":
