@@ -4,8 +4,8 @@ import asyncio
 import inspect
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import litellm
 from pydantic_ai import Agent, capture_run_messages
@@ -19,7 +19,6 @@ from pydantic_ai.exceptions import (
 )
 from pydantic_ai.models import Model, infer_model, parse_model_id
 from pydantic_ai.providers import Provider, infer_provider_class
-from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
 from conduit_litellm.litellm_calls import Facts, failure_facts, read_stamp
@@ -34,8 +33,8 @@ from conduit_litellm.service.errors import (
     RequestRefusedError,
     kind_of_status,
 )
+from conduit_litellm.service.pydantic_ai_requests import history_of, settings_of, text_of
 from conduit_litellm.service.result import Answer
-from conduit_litellm.service.result_type import Messages
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas import ConfigurationError
 
@@ -109,7 +108,7 @@ class PydanticAIBackend:
 
     async def complete(self, call: Call[Any]) -> Answer[Any]:
         """Run an agent of the wanted output type, which asks the model again once when its answer is not valid."""
-        history, settings = _history(call.messages), _settings(call)
+        history, settings = history_of(call.messages), settings_of(call.params)
         agent: Agent[None, Any] = Agent(output_type=str if call.wanted is None else call.wanted.kind, retries=1)
         failed: list[str] = []
         while True:
@@ -134,7 +133,7 @@ class PydanticAIBackend:
     async def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
         """Yield the text as it comes; a model that fails before its first word is replaced by another one."""
         messages = call.messages if call.wanted is None else call.wanted.asked_for(call.messages)
-        history, settings = _history(messages), _settings(call)
+        history, settings = history_of(messages), settings_of(call.params)
         failed: list[str] = []
         while True:
             attempt = self._choose(call, failed)
@@ -144,7 +143,7 @@ class PydanticAIBackend:
                     attempt.target.model, history, model_settings={**settings, "timeout": call.timeout_s}
                 ) as pieces:
                     async for event in pieces:
-                        text = _text_of(event)
+                        text = text_of(event)
                         if text:
                             begun = True
                             yield text
@@ -284,73 +283,3 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("os.environ/"):
         return os.environ.get(value.removeprefix("os.environ/"))
     return value
-
-
-_RENAMED = {"stop": "stop_sequences", "max_completion_tokens": "max_tokens"}
-
-
-def _settings(call: Call[Any]) -> ModelSettings:
-    known = set(ModelSettings.__annotations__)
-    settings = {_RENAMED.get(name, name): value for name, value in call.params.items()}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise ConfigurationError(f"PydanticAI knows no {unknown[0]!r}; it knows {', '.join(sorted(known))}")
-    if isinstance(settings.get("stop_sequences"), str):
-        settings["stop_sequences"] = [settings["stop_sequences"]]
-    return cast(ModelSettings, settings)
-
-
-def _history(messages: Messages) -> list[parts.ModelMessage]:
-    """Return an OpenAI conversation as PydanticAI has it."""
-    history: list[parts.ModelMessage] = []
-    for number, message in enumerate(messages):
-        where, role = f"messages[{number}]", message.get("role")
-        if role == "assistant" and isinstance(message.get("content"), str) and not message.get("tool_calls"):
-            history.append(parts.ModelResponse([parts.TextPart(message["content"])]))
-        elif role in {"system", "developer"}:
-            _add(history, parts.SystemPromptPart("\n".join(map(str, _content(message, where)))))
-        elif role == "user":
-            content = list(_content(message, where))
-            _add(
-                history,
-                parts.UserPromptPart(
-                    "".join(map(str, content)) if all(isinstance(one, str) for one in content) else content
-                ),
-            )
-        else:
-            raise ConfigurationError(
-                f"{where}: a message of role {role!r} with this content has no PydanticAI form here"
-            )
-    if not history or not isinstance(history[-1], parts.ModelRequest):
-        raise ConfigurationError("the last message must be the user's")
-    return history
-
-
-def _add(history: list[parts.ModelMessage], part: parts.ModelRequestPart) -> None:
-    last = history[-1] if history else None
-    if isinstance(last, parts.ModelRequest):
-        last.parts = [*last.parts, part]
-    else:
-        history.append(parts.ModelRequest([part]))
-
-
-def _content(message: Mapping[str, Any], where: str) -> Iterator[parts.UserContent]:
-    content = message.get("content")
-    for piece in [content] if isinstance(content, str) else content or []:
-        if isinstance(piece, str):
-            yield piece
-        elif piece.get("type") == "text":
-            yield str(piece["text"])
-        elif piece.get("type") == "image_url":
-            image = piece["image_url"]
-            yield parts.ImageUrl(image if isinstance(image, str) else image["url"])
-        else:
-            raise ConfigurationError(f"{where}: content of type {piece.get('type')!r} has no PydanticAI form here")
-
-
-def _text_of(event: object) -> str | None:
-    if isinstance(event, parts.PartStartEvent) and isinstance(event.part, parts.TextPart):
-        return event.part.content
-    if isinstance(event, parts.PartDeltaEvent) and isinstance(event.delta, parts.TextPartDelta):
-        return event.delta.content_delta
-    return None
