@@ -88,10 +88,13 @@ class PolicyLearner:
         ConfigurationError
             When the settings name an algorithm or a parameter that does not exist; nothing changes.
         """
+        charged = self.settings.prices or {}
+        if charged:  # a process tells the prices of the deployments it has seen; of the others they stay
+            prices = {**{arm: price for arm, price in charged.items() if arm in self.arms}, **(settings.prices or {})}
+            settings = settings.model_copy(update={"prices": dict(sorted(prices.items())[:MAX_ARMS]) or None})
         before, after = _contexts(self.settings), _contexts(settings)
         if settings == self.settings:
             return
-        charged = self.settings.prices or {}
         self.settings = settings
         if before != after:
             for arm in self.arms.values():

@@ -17,6 +17,7 @@ from conduit_litellm.litellm_calls import clear_stamp, earlier_attempt, write_st
 from conduit_litellm.litellm_compat import Deployment
 from conduit_litellm.pending import PendingSelection, noted
 from conduit_litellm.policy_cache import PolicyCache
+from conduit_litellm.price_list import PriceList
 from conduit_litellm.tracing import annotate_span
 from conduit_policy import Beliefs, Choice, Featurizer, Request, choose
 from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, policy_name
@@ -65,6 +66,7 @@ class Selector:
     def reset(self) -> None:
         """Start a new series of decision ids, and introduce every policy to the log again."""
         self._names: dict[str, str] = {}
+        self._prices = PriceList(self.settings)
         self._rated: set[str] = set()
         self._unrated: set[str] = set()
         self._prefix = os.urandom(8).hex()
@@ -74,13 +76,21 @@ class Selector:
         """Return a new id; the random prefix tells processes apart."""
         return f"{self._prefix}{next(self._numbers):08x}"
 
-    def policy(self, group: str) -> str:
-        """Return the policy of a model group; the first time, say in the log how it is to be learned and used."""
+    def policy(self, group: str, found: Sequence[Deployment] = ()) -> str:
+        """Return the policy of a model group.
+
+        The first time, say in the log how it is to be learned and used; later, when prices have changed.
+        """
         name = self._names.get(group)
+        is_new = name is None
         if name is None:
             name = self._names[group] = policy_name(self.namespace, group)
+        settings = self._prices.changed(name, found, time.monotonic())
+        if is_new or settings is not None:
             now, who = time.time(), f"{platform.node()}:{os.getpid()}"[:256]
-            self.emitter.put(PolicySettings(policy=name, time=now, settings=self.settings, changed_by=who))
+            settings = settings or self.settings
+            self.emitter.put(PolicySettings(policy=name, time=now, settings=settings, changed_by=who))
+        if is_new:
             own = self.control.own
             self.emitter.put(RoutingChange(policy=name, time=now, routing=own, origin="application", changed_by=who))
         return name
@@ -186,7 +196,7 @@ class Selection:
         self._context = selector.featurizer(Request(messages, input, params))
         self._id = decision_id = selector.decision_id()
         self._found = found
-        self._policy = policy = selector.policy(group)
+        self._policy = policy = selector.policy(group, found)
         beliefs = selector.policies.get(policy)
         self._orders = orders = selector.control.orders(policy, beliefs, params, arms, decision_id)
         return found[0] if len(found) == 1 else self._decide(policy, beliefs, orders, found)

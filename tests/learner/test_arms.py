@@ -128,3 +128,11 @@ def test_all_of_it_resumes_exactly() -> None:
     for message in log[stop:]:
         resumed.apply(message)
     assert dump(resumed) == dump(learned(log))
+
+
+def test_a_process_that_knows_no_prices_takes_none_away() -> None:
+    events = [TestPrices.BEFORE, *traffic(100)]
+    cheaper = change(prices={"large": {"input": 1.0, "output": 3.0}})
+    straight = result([*events, cheaper]).arms["large"].signals["cost"]
+    around = result([*events, change(), cheaper]).arms["large"].signals["cost"]
+    assert straight == around

@@ -33,7 +33,9 @@ async def test_without_a_snapshot_litellm_serves_and_the_selection_is_logged(
     assert strategy.counters["fallbacks"] == strategy.counters["fallback_no_snapshot"] == 60
     assert sum("nothing has been learned yet" in record.message for record in caplog.records) == 1
     first, *selections = await events(strategy)
-    assert first.kind == "settings" and first.settings == strategy.settings and first.policy == "default/chat"
+    assert first.kind == "settings" and first.policy == "default/chat"
+    assert first.settings.model_copy(update={"prices": None}) == strategy.settings
+    assert set(first.settings.prices) == {"a", "b"}
     selections = [event for event in selections if event.kind == "selection"]
     assert len(selections) == 60
     for event in selections:
@@ -257,8 +259,8 @@ async def test_an_error_while_noting_costs_only_the_note(strategy, new_router, m
         raise RuntimeError("no room")
 
     router = new_router(strategy)
+    await ask(router)  # the policy and its prices are in the log
     monkeypatch.setattr(strategy._emitter, "put", refuse)
-    strategy._selector._names["chat"] = "default/chat"
     assert await ask(router) in {"a", "b"}
     assert strategy.counters["selections_not_noted"] == 1
     assert "will not be learned from" in caplog.text
