@@ -22,10 +22,11 @@ from conduit_learner.audit.history import BlockingLog
 from conduit_learner.audit.replay import rebuild
 from conduit_learner.audit.verification import verify
 from conduit_learner.core import PartitionLearner
+from conduit_learner.events import decode_event
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_policy import SIGNALS, Beliefs, Objective, choose, predictions
-from conduit_schemas import Event, Feedback, Outcome, Selection, Topics, decode_event, encode
+from conduit_schemas import Event, Feedback, Outcome, Selection, Topics, encode
 
 POLICY = "default/chat"
 ARMS = ("a", "b", "c", "d")
