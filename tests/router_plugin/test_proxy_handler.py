@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 from litellm.router import Router
+from prometheus_client import CollectorRegistry
 
 from conduit_litellm import ConduitRoutingStrategy, ConfigurationError
 from conduit_litellm import proxy as conduit_proxy
 from conduit_litellm.litellm_calls import earlier_attempt, not_before
+from conduit_litellm.metrics import expose_metrics
 from conduit_litellm.proxy import DECISION_HEADER, POLICY_HEADER, ProxyHandler
 from conduit_litellm.proxy_settings import ALLOWED_KEYS, read_settings
 from conduit_policy import Objective
@@ -39,6 +41,8 @@ def hosted(tmp_path, monkeypatch, deployment):
         new_router=lambda: Router(model_list=[deployment("a"), deployment("b")]),
     )
     monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
+    # A proxy's process has one strategy, this one has many: each shows its metrics in a registry of its own.
+    monkeypatch.setattr(conduit_proxy, "expose_metrics", lambda strategy: expose_metrics(strategy, CollectorRegistry()))
     server.handler = ProxyHandler()
     yield server
     if server.handler.strategy is not None:
