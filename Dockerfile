@@ -1,7 +1,7 @@
 # One image, two roles: `conduit learner` (the default) and a LiteLLM proxy with Conduit installed.
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /build
-COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE NOTICE ./
 COPY schemas schemas
 COPY event_log event_log
 COPY policy policy
