@@ -196,6 +196,25 @@ async def test_the_responses_and_messages_interfaces_are_learned_from_too(strate
         assert outcomes[policy].decision_id == strategy.decision_id(response)
 
 
+async def test_streams_of_the_responses_and_messages_interfaces_are_learned_from_at_their_end(
+    strategy, new_router, served, events
+):
+    claude = served("b", group="claude", model="anthropic/claude-sonnet-4-5")
+    router = new_router(strategy, [served("a"), claude])
+    answer = await router.aresponses(model="chat", input="hello", stream=True)
+    assert [event.type async for event in answer][-1] == "response.completed"
+    message = await router.aanthropic_messages(model="claude", messages=ASK, max_tokens=10, stream=True)
+    assert b"message_stop" in b"".join([part async for part in message])
+    outcomes = {event.policy: event for event in await events.outcomes(strategy, 2)}
+    selections = {event.policy: event for event in await events(strategy, "selection")}
+    assert len(outcomes) == len(selections) == 2
+    for policy, selection in selections.items():
+        outcome = outcomes[policy]
+        assert (outcome.decision_id, outcome.status) == (selection.decision_id, "success")
+        assert (outcome.input_tokens, outcome.output_tokens) == (10, 5) and outcome.cost_usd > 0.0
+        assert 0.0 < outcome.ttft_s <= outcome.latency_s and outcome.latency_s >= 0.2
+
+
 async def test_two_strategies_each_hear_of_their_own_calls_only(new_strategy, new_router, served, events, tmp_path):
     one, two = new_strategy(), new_strategy(log_path=tmp_path / "other")
     for strategy in (one, two):

@@ -257,6 +257,20 @@ async def test_a_stream_tells_the_first_token_and_the_last(proxy, events):
     assert outcome.latency_s >= 0.4
 
 
+async def test_streams_of_the_other_interfaces_are_learned_from_at_their_end(proxy, events):
+    responses = []
+    for path, body in (
+        ("/v1/responses", {"model": "chat", "input": "hello", "stream": True}),
+        ("/v1/messages", {"model": "claude", "messages": ASK, "max_tokens": 10, "stream": True}),
+    ):
+        responses.append(await proxy.http.post(path, json=body))
+        assert "response.completed" in responses[-1].text or "message_stop" in responses[-1].text
+    for response in responses:
+        ((_, outcome),) = await proxy.attempts(events, response)
+        assert (outcome.status, outcome.input_tokens, outcome.output_tokens) == ("success", 10, 5)
+        assert 0.0 < outcome.ttft_s <= outcome.latency_s and outcome.cost_usd > 0.0
+
+
 async def test_a_stream_that_breaks_is_an_error(proxy, events):
     response = await proxy.chat("dropping", stream=True)
     with pytest.raises(APIError):

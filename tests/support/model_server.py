@@ -81,32 +81,52 @@ class ModelServer:
     async def respond(self, request: web.Request) -> web.StreamResponse:
         text = {"type": "output_text", "text": "hello", "annotations": []}
         message = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [text]}
-        return web.json_response(
-            {
-                "id": "r1",
-                "object": "response",
-                "created_at": 1,
-                "status": "completed",
-                "model": (await request.json())["model"],
-                "output": [message],
-                "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
-                "parallel_tool_calls": True,
-                "tool_choice": "auto",
-                "tools": [],
-            }
+        body = await request.json()
+        response = {
+            "id": "r1",
+            "object": "response",
+            "created_at": 1,
+            "status": "completed",
+            "model": body["model"],
+            "output": [message],
+            "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+        }
+        if not body.get("stream"):
+            return web.json_response(response)
+        begun: dict[str, Any] = {**response, "status": "in_progress", "output": [], "usage": None}
+        delta = {"item_id": "m1", "output_index": 0, "content_index": 0, "delta": "hello"}
+        return await _events(
+            request,
+            {"type": "response.created", "response": begun},
+            {"type": "response.output_text.delta", **delta},
+            {"type": "response.completed", "response": response},
         )
 
     async def message(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            {
-                "id": "m1",
-                "type": "message",
-                "role": "assistant",
-                "model": (await request.json())["model"],
-                "content": [{"type": "text", "text": "hello"}],
-                "stop_reason": "end_turn",
-                "usage": {"input_tokens": 10, "output_tokens": 5},
-            }
+        body = await request.json()
+        message = {
+            "id": "m1",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": [{"type": "text", "text": "hello"}],
+            "stop_reason": "end_turn",
+            "usage": {"input_tokens": 10, "output_tokens": 5},
+        }
+        if not body.get("stream"):
+            return web.json_response(message)
+        begun = {**message, "content": [], "stop_reason": None, "usage": {"input_tokens": 10, "output_tokens": 1}}
+        return await _events(
+            request,
+            {"type": "message_start", "message": begun},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hello"}},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+            {"type": "message_stop"},
         )
 
     async def _stream(self, request: web.Request, behaviour: str) -> web.StreamResponse:
@@ -127,6 +147,16 @@ class ModelServer:
         )
         await response.write(b"data: [DONE]\n\n")
         return response
+
+
+async def _events(request: web.Request, *events: dict[str, Any]) -> web.StreamResponse:
+    """Send events, a tenth of a second apart."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for event in events:
+        await asyncio.sleep(0.1)
+        await response.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+    return response
 
 
 def _usage(behaviour: str) -> dict[str, int]:
