@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import random
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -71,15 +72,16 @@ class Application:
         return stream
 
     async def abandon(self, call: dict[str, Any]) -> Any:
-        """Leave a stream after its first word."""
+        """Leave a stream after its first word, and close it: an open one would keep its connection for ever."""
         stream = await self.router.acompletion(model="chat", stream=True, **call)
         async for _ in stream:
             break
+        await stream.aclose()
 
     async def embed(self, call: dict[str, Any]) -> Any:
         """Ask for vectors."""
-        metadata, trace = call["metadata"], call["litellm_trace_id"]
-        return await self.router.aembedding(model="vectors", input=["x"], metadata=metadata, litellm_trace_id=trace)
+        call = {name: value for name, value in call.items() if name != "messages"}
+        return await self.router.aembedding(model="vectors", input=["x"], **call)
 
     async def of(self, call: dict[str, Any], model: str, **options: Any) -> Any:
         """Ask a group that misbehaves."""
@@ -91,7 +93,7 @@ class Application:
 
     async def repeat(self, call: dict[str, Any]) -> Any:
         """Ask what LiteLLM's response cache knows."""
-        return await self.router.acompletion(model="cached", caching=True, **call)
+        return await self.router.acompletion(model="cached", **{**call, "caching": True})
 
 
 def kinds() -> dict[str, Kind]:
@@ -166,7 +168,6 @@ async def soak(base: str, folder: str, requests: int, concurrency: int, seed: in
     application, chance = Application(router), random.Random(seed)
     choices = kinds()
     litellm.cache = Cache()
-    litellm.enable_cache()
     try:
         known = {"messages": SAME, "metadata": SHARED, "litellm_trace_id": "fills-the-cache"}
         filling = 0
@@ -184,6 +185,7 @@ async def soak(base: str, folder: str, requests: int, concurrency: int, seed: in
                 else [{"role": "user", "content": f"question {number}"}],
                 "metadata": SHARED,
                 "litellm_trace_id": f"request-{number}",
+                "caching": False,  # the cache is small, and is to keep the one answer
             }
             async with gate:
                 try:
@@ -196,7 +198,11 @@ async def soak(base: str, folder: str, requests: int, concurrency: int, seed: in
         answered: dict[int, str | None] = {}
         failed: dict[int, str] = {}
         start = time.perf_counter()
-        await asyncio.gather(*[send(number) for number in range(requests)])
+        sending = asyncio.gather(*[send(number) for number in range(requests)])
+        while not sending.done():
+            await asyncio.wait({sending}, timeout=30.0)
+            print(f"{len(answered) + len(failed):,} of {requests:,} requests", file=sys.stderr, flush=True)
+        sending.result()
         elapsed = time.perf_counter() - start
         expected_outcomes = sum(sum(one is not None for one in choices[kind].outcomes) for kind in sent)
         await outcomes_told(strategy, expected_outcomes + filling + 1)
@@ -206,7 +212,6 @@ async def soak(base: str, folder: str, requests: int, concurrency: int, seed: in
             wrong.append(f"the shared metadata carries decision {stamp}")
         report = await reconcile(strategy.log_settings, sent, answered, wrong)
     finally:
-        litellm.disable_cache()
         litellm.cache = None
     return {
         "requests": requests,
