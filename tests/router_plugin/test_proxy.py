@@ -39,8 +39,9 @@ class Administrator(CustomLogger):
         order = (data.get("metadata") or {}).get("order")
         router = proxy_server.llm_router
         if order == "replace the router":
-            models, fallbacks = proxy_server.llm_model_list, router.fallbacks
-            proxy_server.llm_router = type(router)(model_list=models, fallbacks=fallbacks)
+            models = proxy_server.llm_model_list
+            known = {"fallbacks": router.fallbacks, "num_retries": 0, "disable_cooldowns": True}
+            proxy_server.llm_router = type(router)(model_list=models, **known)
         elif order == "change the strategy":
             router.update_settings(routing_strategy="latency-based-routing")
         elif order == "add a model":
