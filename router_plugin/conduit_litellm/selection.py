@@ -192,14 +192,22 @@ class Selection:
         if len(found) > MAX_ARMS:
             selector.count_fallback("too_many_deployments")
             return None
-        self._arms = arms = tuple([deployment["model_info"]["id"] for deployment in found])
+        allowed = _with_weight(found)
+        arms = self._offered(allowed)
         self._context = selector.featurizer(Request(messages, input, params))
         self._id = decision_id = selector.decision_id()
-        self._found = found
         self._policy = policy = selector.policy(group, found)
         beliefs = selector.policies.get(policy)
         self._orders = orders = selector.control.orders(policy, beliefs, params, arms, decision_id)
-        return found[0] if len(found) == 1 else self._decide(policy, beliefs, orders, found)
+        picked = allowed[0] if len(allowed) == 1 else self._decide(policy, beliefs, orders, allowed)
+        if picked is None and self._shadow is None:
+            self._offered(found)  # LiteLLM picks, and its strategies do not all look at weights
+        return picked
+
+    def _offered(self, found: list[Deployment]) -> tuple[str, ...]:
+        self._found = found
+        self._arms = tuple([deployment["model_info"]["id"] for deployment in found])
+        return self._arms
 
     def _decide(
         self, policy: str, beliefs: Beliefs | None, orders: Orders, found: list[Deployment]
@@ -299,6 +307,11 @@ class Selection:
         seen = noted.get()
         if seen is not None:
             seen.append(pending)
+
+
+def _with_weight(found: list[Deployment]) -> list[Deployment]:
+    """Leave out the deployments of weight 0, by which operators take one out of the traffic, unless all have it."""
+    return [deployment for deployment in found if deployment["litellm_params"].get("weight") != 0] or found
 
 
 def _group(model: str, found: list[Deployment]) -> str:

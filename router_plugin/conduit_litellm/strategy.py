@@ -44,9 +44,9 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     the learner has been silent for too long, and on any error of Conduit's own, LiteLLM's configured
     ``routing_strategy`` serves the request; :attr:`counters` says how often and why.
 
-    Deployment weights, and strategies of routing groups, govern only what is left to LiteLLM. An auto router and
-    LiteLLM's own routing plugins come first, as ever, and decide what there is to choose from. A request
-    that names its deployment gets it, and nothing is learned from it.
+    Deployment weights, and strategies of routing groups, govern only what is left to LiteLLM; but a deployment of
+    weight 0 gets no traffic at all. An auto router and LiteLLM's own routing plugins come first, as ever, and
+    decide what there is to choose from. A request that names its deployment gets it, and nothing is learned from it.
 
     Parameters
     ----------

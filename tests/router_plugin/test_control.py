@@ -98,7 +98,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(arguments, message, new
 async def test_off_leaves_everything_to_litellm_and_still_learns(new_strategy, new_router, deployment, priced, events):
     strategy = new_strategy(mode="off")
     strategy._policies.offer(priced())
-    router = new_router(strategy, [deployment("dear", weight=0), deployment("cheap", weight=1)])
+    router = new_router(strategy, [deployment("dear", weight=1e-9), deployment("cheap", weight=1)])
     assert {await ask(router) for _ in range(10)} == {"cheap"}
     assert (strategy.counters["selections_off"], strategy.counters["fallbacks"]) == (10, 0)
     for event in await events(strategy, "selection"):
@@ -109,7 +109,7 @@ async def test_off_leaves_everything_to_litellm_and_still_learns(new_strategy, n
 async def test_shadow_notes_what_conduit_would_have_done(new_strategy, new_router, deployment, priced, events):
     strategy, newest = new_strategy(mode="shadow"), priced()
     strategy._policies.offer(newest)
-    router = new_router(strategy, [deployment("dear", weight=0), deployment("cheap", weight=1)])
+    router = new_router(strategy, [deployment("dear", weight=1e-9), deployment("cheap", weight=1)])
     assert {await ask(router) for _ in range(10)} == {"cheap"}
     beliefs = Beliefs(newest)
     for event in await events(strategy, "selection"):
@@ -131,7 +131,7 @@ async def test_a_canary_is_a_share_of_the_users_each_always_on_the_same_side(
 ):
     strategy = new_strategy(mode="canary", rollout={"canary_share": 0.3})
     strategy._policies.offer(priced())
-    router = new_router(strategy, [deployment("dear", weight=0), deployment("cheap", weight=1)])
+    router = new_router(strategy, [deployment("dear", weight=1e-9), deployment("cheap", weight=1)])
     sides = {f"user-{number}": await ask(router, user=f"user-{number}") for number in range(100)}
     assert 15 <= Counter(sides.values())["dear"] <= 45
     for user in list(sides)[:30]:

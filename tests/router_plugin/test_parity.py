@@ -293,6 +293,15 @@ async def test_weights_serve_until_something_is_learned(world):
 
 
 @row("async", "sync")
+async def test_weight_zero(world):
+    entries = [world.deployment("b", weight=0), world.deployment("a", weight=1), world.deployment("c", weight=3)]
+    router = world.router(entries, {"chat": "b"})
+    assert "b" not in {await world.ask(router) for _ in range(10)}
+    router = world.router([world.deployment("b", weight=0), world.deployment("a", weight=0)], {"chat": "b"})
+    await world.only("b", router)
+
+
+@row("async", "sync")
 async def test_routing_strategy_serves_until_something_is_learned(world):
     entries = [world.deployment("b", rpm=1, tpm=1), world.deployment("a", rpm=10**6, tpm=10**6)]
     router = world.router(entries, {"other": "b"}, routing_strategy="usage-based-routing-v2")

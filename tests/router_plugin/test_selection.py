@@ -83,7 +83,7 @@ async def test_an_objective_by_name_or_by_weights_decides_what_is_logged(new_str
 
 
 def test_synchronous_calls_choose_and_fall_back_in_the_same_way(strategy, new_router, deployment, snapshot):
-    router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=0)])
+    router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=1e-9)])
 
     def complete():
         return router.completion(model="chat", messages=ASK)._hidden_params["model_id"]
@@ -152,7 +152,7 @@ async def test_unmanaged_groups_are_left_to_litellm(new_strategy, new_router, de
             deployment("a"),
             deployment("b"),
             deployment("c", group="other", weight=1),
-            deployment("d", group="other", weight=0),
+            deployment("d", group="other", weight=1e-9),
         ],
     )
     assert {await ask(router) for _ in range(10)} == {"b"}
@@ -213,7 +213,7 @@ async def test_a_silent_log_makes_a_snapshot_stale(new_strategy, new_router, dep
     strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
     strategy._policies._heard -= 10.0
     strategy._service.tell_to_stop()  # nobody reads the log
-    router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=0)])
+    router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=1e-9)])
     assert {await ask(router) for _ in range(5)} == {"a"}
     assert strategy.counters["fallback_stale_snapshot"] == 5
     assert sum("silent for too long" in record.message for record in caplog.records) == 1
@@ -222,7 +222,7 @@ async def test_a_silent_log_makes_a_snapshot_stale(new_strategy, new_router, dep
 async def test_a_snapshot_learned_with_another_featurizer_is_not_used(strategy, new_router, deployment, snapshot):
     other = LearningSettings(featurizer="other-v9", dimension=8)
     strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}, settings=other))
-    router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=0)])
+    router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=1e-9)])
     assert await ask(router) == "a"
     assert strategy.counters["fallback_unknown_featurizer"] == 1
 
