@@ -17,7 +17,7 @@ from conduit_learner.commands.doctor import doctor
 from conduit_learner.commands.evaluate import evaluate
 from conduit_learner.commands.explain import explain
 from conduit_learner.commands.learner import learner
-from conduit_learner.commands.options import as_json_option, echo_json, log_options
+from conduit_learner.commands.options import Interrupted, as_json_option, echo_json, log_options
 from conduit_learner.commands.replay import replay
 from conduit_learner.commands.routing import routing
 from conduit_learner.commands.top import top
@@ -66,6 +66,8 @@ class _Commands(click.Group):
             raise _Failure(str(error), 1) from error
         except ModuleNotFoundError as error:
             raise _Failure(_advice(error), 1) from error
+        except KeyboardInterrupt as error:
+            raise Interrupted("stopped before the end") from error
 
 
 def _advice(error: ModuleNotFoundError) -> str:
@@ -94,7 +96,7 @@ def main() -> None:
                   conduit explain DECISION_ID --policy default/chat
     Control:      conduit routing set --policy default/chat --objective cost --budget 25/day
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the brokers cannot be reached.
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the brokers cannot be reached, 130 interrupted (Ctrl-C).
     """
 
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from conduit_learner.commands.options import as_json_option, echo_json, log_options, opened_log, progress_bar
+from conduit_learner.commands.options import (
+    as_json_option,
+    echo_json,
+    interruptible,
+    log_options,
+    opened_log,
+    progress_bar,
+)
 from conduit_log import LogSettings
 from conduit_schemas import ConfigurationError
 
@@ -34,10 +41,14 @@ def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json:
     """
     from conduit_learner.audit import archiving as library  # noqa: PLC0415 - see above
 
-    with opened_log(settings) as log:
+    done = 0
+
+    def said() -> str:
+        return f"at least {done:,} events were archived in {folder}, in whole files; run it again for the rest"
+
+    with interruptible(said), opened_log(settings) as log:
         partitions = None if policy is None else [log.history(policy).partition]
         ends = log.end_offsets(log.topics.events)
-        done = 0
         with progress_bar(
             "archiving", sum(end for n, end in ends.items() if partitions is None or n in partitions)
         ) as tell:
@@ -96,8 +107,12 @@ def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
             "log with --path, or read the archive directly with --archive"
         )
 
+    done = 0
+
+    def said() -> str:
+        return f"at least {done:,} events were restored in {settings.path}; run it again for the rest"
+
     async def run() -> int:
-        done = 0
         source = Archive(folder)
         async with EmbeddedLog(settings.path, topics=settings.topics, retention_s=None) as log:
             with progress_bar("restoring", sum(source.partition(number).end for number in source.partitions())) as tell:
@@ -109,7 +124,8 @@ def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
 
                 return await load(source, log, progress=progress)
 
-    count = asyncio.run(run())
+    with interruptible(said):
+        count = asyncio.run(run())
     if as_json:
         echo_json({"restored": count, "path": str(settings.path), "topic": settings.topics.events})
     else:

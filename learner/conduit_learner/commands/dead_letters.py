@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 
 import click
 
-from conduit_learner.commands.options import as_json_option, echo_json, log_options, opened_log, progress_bar
+from conduit_learner.commands.options import (
+    as_json_option,
+    echo_json,
+    interruptible,
+    log_options,
+    opened_log,
+    progress_bar,
+)
 from conduit_log import LogSettings
 from conduit_schemas import DeadLetter
 
@@ -73,7 +80,12 @@ def replay(*, settings: LogSettings, reasons: tuple[str, ...], yes: bool, as_jso
     """
     from conduit_learner.audit import dead_letters as library  # noqa: PLC0415 - see above
 
-    with opened_log(settings) as log:
+    done = 0
+
+    def said() -> str:
+        return f"at least {done:,} records were appended again; run it again for the rest, what comes twice counts once"
+
+    with interruptible(said), opened_log(settings) as log:
         plan = library.plan_replay(_of(library.dead_letters(log), reasons))
         count = len(plan.replays)
         if not as_json:
@@ -81,7 +93,6 @@ def replay(*, settings: LogSettings, reasons: tuple[str, ...], yes: bool, as_jso
                 click.echo(f"left out: {number:,}, {reason}")
         if count and not yes:
             click.confirm(f"Append {count:,} records to {settings.topics.events}?", abort=True, err=True)
-        done = 0
         with progress_bar("appending", count) as tell:
 
             def progress(appended: int) -> None:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from conduit_learner.commands.options import Watched, echo_json, opened_source, progress_bar, source_options
+from conduit_learner.commands.options import (
+    Watched,
+    echo_json,
+    interruptible,
+    opened_source,
+    progress_bar,
+    source_options,
+)
 from conduit_learner.commands.text import format_signal, head
 from conduit_log import LogSettings
 
@@ -20,6 +27,7 @@ __all__ = ["diff"]
 @source_options
 @click.option("--from", "start", required=True, metavar="OFFSET|TIME", help="The earlier snapshot.")
 @click.option("--to", "end", default="latest", metavar="OFFSET|TIME", help="The later one [default: latest].")
+@interruptible(lambda: "nothing was compared; the log was only read")
 def diff(*, policy: str, archive: Path | None, settings: LogSettings, as_json: bool, start: str, end: str) -> None:
     """Show what a policy learned between two moments, per arm and signal.
 

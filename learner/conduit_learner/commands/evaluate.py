@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from conduit_learner.commands.options import Watched, echo_json, opened_source, progress_bar, source_options
+from conduit_learner.commands.options import (
+    Watched,
+    echo_json,
+    interruptible,
+    opened_source,
+    progress_bar,
+    source_options,
+)
 from conduit_learner.commands.text import table
 from conduit_log import LogSettings
 
@@ -28,6 +35,7 @@ __all__ = ["evaluate"]
     help="TOML file with [settings], [objective], [features], or several of them.",
 )
 @click.option("--alpha", type=click.FloatRange(0.0, 0.5, min_open=True), default=0.05, show_default=True)
+@interruptible(lambda: "nothing was evaluated; the log was only read")
 def evaluate(
     *, policy: str, archive: Path | None, settings: LogSettings, as_json: bool, file: Path, alpha: float
 ) -> None:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from conduit_learner.commands.options import Watched, echo_json, opened_source, progress_bar, source_options
+from conduit_learner.commands.options import (
+    Watched,
+    echo_json,
+    interruptible,
+    opened_source,
+    progress_bar,
+    source_options,
+)
 from conduit_learner.commands.text import COLUMNS, format_signal, table
 from conduit_log import LogSettings
 
@@ -20,6 +27,7 @@ __all__ = ["explain"]
 @click.command()
 @click.argument("decision_id")
 @source_options
+@interruptible(lambda: "nothing was explained; the log was only read")
 def explain(*, decision_id: str, policy: str, archive: Path | None, settings: LogSettings, as_json: bool) -> None:
     """Explain one decision, and check that it follows from the log.
 

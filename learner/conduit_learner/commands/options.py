@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 from pydantic import BaseModel
@@ -19,12 +19,14 @@ from conduit_schemas import ConfigurationError
 
 __all__ = [
     "MAX_EVENTS",
+    "Interrupted",
     "Watched",
     "address_option",
     "as_json_option",
     "check_log_exists",
     "echo_json",
     "events_option",
+    "interruptible",
     "log_options",
     "opened_log",
     "opened_source",
@@ -143,6 +145,36 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int]
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+class Interrupted(click.ClickException):
+    """Raised after Ctrl-C: one line that says what was done, and the exit code that shells expect."""
+
+    exit_code = 130
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it."""
+        click.echo(f"interrupted: {self.format_message()}", file=file, err=file is None)
+
+
+@contextmanager
+def interruptible(said: Callable[[], str]) -> Iterator[None]:
+    """End a command at Ctrl-C with what it says of itself then.
+
+    Parameters
+    ----------
+    said
+        Returns what was and what was not done.
+
+    Raises
+    ------
+    Interrupted
+        Instead of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(said()) from error
 
 
 class Watched:

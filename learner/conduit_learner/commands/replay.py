@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from conduit_learner.commands.options import Watched, echo_json, opened_source, progress_bar, source_options
+from conduit_learner.commands.options import (
+    Watched,
+    echo_json,
+    interruptible,
+    opened_source,
+    progress_bar,
+    source_options,
+)
 from conduit_learner.commands.text import COLUMNS, COUNTS, changes, format_signal, head, shown_average, table
 from conduit_log import LogSettings
 from conduit_schemas import ConfigurationError, Snapshot, encode
@@ -25,6 +32,7 @@ __all__ = ["replay"]
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the whole snapshot, as it is published."
 )
+@interruptible(lambda: "the replay was not finished; the log was only read, and an --output is whole or not there")
 def replay(
     *,
     policy: str,
@@ -65,7 +73,7 @@ def replay(
             else:
                 snapshot = rebuild(messages, policy, until=position, checkpoints=history.checkpoints)
     if output is not None and snapshot is not None:
-        output.write_bytes(encode(snapshot))
+        _write(output, encode(snapshot))
     if as_json:
         echo_json(
             {
@@ -79,6 +87,20 @@ def replay(
         click.echo("\n\n".join(part for part in parts if part))
     if verification is not None and (verification.mismatched or snapshot is None):
         raise click.exceptions.Exit(1)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all; what is no file, as /dev/stdout, is written to as it is."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()  # of a link, what it points to
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _summary(snapshot: Snapshot) -> dict[str, Any]:

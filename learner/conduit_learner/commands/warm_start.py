@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from conduit_learner.commands.options import as_json_option, echo_json, log_options, policy_option
+from conduit_learner.commands.options import as_json_option, echo_json, interruptible, log_options, policy_option
 from conduit_log import LogSettings, Message, open_log
 from conduit_schemas import ConfigurationError, encode
 
@@ -66,11 +66,12 @@ def warm_start(
 
     if "/" not in policy:
         raise ConfigurationError(f"{policy!r} is no policy: name it NAMESPACE/GROUP, as in default/chat")
-    past = read_past(files, policy, renamed=renamed)
+    with interruptible(lambda: "the files were not read to their end, and nothing was appended"):
+        past = read_past(files, policy, renamed=renamed)
     if not past.events:
         raise ConfigurationError(f"the files hold no request of {policy}; {past.other_groups:,} of other model groups")
     if not dry_run:
-        asyncio.run(_append(settings, policy, past))
+        _append(settings, policy, past)
     fields = {
         "policy": policy,
         "requests": len(past.events),
@@ -93,9 +94,23 @@ def warm_start(
         click.echo("note: without quality Conduit learns cost, latency and failures, and does not choose by price")
 
 
-async def _append(settings: LogSettings, policy: str, past: "Past") -> None:
+def _append(settings: LogSettings, policy: str, past: "Past") -> None:
     messages = (Message(policy.encode(), encode(event)) for event in chain.from_iterable(past.events))
-    async with open_log(settings) as log:
-        await log.create_topics()
-        while batch := list(islice(messages, _BATCH)):
-            await log.append(settings.topics.events, batch)
+    done = 0
+
+    def said() -> str:
+        return (
+            f"at least {done:,} of {sum(map(len, past.events)):,} events were appended; give the same files again for "
+            "the rest, what is there counts once"
+        )
+
+    async def run() -> None:
+        nonlocal done
+        async with open_log(settings) as log:
+            await log.create_topics()
+            while batch := list(islice(messages, _BATCH)):
+                await log.append(settings.topics.events, batch)
+                done += len(batch)
+
+    with interruptible(said):
+        asyncio.run(run())
