@@ -43,14 +43,24 @@ async def test_nothing_learned_yet_spreads_the_calls(new_strategy, pool, events)
 async def test_whoever_makes_a_request_can_see_its_selections(new_strategy, new_router, deployment):
     strategy = new_strategy()
     failing = deployment("bad", mock_response="litellm.InternalServerError")
-    router = new_router(strategy, [failing, deployment("good")], num_retries=3, retry_after=0)
-    for _ in range(8):
+    router = new_router(
+        strategy,
+        [failing, deployment("good", group="spare")],
+        num_retries=1,
+        retry_after=0,
+        disable_cooldowns=True,
+        fallbacks=[{"chat": ["spare"]}],
+    )
+    for _ in range(3):
         seen = []
         token = noted.set(seen)
         try:
             response = await asyncio.create_task(router.acompletion(model="chat", messages=ASK))
         finally:
             noted.reset(token)
-        assert seen and seen[-1].arms[seen[-1].chosen] == response._hidden_params["model_id"] == "good"
+        # The first attempt, its retry and the fallback.
+        assert [one.arms[one.chosen] for one in seen] == ["bad", "bad", "good"]
+        assert response._hidden_params["model_id"] == "good"
         assert seen[-1].decision_id == strategy.decision_id(response)
+        assert len({one.decision_id for one in seen}) == 3
     assert noted.get() is None
