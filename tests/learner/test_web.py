@@ -5,12 +5,14 @@ import json
 import re
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -19,6 +21,9 @@ from learner_traffic import POLICY, messages, selection, traffic
 
 from conduit_learner.view.follow import Following, follow, spooled_bytes
 from conduit_learner.view.installation import InstallationView
+from conduit_learner.view.policy import PolicyView
+from conduit_learner.view.report import policy_report
+from conduit_learner.web import server
 from conduit_learner.web.control import Control
 from conduit_learner.web.server import Page, is_loopback, serve_page
 from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage, open_log
@@ -26,6 +31,7 @@ from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, RoutingChange, Topics, decode_event
 
 DEADLINE_S = 60.0
+TOPICS = Topics()
 
 
 @asynccontextmanager
@@ -53,6 +59,16 @@ def full_view() -> InstallationView:
         view.event(message)
     view.snapshot(made.stored_published()[-1])
     return view
+
+
+class CountedLock(asyncio.Lock):
+    """Counts how often it was asked for."""
+
+    asked = 0
+
+    async def acquire(self) -> Literal[True]:
+        self.asked += 1
+        return await super().acquire()
 
 
 class TestServer:
@@ -116,6 +132,54 @@ class TestServer:
             text = (await get(f"{url}/api/policy?name={POLICY}&range=all"))[1]
         assert len(contexts) > 100
         assert not any(context in text for context in contexts)
+
+    async def test_a_report_is_made_beside_the_event_loop(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        log, view = MemoryLog(), InstallationView()
+        following = Following(lock=CountedLock())
+        started, go_on = threading.Event(), threading.Event()
+        calls: list[tuple[int, int, int]] = []
+
+        def slow_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, object]:
+            before = view.events
+            started.set()
+            assert go_on.wait(DEADLINE_S)
+            calls.append((threading.get_ident(), before, view.events))
+            return policy_report(policy, range_, now_ms=now_ms)
+
+        monkeypatch.setattr(server, "policy_report", slow_report)
+        await log.append(TOPICS.events, messages(traffic(30)))
+        read = len(messages(traffic(30)))
+        fold = asyncio.create_task(follow(log, TOPICS, view, following, max_events=10_000))
+        async with serve_page(Page(view, following, "a test"), "127.0.0.1", 0) as port:
+            url = f"http://127.0.0.1:{port}"
+            await until(lambda: view.events == read and following.is_complete)
+            asking = [asyncio.create_task(get(f"{url}/api/policy?name={POLICY}&range=all")) for _ in range(3)]
+            try:
+                await until(started.is_set)
+                # It is under way: the others are answered, and the fold waits with what has come.
+                for path in ("/healthz", "/static/page.js", "/api/installation"):
+                    assert (await get(url + path))[0] == 200
+                asked = following.lock.asked
+                await log.append(TOPICS.events, messages([selection("later")]))
+                await until(lambda: following.lock.asked > asked)
+                asking.pop().cancel()  # a reader who goes away
+                assert view.events == read and not any(task.done() for task in asking)
+            finally:
+                go_on.set()
+            answers = await asyncio.gather(*asking)
+            await until(lambda: view.events == read + 1)
+        fold.cancel()
+        assert [status for status, _, _ in answers] == [200, 200]
+        ((thread, before, after),) = calls
+        assert thread != threading.get_ident()
+        assert before == after == read
+
+    async def test_a_report_that_fails_is_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with served(full_view()) as url:
+            with monkeypatch.context() as patched:
+                patched.setattr(server, "policy_report", lambda *_, **__: 1 / 0)
+                assert (await get(f"{url}/api/policy?name={POLICY}&range=all"))[0] == 500
+            assert (await get(f"{url}/api/policy?name={POLICY}&range=all"))[0] == 200
 
     async def test_a_taken_port_is_one_clear_error(self) -> None:
         async with served() as url:

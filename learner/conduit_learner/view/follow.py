@@ -38,6 +38,8 @@ class Following:
     """What the log said last when it did not answer."""
     ends: dict[int, int] = field(default_factory=dict)
     """Per partition of the event topic, the offset the next event will get, when last seen."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while messages are taken into the view; who holds it may read the view from another thread."""
 
 
 async def follow(
@@ -73,9 +75,10 @@ async def follow(
         snapshots = await stack.enter_async_context(log.reader(topics.snapshots))
         letters = await stack.enter_async_context(log.reader(topics.dead_letters))
         events = await stack.enter_async_context(log.reader(topics.events))
+        lock = following.lock
         # Snapshots come first: an event that is judged knows then what cheap and dear mean.
-        sides = [_Side(snapshots, view.snapshot), _Side(letters, view.dead_letter)]
-        main = _Side(events, view.event)
+        sides = [_Side(snapshots, view.snapshot, lock), _Side(letters, view.dead_letter, lock)]
+        main = _Side(events, view.event, lock)
 
         async def attempt(call: Awaitable[None]) -> bool:
             try:
@@ -102,15 +105,17 @@ async def follow(
 class _Side:
     reader: Reader
     take: Callable[[StoredMessage], None]
+    lock: asyncio.Lock
     ends: Mapping[int, int] | None = None
     waiting: set[int] = field(default_factory=set)
 
     async def step(self, timeout_s: float) -> int:
         messages = await self.reader.poll(timeout_s=timeout_s, max_messages=_BATCH)
-        for message in messages:
-            self.take(message)
-            if self.ends is not None and message.offset >= self.ends[message.partition] - 1:
-                self.waiting.discard(message.partition)
+        async with self.lock:
+            for message in messages:
+                self.take(message)
+                if self.ends is not None and message.offset >= self.ends[message.partition] - 1:
+                    self.waiting.discard(message.partition)
         await asyncio.sleep(0)
         return len(messages)
 

@@ -1,5 +1,6 @@
 """The page's server: static files, the view as JSON, and, for who holds a token, changes of how a policy is used."""
 
+import asyncio
 import ipaddress
 import json
 import math
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
-from conduit_learner.view.policy import RANGES
+from conduit_learner.view.policy import RANGES, PolicyView
 from conduit_learner.view.report import installation_report, policy_report
 from conduit_learner.web.control import Control
 from conduit_log import LogUnavailableError
@@ -77,6 +78,7 @@ class Page:
         self.control = control
         self._spooled = spooled
         self._made: dict[tuple[str, str], tuple[float, bytes]] = {}
+        self._making: dict[tuple[str, str], asyncio.Task[bytes]] = {}
 
     def installation(self) -> bytes:
         """Return :func:`installation_report` and how far the log was read, as JSON."""
@@ -100,16 +102,32 @@ class Page:
             }
         )
 
-    def policy(self, name: str, range_: str) -> bytes | None:
-        """Return :func:`policy_report` as JSON, at most a second old; None when there is no such policy."""
+    async def policy(self, name: str, range_: str) -> bytes | None:
+        """Return :func:`policy_report` as JSON, at most a second old; None when there is no such policy.
+
+        It is made in another thread, since the first savings of a large log take seconds; those who ask meanwhile wait
+        for the same one.
+        """
         policy = self.view.policies.get(name)
         if policy is None:
             return None
         made_at, body = self._made.get((name, range_), (-math.inf, b""))
         if time.monotonic() - made_at >= _FRESH_S:
-            body = _json(policy_report(policy, range_, now_ms=_now_ms()))
-            self._made[name, range_] = time.monotonic(), body
+            making = self._making.get((name, range_))
+            if making is None:
+                making = self._making[name, range_] = asyncio.create_task(self._make(policy, range_), name="report")
+            body = await asyncio.shield(making)  # whoever goes away must not take it from the others
         return body
+
+    async def _make(self, policy: PolicyView, range_: str) -> bytes:
+        try:
+            # Nothing is taken into the view meanwhile; what has come waits in the log.
+            async with self.following.lock:
+                body = await asyncio.to_thread(lambda: _json(policy_report(policy, range_, now_ms=_now_ms())))
+            self._made[policy.name, range_] = time.monotonic(), body
+            return body
+        finally:
+            del self._making[policy.name, range_]
 
 
 @asynccontextmanager
@@ -147,7 +165,7 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
         name, range_ = request.query.get("name", ""), request.query.get("range", "hour")
         if range_ not in RANGES:
             raise web.HTTPBadRequest(text=f"range {range_[:40]!r} is not one of {', '.join(RANGES)}\n")
-        body = page.policy(name, range_)
+        body = await page.policy(name, range_)
         if body is None:
             raise web.HTTPNotFound(text=f"no policy {name[:200]!r} has been seen in the log\n")
         return _answer(body)
