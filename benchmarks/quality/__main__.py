@@ -1,6 +1,7 @@
 """The command line: ``python -m benchmarks.quality --data DIR``."""
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ DEFAULT_POLICIES = ("conduit", *ONLINE, *REFERENCES)
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="A folder with prompts.parquet and outcomes.parquet; repeat it for more.",
+    help="A folder with prompts.parquet (prompt_id, text) and outcomes.parquet (a row per prompt and model: prompt_id, "
+    "model, quality 0..1, cost_usd and, where known, latency_s, input_tokens, output_tokens); repeat it for more.",
 )
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 1000), help="Orders of the prompts.")
 @click.option(
@@ -36,7 +38,13 @@ DEFAULT_POLICIES = ("conduit", *ONLINE, *REFERENCES)
     show_default=True,
     help="What the dearest model's price costs in quality; repeatable.",
 )
-@click.option("--max-prompts", type=click.IntRange(50), help="Use at most so many prompts per stream.")
+@click.option(
+    "--max-prompts",
+    default=5_000,
+    show_default=True,
+    type=click.IntRange(50),
+    help="Use at most so many prompts per stream; each order draws its own at random.",
+)
 @click.option(
     "--policy",
     "policies",
@@ -82,7 +90,7 @@ def main(
     folders: tuple[Path, ...],
     seeds: int,
     tradeoffs: tuple[float, ...],
-    max_prompts: int | None,
+    max_prompts: int,
     policies: tuple[str, ...],
     snapshot_every: int,
     outcome_delay: int,
@@ -104,6 +112,10 @@ def main(
         present, missing = available(list(dict.fromkeys(wanted)))
         for name, package in missing.items():
             print(f"left out: {name}, because {package} is not installed (pip install {package})", file=sys.stderr)
+        if not all(map(math.isfinite, (*tradeoffs, feedback_share))):
+            raise click.UsageError("--tradeoff and --feedback-share take finite numbers only")
+        if report is not None and not report.parent.is_dir():
+            raise click.UsageError(f"--report: there is no folder {report.parent}; make it first")
         if not present:
             raise click.UsageError("none of the chosen policies can play")
         plan = Plan(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from conduit_demo.outcomes import RecordedDataError, RecordedOutcomes, read_outcomes
 from conduit_policy import Request, TextFeaturizer
+from conduit_schemas.fields import MAX_ARMS, Id
 
 __all__ = ["Dataset", "load"]
 
@@ -22,7 +24,7 @@ _FREE = 1e-3
 
 @dataclass(frozen=True)
 class Dataset:
-    """Recorded outcomes of n prompts on k models, and the context vector of every prompt.
+    """Recorded outcomes of n prompts on k models.
 
     Everybody is judged by one utility: ``quality - t * c``, where c is the logarithm of the request's
     recorded cost, 0 at the mean cost of the cheapest model, 1 at that of the dearest, and clipped to 0..1.
@@ -30,11 +32,23 @@ class Dataset:
 
     name: str
     outcomes: RecordedOutcomes
-    contexts: NDArray[np.int16]
-    """Shape (n, d), as the shipped featurizer makes them."""
 
     def __len__(self) -> int:
         return len(self.outcomes)
+
+    def contexts(self, rows: NDArray[np.intp]) -> NDArray[np.int16]:
+        """Return the context vectors of these prompts, shape (rows, d), as the shipped featurizer makes them."""
+        featurizer, (known, contexts) = TextFeaturizer(), self._contexts
+        for row in np.unique(rows[~known[rows]]).tolist():
+            contexts[row] = featurizer(Request(messages=[{"role": "user", "content": self.outcomes.texts[row]}]))
+        known[rows] = True
+        asked: NDArray[np.int16] = contexts[rows]
+        return asked
+
+    @cached_property
+    def _contexts(self) -> tuple[NDArray[np.bool_], NDArray[np.int16]]:
+        """Which contexts were made already, and those: a folder holds more prompts than a stream asks for."""
+        return np.zeros(len(self), np.bool_), np.zeros((len(self), TextFeaturizer().dimension), np.int16)
 
     @cached_property
     def mean_cost(self) -> NDArray[np.float64]:
@@ -75,25 +89,34 @@ class Dataset:
         return self.outcomes.quality - tradeoff * self.scaled_cost
 
 
-def load(directory: Path, name: str | None = None) -> Dataset:
-    """Read a folder of recorded outcomes and compute every prompt's context.
+def load(directory: Path, name: str | None = None, *, most: int | None = None) -> Dataset:
+    """Read a folder of recorded outcomes, or at most so many of its prompts, drawn at random.
 
     Raises
     ------
     RecordedDataError
         When the data cannot be used; the message says what is wrong, where, and what to do.
     """
-    outcomes = read_outcomes(directory)
+    outcomes = read_outcomes(directory, most=most)
+    prompts_file, outcomes_file = directory / "prompts.parquet", directory / "outcomes.parquet"
     if len(outcomes) < LEAST_PROMPTS:
         raise RecordedDataError(
-            f"{directory / 'prompts.parquet'} has {len(outcomes)} prompts; a replay needs at least {LEAST_PROMPTS}"
+            f"{prompts_file} has {len(outcomes)} prompts; a replay needs at least {LEAST_PROMPTS}: add some"
         )
     if len(outcomes.models) < 2:
         raise RecordedDataError(
-            f"{directory / 'outcomes.parquet'} knows one model only, {outcomes.models[0]!r}; routing needs a choice"
+            f"{outcomes_file} knows one model only, {outcomes.models[0]!r}; routing needs a choice: add another"
         )
-    featurizer = TextFeaturizer()
-    contexts = np.empty((len(outcomes), featurizer.dimension), np.int16)
-    for row, text in enumerate(outcomes.texts):
-        contexts[row] = featurizer(Request(messages=[{"role": "user", "content": text}]))
-    return Dataset(name or directory.resolve().name, outcomes, contexts)
+    if len(outcomes.models) > MAX_ARMS:
+        raise RecordedDataError(
+            f"{outcomes_file} knows {len(outcomes.models)} models; a policy chooses among {MAX_ARMS} at most: drop some"
+        )
+    for model in outcomes.models:
+        try:
+            TypeAdapter(Id).validate_python(model)
+        except ValidationError as error:
+            raise RecordedDataError(
+                f"{outcomes_file}: model {model[:40]!r} cannot be the name of a deployment: "
+                f"{error.errors()[0]['msg']}; rename it"
+            ) from error
+    return Dataset(name or directory.resolve().name, outcomes)

@@ -154,7 +154,8 @@ class ParetoBanditPolicy:
 
         self._models = requests.models
         self._features = requests.features
-        price = np.maximum(requests.mean_cost, 1e-3 * requests.mean_cost.max())
+        # Where every model is free, any one price does.
+        price = np.maximum(requests.mean_cost, 1e-3 * (requests.mean_cost.max() or 1.0))
         self._router = BanditRouter.create(
             # Prices are per million tokens and the scale's ends per thousand: one request counts as 1,000 tokens.
             model_registry={

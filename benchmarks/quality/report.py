@@ -13,9 +13,11 @@ Json = Mapping[str, Any]
 _LEADER = "conduit"
 _GREY = "#9aa4ad"
 _COLOURS = (
-    *("#7a5195", "#2f7f5f", "#bc5090", "#58508d", "#8c6d1f"),
-    *("#3a86c8", "#6b7280", "#a05d56", "#4d9078", "#b56576"),
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2"),
+    *("#17becf", "#b8a800", "#14365f", "#0b6e4f", "#a05dff", "#f2a900"),
 )
+_MOST_LABELS = 12
+"""With more models than that, only those on the frontier are named in the picture; all are in the tooltips."""
 _SINGLE = {
     *("best_fixed", "oracle", "random", "cheapest", "most_expensive"),
     *("litellm_simple_shuffle", "litellm_cost_based"),
@@ -27,7 +29,7 @@ def table(results: Json) -> str:
     """Return the results as text."""
     lines: list[str] = []
     for name, data in results["datasets"].items():
-        lines += ["", f"{name}: {data['prompts']:,} prompts, {len(data['models'])} models"]
+        lines += ["", f"{name}: {_size(data)}"]
         head = [_head(row["tradeoff"]) for row in next(iter(data["policies"].values()))]
         header, *rows = [["", *head, "saved at 100/98/95 %", "area"], *_rows(data)]
         widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
@@ -49,6 +51,12 @@ _EXPLANATION = (
     "the last third, same streams: + significant, - significantly behind, = neither]. Cost saved and area under the "
     "frontier: last third."
 )
+
+
+def _size(data: Json) -> str:
+    size = f"{data['prompts']:,} prompts, {len(data['models'])} models"
+    used: int = data["prompts_per_stream"]
+    return size if used == data["prompts"] else f"{size}; each order takes {used:,} of them at random (--max-prompts)"
 
 
 def _head(tradeoff: float) -> str:
@@ -131,9 +139,10 @@ def _section(name: str, data: Json) -> str:
     )
     curves = "\n".join(_curves(data, index, tradeoff) for index, tradeoff in enumerate(tradeoffs))
     return f"""<h2>{escape(name)}</h2>
-<p>{data["prompts"]:,} prompts, {len(data["models"])} models.</p>
+<p>{escape(_size(data))}.</p>
 <figure>{_frontier(data)}<figcaption>Quality against cost in the last third; one point per trade-off, joined. Grey:
-single models, and the best that mixing them at random can reach.</figcaption></figure>
+single models, and the best that mixing them at random can reach; a dot tells
+what it is when pointed at.</figcaption></figure>
 {curves}
 <div class="wide"><table><tr><th></th>{head}<th>saved at 100/98/95 %</th><th>area</th></tr>
 {body}</table></div>"""
@@ -141,7 +150,7 @@ single models, and the best that mixing them at random can reach.</figcaption></
 
 def _frontier(data: Json) -> str:
     references = data["references"]
-    fixed = [(name, p["cost_usd"], p["quality"]) for name, p in references["fixed"].items()]
+    fixed = [(name, p["last_third"]["cost_usd"], p["last_third"]["quality"]) for name, p in references["fixed"].items()]
     lines = _drawn(data)
     last = {name: [entry["last_third"] for entry in data["policies"][name]] for name in lines}
     points = {name: [(part["cost_usd"], part["quality"]) for part in parts] for name, parts in last.items()}
@@ -150,11 +159,13 @@ def _frontier(data: Json) -> str:
     hull = [(p["cost_usd"], p["quality"]) for p in references["static_hull"]]
     chart.line(hull, _GREY, "best mix of single models")
     for name, cost, quality in fixed:
-        chart.marker(Marker(cost, quality, _GREY, f"always {name}", label=name.rpartition("/")[2]))
+        named = len(fixed) <= _MOST_LABELS or (cost, quality) in hull
+        label = name.rpartition("/")[2] if named else ""
+        chart.marker(Marker(cost, quality, _GREY, f"always {name}: {quality:.4f} at {cost:.6g} USD", label=label))
     for name, colour in lines.items():
         chart.line(points[name], colour, name, strong=name == _LEADER)
         for entry, (cost, quality) in zip(data["policies"][name], points[name], strict=True):
-            tooltip = f"{name}, t={entry['tradeoff']:g}: {quality:.4f} at {cost:.6f} USD"
+            tooltip = f"{name}, t={entry['tradeoff']:g}: {quality:.4f} at {cost:.6g} USD"
             chart.marker(Marker(cost, quality, colour, tooltip))
     return chart.svg()
 

@@ -130,7 +130,7 @@ class Stream:
         """Return what policies may know beforehand."""
         return Requests(
             texts=self.outcomes.texts,
-            contexts=self.data.contexts[self.rows],
+            contexts=self.data.contexts(self.rows),
             models=self.outcomes.models,
             mean_cost=self.data.mean_cost,
             token_prices=self.data.token_prices,

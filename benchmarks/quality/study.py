@@ -29,6 +29,7 @@ __all__ = ["Plan", "study"]
 
 TARGETS = (100, 98, 95)
 """Per cent of the best fixed arm's quality at which the saved cost is stated."""
+_POOL = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,14 @@ class Plan:
     policies: tuple[str, ...]
     tradeoffs: tuple[float, ...] = (0.0, 0.05, 0.2)
     seeds: int = 5
-    most: int | None = None
+    most: int = 5_000
     """At most so many prompts per stream."""
     delays: Delays = field(default_factory=Delays)
+
+    @property
+    def pool(self) -> int:
+        """At most so many prompts of a folder, from which every order draws its own."""
+        return max(self.most, _POOL)
 
 
 class _Job(NamedTuple):
@@ -66,7 +72,7 @@ def study(plan: Plan, *, processes: int = 1, left_out: Mapping[str, str] | None 
     RecordedDataError
         When a folder cannot be used, before anything is run.
     """
-    data = {name: _load(folder, name) for name, folder in plan.folders.items()}
+    data = {name: _load(folder, name, plan.pool) for name, folder in plan.folders.items()}
     results = _run(plan, processes)
     return {
         "datasets": {name: _dataset_report(plan, name, data[name], results) for name in plan.folders},
@@ -123,13 +129,13 @@ def _played(plan: Plan, jobs: Sequence[_Job], processes: int) -> Iterator[tuple[
 
 
 @lru_cache(maxsize=1)
-def _load(folder: Path, name: str) -> Dataset:
-    return load(folder, name)
+def _load(folder: Path, name: str, pool: int) -> Dataset:
+    return load(folder, name, most=pool)
 
 
 @lru_cache(maxsize=1)
-def _stream(folder: Path, name: str, *, seed: int, tradeoff: float, most: int | None, delays: Delays) -> Stream:
-    return Stream(_load(folder, name), seed=seed, tradeoff=tradeoff, delays=delays, most=most)
+def _stream(folder: Path, name: str, *, seed: int, tradeoff: float, most: int, pool: int, delays: Delays) -> Stream:
+    return Stream(_load(folder, name, pool), seed=seed, tradeoff=tradeoff, delays=delays, most=most)
 
 
 def _play(plan: Plan, job: _Job) -> _Result:
@@ -139,6 +145,7 @@ def _play(plan: Plan, job: _Job) -> _Result:
         seed=job.seed,
         tradeoff=job.tradeoff,
         most=plan.most,
+        pool=plan.pool,
         delays=plan.delays,
     )
     arms = chosen_arms(job.policy, stream)
@@ -180,7 +187,8 @@ def _dataset_report(plan: Plan, name: str, data: Dataset, results: Mapping[_Job,
     points["static_hull"] = [[last for _, last in models] for models in fixed]
     savings, areas = _frontiers(points, fixed)
     return {
-        "prompts": len(data),
+        "prompts": data.outcomes.recorded,
+        "prompts_per_stream": min(len(data), plan.most),
         "models": list(data.outcomes.models),
         "policies": entries,
         "savings_at": {policy: {target: s[0] for target, s in row.items()} for policy, row in savings.items()},
@@ -192,7 +200,10 @@ def _dataset_report(plan: Plan, name: str, data: Dataset, results: Mapping[_Job,
                 for tradeoff in plan.tradeoffs
             },
             "fixed": {
-                model: _mean_point([models[arm][0] for models in fixed])._asdict()
+                model: {
+                    **_mean_point([models[arm][0] for models in fixed])._asdict(),
+                    "last_third": _mean_point([models[arm][1] for models in fixed])._asdict(),
+                }
                 for arm, model in enumerate(data.outcomes.models)
             },
             "static_hull": [p._asdict() for p in frontier(_mean_points(points["static_hull"]))],

@@ -1,9 +1,11 @@
 """Recorded outcomes: real prompts that real models answered, read from two Parquet files and checked."""
 
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
@@ -16,6 +18,7 @@ from conduit_schemas import ConduitError
 __all__ = ["RecordedDataError", "RecordedOutcomes", "read_outcomes"]
 
 Figures = NDArray[np.float64]
+Columns = Mapping[str, pa.DataType]
 
 
 class RecordedDataError(ConduitError):
@@ -40,6 +43,8 @@ class RecordedOutcomes:
     """Shape (n, k); NaN where unknown."""
     output_tokens: Figures
     """Shape (n, k); NaN where unknown."""
+    recorded: int
+    """Prompts in the folder: n, or more where only some were kept."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -50,6 +55,7 @@ class RecordedOutcomes:
             prompt_ids=tuple(self.prompt_ids[row] for row in rows),
             texts=tuple(self.texts[row] for row in rows),
             models=self.models,
+            recorded=self.recorded,
             **{name: getattr(self, name)[rows] for name in _BOUNDS},
         )
 
@@ -64,9 +70,10 @@ _BOUNDS = {
 }
 _OUTCOME_COLUMNS = {"prompt_id": pa.string(), "model": pa.string(), **dict.fromkeys(_BOUNDS, pa.float64())}
 _MAY_BE_NULL = {"latency_s", "input_tokens", "output_tokens"}
+_ROW_FOR = {"prompts.parquet": "prompt", "outcomes.parquet": "prompt and model"}
 
 
-def read_outcomes(directory: Path) -> RecordedOutcomes:
+def read_outcomes(directory: Path, *, most: int | None = None) -> RecordedOutcomes:
     """Read and check a folder of recorded outcomes.
 
     Parameters
@@ -74,8 +81,11 @@ def read_outcomes(directory: Path) -> RecordedOutcomes:
     directory
         Holds ``prompts.parquet`` (``prompt_id``, ``text``) and ``outcomes.parquet``: one row per prompt and model with
         ``prompt_id``, ``model``, ``quality`` (0..1), ``cost_usd``, ``latency_s``, ``input_tokens`` and
-        ``output_tokens``, the last three null where unknown. Every prompt needs an outcome for every model. Other
-        columns are ignored, and so are outcomes of prompts that are not listed.
+        ``output_tokens``, the last three null or left out where unknown. Every prompt needs an outcome for every
+        model. Other columns are ignored, and so are outcomes of prompts that are not listed.
+    most
+        Where there are more prompts, keep so many: drawn at random, always the same ones, in the order of the file.
+        Files are read piece by piece, so memory grows with what is kept and with the identifiers only.
 
     Raises
     ------
@@ -83,69 +93,127 @@ def read_outcomes(directory: Path) -> RecordedOutcomes:
         When the data cannot be used; the message says which file, row and column, what is wrong, and what to do.
     """
     prompts_file, outcomes_file = directory / "prompts.parquet", directory / "outcomes.parquet"
-    prompts = _read(prompts_file, _PROMPT_COLUMNS)
-    outcomes = _read(outcomes_file, _OUTCOME_COLUMNS)
-    prompt_ids = tuple(prompts["prompt_id"].to_pylist())
-    if len(set(prompt_ids)) < len(prompt_ids):
-        first = {prompt_id: row for row, prompt_id in reversed(list(enumerate(prompt_ids)))}
-        row = next(row for row, prompt_id in enumerate(prompt_ids) if first[prompt_id] != row)
-        raise RecordedDataError(
-            f"{prompts_file}: row {row} has prompt_id {prompt_ids[row]!r}, which row {first[prompt_ids[row]]} has "
-            "already; make them unique"
-        )
-    for name, (low, high) in _BOUNDS.items():
-        _check_bounds(outcomes_file, outcomes[name], name, low, high)
-    models = tuple(sorted(pc.unique(outcomes["model"]).to_pylist()))
-    return RecordedOutcomes(
-        prompt_ids=prompt_ids,
-        texts=tuple(prompts["text"].to_pylist()),
-        models=models,
-        **_pivot(outcomes_file, outcomes, prompts["prompt_id"], models),
-    )
+    _check_columns(prompts_file, _PROMPT_COLUMNS)
+    _check_columns(outcomes_file, _OUTCOME_COLUMNS)
+    identifiers = [piece["prompt_id"] for _, piece in _pieces(prompts_file, _only("prompt_id", _PROMPT_COLUMNS))]
+    everyone = pa.concat_tables([pa.table({"prompt_id": column}) for column in identifiers])["prompt_id"]
+    _check_unique(prompts_file, everyone)
+    kept = _drawn(len(everyone), most)
+    texts: list[str] = []
+    for start, piece in _pieces(prompts_file, _only("text", _PROMPT_COLUMNS)):
+        low, high = np.searchsorted(kept, (start, start + len(piece)))
+        texts += piece["text"].take(pa.array(kept[low:high] - start)).to_pylist()
+    prompt_ids = everyone.take(pa.array(kept)).combine_chunks()
+    models, figures = _pivot(outcomes_file, prompt_ids)
+    return RecordedOutcomes(tuple(prompt_ids.to_pylist()), tuple(texts), models, **figures, recorded=len(everyone))
 
 
-def _read(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
+_PIECE = 1 << 17
+"""Rows of a file that are looked at together."""
+
+
+def _only(name: str, columns: Columns) -> Columns:
+    return {name: columns[name]}
+
+
+def _check_columns(path: Path, columns: Columns) -> None:
+    with _opened(path) as file:
+        needed = [name for name in columns if name not in _MAY_BE_NULL]
+        if missing := [name for name in needed if name not in file.schema_arrow.names]:
+            raise RecordedDataError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(needed)}")
+        if not file.metadata.num_rows:
+            raise RecordedDataError(f"{path} has no rows; it needs one for every {_ROW_FOR[path.name]}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            yield file
     except FileNotFoundError as error:
         raise RecordedDataError(
             f"{path} does not exist; a data folder holds prompts.parquet and outcomes.parquet"
         ) from error
     except (pa.ArrowException, OSError) as error:
-        raise RecordedDataError(f"{path} cannot be read as Parquet: {error}") from error
-    if missing := [name for name in columns if name not in table.column_names]:
-        raise RecordedDataError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}")
-    read = {}
-    for name, wanted in columns.items():
-        try:
-            read[name] = table[name].cast(wanted)
-        except (pa.ArrowException, ValueError) as error:
-            raise RecordedDataError(f"{path}: column {name} cannot be read as {wanted}: {error}") from error
-        if name not in _MAY_BE_NULL and (nulls := read[name].null_count):
-            row = pc.index(pc.is_null(read[name]), True).as_py()
-            raise RecordedDataError(f"{path}: row {row} has no {name}{_more(nulls)}; fill it in or drop the row")
-    if not len(table):
-        raise RecordedDataError(f"{path} has no rows")
-    return pa.table(read)
+        raise RecordedDataError(f"{path} cannot be read as Parquet: {_line(error)}; write it anew") from error
 
 
-def _check_bounds(path: Path, column: pa.ChunkedArray, name: str, low: float, high: float) -> None:
-    values = column.to_numpy()
-    known = column.is_valid().to_numpy()
-    bad = np.flatnonzero(known & ~((values >= low) & (values <= high)))
+def _pieces(path: Path, columns: Columns) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the file's rows, checked and in the wanted types, with the number of the first one."""
+    start = 0
+    with _opened(path) as file:
+        present = set(file.schema_arrow.names)
+        for batch in file.iter_batches(_PIECE, columns=[name for name in columns if name in present]):
+            read = {name: batch[name] if name in present else pa.nulls(len(batch)) for name in columns}
+            piece = pa.table({name: _typed(path, start, read[name], name, columns[name]) for name in columns})
+            yield start, piece
+            start += len(piece)
+
+
+def _typed(path: Path, start: int, read: pa.Array, name: str, wanted: pa.DataType) -> pa.Array:
+    try:
+        column = read.cast(wanted)
+        column.validate(full=True)
+    except (pa.ArrowException, ValueError) as error:
+        raise RecordedDataError(
+            f"{path}: column {name} holds {read.type} and cannot be read as {wanted}, in row {start} or after: "
+            f"{_line(error)}; write it as {wanted}"
+        ) from error
+    if name not in _MAY_BE_NULL and column.null_count:
+        row = start + pc.index(pc.is_null(column), True).as_py()
+        instead = "the row" if path.name == "prompts.parquet" else "the prompt or the model"
+        raise RecordedDataError(
+            f"{path}: row {row} has no {name}{_more(column.null_count)}; fill it in or drop {instead}"
+        )
+    if name in _BOUNDS:
+        _check_bounds(path, start, column, name)
+    return column
+
+
+def _check_bounds(path: Path, start: int, column: pa.Array, name: str) -> None:
+    low, high = _BOUNDS[name]
+    values = column.to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False) & ~((values >= low) & (values <= high)))
     if len(bad):
         raise RecordedDataError(
-            f"{path}: row {bad[0]} has {name} {values[bad[0]]:g}{_more(len(bad))}; it must lie in {low:g}..{high:g}"
+            f"{path}: row {start + bad[0]} has {name} {values[bad[0]]:g}{_more(len(bad))}; it must lie in "
+            f"{low:g}..{high:g}"
         )
 
 
-def _pivot(path: Path, outcomes: pa.Table, prompt_ids: pa.ChunkedArray, models: tuple[str, ...]) -> dict[str, Any]:
-    """Return, per figure, an array of shape (prompts, models)."""
-    row = pc.fill_null(pc.index_in(outcomes["prompt_id"], prompt_ids.combine_chunks()), -1).to_numpy().astype(np.intp)
-    column = pc.index_in(outcomes["model"], pa.array(models)).to_numpy().astype(np.intp)
-    wanted = row >= 0
-    cell = row[wanted] * len(models) + column[wanted]
+def _check_unique(path: Path, prompt_ids: pa.ChunkedArray) -> None:
+    if len(prompt_ids.unique()) == len(prompt_ids):
+        return
+    seen: dict[str, int] = {}
+    for row, prompt_id in enumerate(prompt_ids.to_pylist()):
+        if (first := seen.setdefault(prompt_id, row)) != row:
+            raise RecordedDataError(
+                f"{path}: row {row} has prompt_id {prompt_id!r}, which row {first} has already; make them unique"
+            )
+
+
+def _drawn(count: int, most: int | None) -> NDArray[np.intp]:
+    """Return the rows to keep, rising."""
+    if most is None or count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def _pivot(path: Path, prompt_ids: pa.StringArray) -> tuple[tuple[str, ...], dict[str, Figures]]:
+    """Return the models and, per figure, an array of shape (prompts, models)."""
+    numbers: dict[str, int] = {}
+    found: list[tuple[NDArray[np.intp], NDArray[np.intp], list[Figures]]] = []
+    for _, piece in _pieces(path, _OUTCOME_COLUMNS):
+        names = piece["model"].combine_chunks().dictionary_encode()
+        number = np.array([numbers.setdefault(name, len(numbers)) for name in names.dictionary.to_pylist()])
+        row = pc.fill_null(pc.index_in(piece["prompt_id"], prompt_ids), -1).to_numpy().astype(np.intp)
+        wanted = row >= 0
+        column = number[names.indices.to_numpy()]
+        found.append((row[wanted], column[wanted], [piece[name].to_numpy()[wanted] for name in _BOUNDS]))
+    models = tuple(sorted(numbers))
+    place = np.argsort(np.argsort(np.array(list(numbers), object)))
     shape = (len(prompt_ids), len(models))
+    cell = np.concatenate([row * len(models) + place[column] for row, column, _ in found])
     count = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
     for problem, where in (("no outcome", count == 0), ("more than one outcome", count > 1)):
         if where.any():
@@ -154,12 +222,14 @@ def _pivot(path: Path, outcomes: pa.Table, prompt_ids: pa.ChunkedArray, models: 
                 f"{path}: prompt {prompt_ids[int(prompt)].as_py()!r} has {problem} for model {models[model]!r}"
                 f"{_more(int(where.sum()))}; every prompt needs exactly one row per model"
             )
-    values = {}
-    for name in _BOUNDS:
-        array = np.full(shape, math.nan)
-        array.flat[cell] = outcomes[name].to_numpy()[wanted]
-        values[name] = array
-    return values
+    figures = {name: np.full(shape, math.nan) for name in _BOUNDS}
+    for figure, array in enumerate(figures.values()):
+        array.flat[cell] = np.concatenate([values[figure] for _, _, values in found])
+    return models, figures
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(". ")
 
 
 def _more(count: int) -> str:

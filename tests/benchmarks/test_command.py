@@ -58,6 +58,10 @@ def test_json_holds_what_other_programs_read(report: Any) -> None:
     assert data["savings_at"]["random"]["100"] is None
     assert data["references"]["best_fixed"]["0"] in {"coder", "poet"}
     assert report["settings"]["seeds"] == 2
+    assert (data["prompts_per_stream"], report["settings"]["max_prompts"]) == (600, 600)
+    for point in data["references"]["fixed"].values():
+        assert set(point) == {"cost_usd", "quality", "last_third"}
+        assert set(point["last_third"]) == {"cost_usd", "quality"}
 
 
 def test_figures_agree_with_each_other(report: Any) -> None:
@@ -80,7 +84,7 @@ def test_figures_agree_with_each_other(report: Any) -> None:
 
 def test_the_table_names_every_policy(finished: tuple[Result, str]) -> None:
     table = finished[0].stdout
-    assert "easy: 900 prompts, 3 models" in table
+    assert "easy: 900 prompts, 3 models; each order takes 600 of them at random (--max-prompts)" in table
     assert all(re.search(rf"^{name} ", table, re.MULTILINE) for name in (*POLICIES, "static_hull"))
     assert "runs" in finished[0].stderr
 
@@ -142,6 +146,38 @@ def test_bad_data_ends_with_code_2_and_a_plain_sentence(tmp_path: Path, write: A
     unknown = run("--data", str(folder), *chosen("best_ever"))
     assert unknown.exit_code == 2
     assert "no policy 'best_ever'" in unknown.stderr
+
+
+def test_what_would_fail_at_the_end_is_refused_at_the_start(easy: Path, tmp_path: Path) -> None:
+    arguments = ("--data", str(easy), "--jobs", "1", *chosen("random"))
+    result = run(*arguments, "--report", str(tmp_path / "nowhere" / "report.html"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--report: there is no folder {tmp_path / 'nowhere'}; make it first" in result.stderr
+    result = run(*arguments, "--tradeoff", "nan")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--tradeoff and --feedback-share take finite numbers only" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("quality", "cost_usd"),
+    [([0.5, 0.5], [0.0, 0.0]), ([0.0, 0.0], [0.002, 0.002])],
+    ids=["equally good, free", "useless, equally dear"],
+)
+def test_every_policy_plays_where_nothing_tells_models_apart(
+    tmp_path: Path, write: Any, tables: Any, quality: list[float], cost_usd: list[float]
+) -> None:
+    prompts, outcomes = tables
+    prompts["text"][:3] = ["", "\x00 \n", "long " * 2_000]
+    folder = write(tmp_path / "flat", prompts, {**outcomes, "quality": quality * 60, "cost_usd": cost_usd * 60})
+    page = tmp_path / "report.html"
+    arguments = ("--seeds", "1", "--jobs", "1", "--tradeoff", "0.2", "--feedback-delay", "10")
+    result = run("--data", str(folder), *arguments, "--json", "--report", str(page))
+    assert result.exit_code == 0
+    data = json.loads(result.stdout.rstrip().rpartition("\n")[2])["datasets"]["flat"]
+    assert set(data["policies"]) >= {"conduit", "random", "best_fixed", "oracle", "litellm_adaptive_router"}
+    for rows in data["policies"].values():
+        assert all(0.0 <= row["quality"] <= 1.0 and row["oracle_regret"] >= -1e-12 for row in rows)
+    assert "nan" not in page.read_text(encoding="utf-8").lower()
 
 
 def test_missing_packages_are_told_and_left_out(easy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

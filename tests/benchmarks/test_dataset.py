@@ -34,7 +34,7 @@ def test_free_and_equally_dear_models_have_a_scale_too(tmp_path: Path, write: An
 def test_contexts_are_those_of_the_shipped_featurizer(tmp_path: Path, write: Any, tables: Tables) -> None:
     data = load(write(tmp_path, *tables))
     message = {"role": "user", "content": "What is 7 + 7?"}
-    assert data.contexts[7].tolist() == TextFeaturizer()(Request(messages=[message])).tolist()
+    assert data.contexts(np.array([7]))[0].tolist() == TextFeaturizer()(Request(messages=[message])).tolist()
 
 
 def test_token_prices_are_found_in_the_bills(tmp_path: Path, write: Any, tables: Tables) -> None:
@@ -91,3 +91,117 @@ def test_too_little_data_is_refused(tmp_path: Path, write: Any, tables: Tables) 
     one = {name: column[::2] for name, column in outcomes.items()}
     with pytest.raises(RecordedDataError, match="one model only, 'cheap'"):
         load(write(tmp_path, prompts, one))
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(RecordedDataError) as caught:
+        load(folder)
+    return str(caught.value).removeprefix(f"{folder}/")
+
+
+def test_of_many_prompts_a_part_is_drawn_the_same_every_time(tmp_path: Path, write: Any, tables: Tables) -> None:
+    folder = write(tmp_path, *tables)
+    everything, part = read_outcomes(folder), read_outcomes(folder, most=25)
+    assert (len(part), part.recorded, everything.recorded) == (25, 60, 60)
+    rows = np.array([everything.prompt_ids.index(prompt_id) for prompt_id in part.prompt_ids])
+    assert (np.diff(rows) > 0).all()
+    assert rows[-1] >= 25
+    same = everything.take(rows)
+    assert part.texts == same.texts
+    assert np.array_equal(part.quality, same.quality)
+    assert np.array_equal(part.latency_s, same.latency_s, equal_nan=True)
+    assert read_outcomes(folder, most=25).prompt_ids == part.prompt_ids
+    assert read_outcomes(folder, most=60).prompt_ids == everything.prompt_ids
+
+
+def test_files_are_the_same_read_in_pieces_as_at_once(
+    tmp_path: Path, write: Any, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, outcomes = tables
+    shuffled = np.random.default_rng(3).permutation(120).tolist()
+    outcomes["cost_usd"] = [0.01 * (row + 1) for row in range(120)]
+    folder = write(tmp_path, prompts, {name: [column[row] for row in shuffled] for name, column in outcomes.items()})
+    whole = read_outcomes(folder)
+    assert whole.cost_usd.ravel().tolist() == outcomes["cost_usd"]
+    monkeypatch.setattr("conduit_demo.outcomes._PIECE", 7)
+    for most in (None, 25):
+        pieces, once = read_outcomes(folder, most=most), whole
+        if most is not None:
+            once = whole.take(np.array([whole.prompt_ids.index(prompt_id) for prompt_id in pieces.prompt_ids]))
+        assert (pieces.texts, pieces.models) == (once.texts, once.models)
+        assert pieces.cost_usd.tolist() == once.cost_usd.tolist()
+    outcomes["quality"][100] = -0.5
+    assert refused(write(tmp_path, prompts, outcomes)).startswith("outcomes.parquet: row 100 has quality -0.5; ")
+    # What is wrong is told even where it would not be drawn.
+    with pytest.raises(RecordedDataError, match="row 100 has quality"):
+        read_outcomes(tmp_path, most=1)
+
+
+def test_what_may_be_unknown_may_be_left_out(tmp_path: Path, write: Any, tables: Tables) -> None:
+    prompts, outcomes = tables
+    for name in ("latency_s", "input_tokens", "output_tokens"):
+        del outcomes[name]
+    data = load(write(tmp_path, prompts, outcomes))
+    assert np.isnan(data.outcomes.latency_s).all()
+    assert data.token_prices is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("quality", 7, -0.1), "row 7 has quality -0.1; it must lie in 0..1"),
+        (("quality", 7, None), "row 7 has no quality; fill it in or drop the prompt or the model"),
+        (("cost_usd", 7, math.inf), "row 7 has cost_usd inf; it must lie in 0..1e+06"),
+        (("latency_s", 7, -2.0), "row 7 has latency_s -2; it must lie in 0..1e+06"),
+        (("model", 0, None), "row 0 has no model; fill it in or drop the prompt or the model"),
+        (
+            ("prompt_id", 7, "p1"),
+            "prompt 'p3' has no outcome for model 'dear'; every prompt needs exactly one row per model",
+        ),
+        (
+            ("model", 1, "cheap"),
+            "prompt 'p0' has no outcome for model 'dear'; every prompt needs exactly one row per model",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_told(
+    tmp_path: Path, write: Any, tables: Tables, change: tuple[str, int, Any], said: str
+) -> None:
+    prompts, outcomes = tables
+    column, row, value = change
+    outcomes[column][row] = value
+    assert refused(write(tmp_path, prompts, outcomes)) == f"outcomes.parquet: {said}"
+
+
+def test_two_outcomes_of_one_model_are_told(tmp_path: Path, write: Any, tables: Tables) -> None:
+    prompts, outcomes = tables
+    twice = {name: [*column, column[5]] for name, column in outcomes.items()}
+    assert "prompt 'p2' has more than one outcome for model 'dear'; every" in refused(write(tmp_path, prompts, twice))
+
+
+def test_columns_of_another_kind_are_told(tmp_path: Path, write: Any, tables: Tables) -> None:
+    prompts, outcomes = tables
+    told = refused(write(tmp_path, prompts, {**outcomes, "quality": ["good"] * 120}))
+    assert told.startswith("outcomes.parquet: column quality holds string and cannot be read as double, in row 0 ")
+    told = refused(write(tmp_path, {**prompts, "text": [b"\xff"] * 60}, outcomes))
+    assert told.startswith("prompts.parquet: column text holds binary and cannot be read as string")
+    told = refused(write(tmp_path, prompts, {name: outcomes[name] for name in outcomes if name != "cost_usd"}))
+    assert told == "outcomes.parquet has no column cost_usd; it needs prompt_id, model, quality, cost_usd"
+    assert "no rows" in refused(write(tmp_path, prompts, {name: column[:0] for name, column in outcomes.items()}))
+    write(tmp_path, prompts, outcomes)
+    (tmp_path / "outcomes.parquet").write_bytes(b"not what it should be")
+    assert "outcomes.parquet cannot be read as Parquet: " in refused(tmp_path)
+
+
+def test_models_that_no_policy_could_name_are_refused(tmp_path: Path, write: Any, tables: Tables) -> None:
+    prompts, outcomes = tables
+    told = refused(write(tmp_path, prompts, {**outcomes, "model": ["", "dear"] * 60}))
+    assert told.startswith("outcomes.parquet: model '' cannot be the name of a deployment: ")
+    many = {
+        name: [prompt for prompt in prompts["prompt_id"] for _ in range(257)]
+        if name == "prompt_id"
+        else [0.5] * 60 * 257
+        for name in ("prompt_id", "quality", "cost_usd")
+    }
+    told = refused(write(tmp_path, prompts, {**many, "model": [f"m{number}" for number in range(257)] * 60}))
+    assert told == "outcomes.parquet knows 257 models; a policy chooses among 256 at most: drop some"
