@@ -39,12 +39,13 @@ def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json:
     Example:  conduit archive --to /var/lib/conduit-archive
               conduit replay --policy default/chat --verify --archive /var/lib/conduit-archive
     """
-    from conduit_learner.audit import archiving as library  # noqa: PLC0415 - see above
-
     done = 0
 
     def said() -> str:
         return f"at least {done:,} events were archived in {folder}, in whole files; run it again for the rest"
+
+    with interruptible(said):
+        from conduit_learner.audit import archiving as library  # noqa: PLC0415 - see above
 
     with interruptible(said), opened_log(settings) as log:
         partitions = None if policy is None else [log.history(policy).partition]
@@ -97,20 +98,21 @@ def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
     \b
     Example:  conduit restore --from /var/lib/conduit-archive --path /tmp/audit
     """
-    from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - see above
-    from conduit_learner.audit.restore import restore as load  # noqa: PLC0415 - see above
-    from conduit_log.embedded import EmbeddedLog  # noqa: PLC0415 - an application server may never need it
+    done = 0
+
+    def said() -> str:
+        return f"at least {done:,} events were restored in {settings.path}; run it again for the rest"
+
+    with interruptible(said):
+        from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - see above
+        from conduit_learner.audit.restore import restore as load  # noqa: PLC0415 - see above
+        from conduit_log.embedded import EmbeddedLog  # noqa: PLC0415 - an application server may never need it
 
     if settings.is_kafka:
         raise ConfigurationError(
             "a Kafka topic cannot be restored exactly: brokers stamp events with new times. Restore into an embedded "
             "log with --path, or read the archive directly with --archive"
         )
-
-    done = 0
-
-    def said() -> str:
-        return f"at least {done:,} events were restored in {settings.path}; run it again for the rest"
 
     async def run() -> int:
         source = Archive(folder)

@@ -78,12 +78,13 @@ def replay(*, settings: LogSettings, reasons: tuple[str, ...], yes: bool, as_jso
     \b
     Example:  conduit dead-letters replay --reason newer_version --yes
     """
-    from conduit_learner.audit import dead_letters as library  # noqa: PLC0415 - see above
-
     done = 0
 
     def said() -> str:
         return f"at least {done:,} records were appended again; run it again for the rest, what comes twice counts once"
+
+    with interruptible(said):
+        from conduit_learner.audit import dead_letters as library  # noqa: PLC0415 - see above
 
     with interruptible(said), opened_log(settings) as log:
         plan = library.plan_replay(_of(library.dead_letters(log), reasons))

@@ -62,11 +62,13 @@ def warm_start(
     \b
     Example:  conduit warm-start --policy default/chat spend_logs.jsonl --arm gpt-4o=deployment-1
     """
-    from conduit_learner.warm_start import read_past  # noqa: PLC0415 - not needed by the other commands
+    unread = "the files were not read to their end, and nothing was appended"
+    with interruptible(lambda: unread):
+        from conduit_learner.warm_start import read_past  # noqa: PLC0415 - not needed by the other commands
 
     if "/" not in policy:
         raise ConfigurationError(f"{policy!r} is no policy: name it NAMESPACE/GROUP, as in default/chat")
-    with interruptible(lambda: "the files were not read to their end, and nothing was appended"):
+    with interruptible(lambda: unread):
         past = read_past(files, policy, renamed=renamed)
     if not past.events:
         raise ConfigurationError(f"the files hold no request of {policy}; {past.other_groups:,} of other model groups")
