@@ -25,7 +25,8 @@ async def test_every_decision_of_mixed_concurrent_requests_has_its_one_outcome(t
     assert report["reconciled"] and len(report["kinds"]) == len(soak.kinds())
     assert report["selections"] == report["outcomes"] + report["still_open"] > 150
     assert 0 < report["still_open"] <= report["kinds"]["cancelled"] + report["kinds"]["abandoned"]
-    assert report["outcomes_by_status"]["cache_hit"] >= report["kinds"]["cache hit"]
+    hits = report["kinds"]["cache hit"] - report["cache_misses"]
+    assert report["outcomes_by_status"]["cache_hit"] >= hits > report["cache_misses"]
     assert report["events_dropped"] == report["callback_errors"] == 0
 
 
