@@ -162,7 +162,7 @@ def test_the_candidate_knows_what_the_logging_snapshot_covered_and_no_more(
 
 def test_finds_the_true_value_of_a_candidate() -> None:
     """Uniform choice has a value that needs no simulation; feedback is partial and failures count 0."""
-    logging = SETTINGS.model_copy(update={"params": {"floor": 0.25}})  # below, 500 decisions are few
+    logging = SETTINGS.model_copy(update={"params": {"floor": 0.15}})
     uniform = SETTINGS.model_copy(update={"algorithm": "uniform", "params": {"cold_ratings": 0.0}})
     truth = {"success": 1.0 - FAILURES.mean(), "cost_usd": float(((1.0 - FAILURES) * COSTS).mean())}
     repetitions = 14

@@ -20,6 +20,8 @@ __all__ = ["Estimate", "direct", "doubly_robust", "doubly_robust_scores", "estim
 Vector = NDArray[np.float64]
 _NOTHING = (-math.inf, math.inf)
 _BETTING = "betting confidence sequence"
+_BORROWED = 5.0
+"""Decisions by which an action's mean square residual is drawn towards that of all actions."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def ips(log: LoggedDecisions, *, anytime: bool = False, alpha: float = 0.05) -> 
     """
     scores = log.weights * log.rewards
     if not anytime:
-        return _from_scores(log, "ips", scores, alpha)
+        return _from_scores(log, "ips", scores, _error_by_propensities(log, np.zeros_like(log.target)), alpha)
     low, high = betting_sequence(log.weights, log.rewards, bounds=_bounds(log), alpha=alpha)
     guessed = ("the probabilities of feedback are estimates: the interval is only nearly right",)
     warnings = guessed if log.feedback is None and not log.observed.all() else ()
@@ -85,6 +87,7 @@ def snips(log: LoggedDecisions, *, alpha: float = 0.05) -> Estimate:
         return _result(log, "snips", math.nan, math.nan)
     value = float(log.weights @ log.rewards) / total
     error = math.sqrt(float(((log.weights * (log.rewards - value)) ** 2).sum())) / total if log.n > 1 else math.nan
+    error = max(error, _error_by_propensities(log, np.full_like(log.target, value)))
     return _result(log, "snips", value, error, interval=normal_interval(value, error, alpha=alpha), kind="normal")
 
 
@@ -119,15 +122,19 @@ def doubly_robust(log: LoggedDecisions, *, anytime: bool = False, alpha: float =
     (0.75, 0.375)
     """
     scores = doubly_robust_scores(log)
+    by_propensities = _error_by_propensities(log, _predicted(log))
     if not anytime:
-        return _from_scores(log, "doubly_robust", scores, alpha)
-    low, high = (side[-1] for side in asymptotic_sequence(scores, alpha=alpha)) if log.n else _NOTHING
+        return _from_scores(log, "doubly_robust", scores, by_propensities, alpha)
+    low, high = (float(side[-1]) for side in asymptotic_sequence(scores, alpha=alpha)) if log.n else _NOTHING
+    value, error = _mean(scores), _standard_error(scores)
+    if 0.0 < error < by_propensities:
+        low, high = (value + (end - value) * by_propensities / error for end in (low, high))
     return _result(
         log,
         "doubly_robust",
-        _mean(scores),
-        _standard_error(scores),
-        interval=(float(low), float(high)),
+        value,
+        max(error, by_propensities),
+        interval=(low, high),
         kind="asymptotic confidence sequence",
     )
 
@@ -165,7 +172,8 @@ def switch(log: LoggedDecisions, *, threshold: float | None = None, alpha: float
 
     if threshold is None:
         threshold = min(_thresholds(log), key=lambda t: _standard_error(scores(t)) ** 2 + bias(t) ** 2)
-    plain = _from_scores(log, "switch", scores(threshold), alpha)
+    by_propensities = _error_by_propensities(log, _predicted(log), threshold)
+    plain = _from_scores(log, "switch", scores(threshold), by_propensities, alpha)
     interval = plain.low - bias(threshold), plain.high + bias(threshold)
     warnings = (f"ratios above {threshold:.3g} are left to the model; the bias is at most {bias(threshold):.3g}",)
     return _result(
@@ -203,8 +211,8 @@ def estimates(log: LoggedDecisions, *, alpha: float = 0.05) -> tuple[Estimate, .
     return tuple(estimate() for possible, estimate in wanted if possible)
 
 
-def _from_scores(log: LoggedDecisions, method: str, scores: Vector, alpha: float) -> Estimate:
-    value, error = _mean(scores), _standard_error(scores)
+def _from_scores(log: LoggedDecisions, method: str, scores: Vector, by_propensities: float, alpha: float) -> Estimate:
+    value, error = _mean(scores), max(_standard_error(scores), by_propensities)
     return _result(log, method, value, error, interval=normal_interval(value, error, alpha=alpha), kind="normal")
 
 
@@ -265,6 +273,31 @@ def _bounds(log: LoggedDecisions) -> tuple[float, float]:
 
 def _mean(scores: Vector) -> float:
     return float(scores.mean()) if len(scores) else math.nan
+
+
+def _error_by_propensities(log: LoggedDecisions, predicted: Vector, threshold: float = math.inf) -> float:
+    """Return the standard error of the doubly robust scores' mean that the probabilities of all actions imply.
+
+    The spread of the scores in a log misses the large weights that could have come and did not, and so is too small
+    just where overlap is poor. But over what could have been logged the second moment of a decision's correction is
+    ``sum(target**2 / logging * residual**2)``, and both probabilities are known. The mean square residual is taken
+    per action, drawn towards that of all as if by a few decisions more. It is 0 where the probabilities are not known.
+    """
+    if log.logging is None or log.n < 2:
+        return 0.0
+    enlarged = np.divide(log.weights, log.ratios, out=np.zeros(log.n), where=log.ratios > 0.0)
+    corrections = enlarged * (log.rewards - log.at_chosen(predicted))
+    squares = corrections**2
+    actions = log.target.shape[1]
+    count = np.bincount(log.chosen, minlength=actions)
+    residual = np.bincount(log.chosen, squares, minlength=actions) + _BORROWED * squares.mean()
+    residual /= count + _BORROWED
+    ratios = np.divide(log.target, log.logging, out=np.zeros_like(log.target), where=log.logging > 0.0)
+    spread = np.where(ratios <= threshold, log.target * ratios, 0.0) @ residual
+    kept = np.where(log.ratios <= threshold, log.ratios, 0.0)
+    corrected = max(0.0, float(spread.mean()) - float((kept * corrections).mean()) ** 2)
+    modelled = (log.target * predicted).sum(axis=1)
+    return math.sqrt((corrected + float(modelled.var())) / log.n)
 
 
 def _standard_error(scores: Vector) -> float:
