@@ -51,26 +51,45 @@ def interrupted(*arguments: object, when: Callable[[str], bool]) -> str:
     controller, terminal = pty.openpty()
     command = ["nice", "-n", "15", sys.executable, "-m", "conduit_learner", *map(str, arguments)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "300"}
-    with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, env=environment) as process:
+    with subprocess.Popen(
+        command,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env=environment,
+        # Tests that run in the background inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread runs
+    ) as process:
         os.close(terminal)
         os.set_blocking(controller, False)
         shown = bytearray()
 
         def look() -> str:
             with suppress(OSError):  # nothing to read at the moment, or the process has ended
-                shown.extend(os.read(controller, 65_536))
+                while part := os.read(controller, 65_536):  # a terminal hands over little at a time
+                    shown.extend(part)
             return shown.decode(errors="replace")
 
-        deadline = time.monotonic() + DEADLINE_S
-        while not when(look()):
+        def wait_until(condition: Callable[[], bool]) -> None:
+            deadline = time.monotonic() + DEADLINE_S
+            while not condition():
+                assert time.monotonic() < deadline, look()
+                time.sleep(0.002)
+
+        def is_time() -> bool:
             assert process.poll() is None, f"it ended before it could be interrupted: {look()}"
-            assert time.monotonic() < deadline, look()
-            time.sleep(0.002)
-        process.send_signal(signal.SIGINT)
+            return when(look())
+
+        try:
+            wait_until(is_time)
+            process.send_signal(signal.SIGINT)
+            wait_until(lambda: look() is not None and process.poll() is not None)
+        finally:
+            process.kill()
+        # Python itself ends by the signal where it was interrupted in the middle of an import; shells call both 130.
+        assert process.wait() in (INTERRUPTED, -signal.SIGINT), look()
         assert process.stdout is not None
         printed = process.stdout.read()
-        # Python itself ends by the signal where it was interrupted in the middle of an import; shells call both 130.
-        assert process.wait(DEADLINE_S) in (INTERRUPTED, -signal.SIGINT), look()
         look()
     os.close(controller)
     text = shown.decode()

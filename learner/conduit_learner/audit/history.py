@@ -1,6 +1,7 @@
 """Events read again: the past of one partition, from a log or from an archive of one, in plain blocking code."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol, Self, TypeVar
@@ -106,7 +107,13 @@ class BlockingLog:
         async def awaited() -> _T:
             return await call
 
-        return self._runner.run(awaited())
+        running = awaited()
+        try:
+            return self._runner.run(running)
+        finally:
+            for left in (running, call):  # Ctrl-C may have come before they began
+                if inspect.iscoroutine(left) and inspect.getcoroutinestate(left) == inspect.CORO_CREATED:
+                    left.close()
 
     def append(self, topic: str, messages: Sequence[Message]) -> None:
         """Append; see :meth:`conduit_log.EventLog.append`."""
