@@ -49,7 +49,7 @@ class SnapshotBandit(bandit.base.ContextualPolicy):
     ...     arm = policy.pull(["up", "down"], context)
     ...     policy.update(arm, context, context["x"] if arm == "up" else -context["x"])
     >>> round(policy.probability("up", ["up", "down"], {"x": 0.9}), 3)
-    0.995
+    0.999
     """
 
     def __init__(
