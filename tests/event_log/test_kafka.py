@@ -290,3 +290,41 @@ async def test_a_group_that_deals_anew_between_two_looks_is_no_failure(settings:
         await asyncio.sleep(0.1)
         with pytest.raises(LogUnavailableError, match="no answer"):
             reader._check_contact(Consumer())
+
+
+async def test_an_answer_that_a_new_deal_overtook_is_read_again(settings: Configure) -> None:
+    """A call that runs across a deal is answered from the new positions, and its answer thrown away."""
+
+    async def assigned(partitions: Any) -> dict[int, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def revoked(partitions: Any) -> None:
+        raise AssertionError(partitions)
+
+    async with (
+        open_log(settings()) as log,
+        log.group_reader(log.topics.events, "group", on_assigned=assigned, on_revoked=revoked) as group,
+    ):
+        reader: Any = group
+        deadline = time.monotonic() + 60.0
+        while not reader.owned:
+            assert time.monotonic() < deadline
+            await reader.poll(timeout_s=0.5)
+        consumer, answer = reader._consumer, asyncio.Event()
+        getmany = consumer.getmany
+
+        async def late(*places: Any, **options: Any) -> Any:
+            await answer.wait()
+            return await getmany(*places, **options | {"timeout_ms": 20_000})
+
+        consumer.getmany = late
+        assert await reader.poll(timeout_s=0.2) == []  # asked, and not answered
+        consumer.getmany = getmany
+        await log.append(log.topics.events, [Message(b"k", b"%d" % number) for number in range(5)])
+        reader._dealt.on_partitions_assigned([TopicPartition(log.topics.events, 0)])
+        assert await reader.poll(timeout_s=0.2) == []  # the positions are set anew
+        answer.set()
+        found: list[StoredMessage] = []
+        while len(found) < 5 and time.monotonic() < deadline:
+            found += await reader.poll(timeout_s=0.5)
+        assert [message.offset for message in found] == [0, 1, 2, 3, 4]

@@ -173,9 +173,13 @@ class KafkaGroupReader(KafkaReader):
                 await self._apply(consumer)
                 left = max(0.0, deadline - time.monotonic())
                 found = await self._fetch(consumer, min(left, _SLICE_S), max_messages)
-                # What was fetched before a new deal may come from wrong positions.
-                if self._fetching_round == self._dealt.round and (messages := self._take(found)):
-                    return messages
+                if self._fetching_round == self._dealt.round:
+                    if messages := self._take(found):
+                        return messages
+                elif found:
+                    # Asked for before a new deal, it may come from wrong positions. If it was answered after the
+                    # positions had been set anew, the client has gone past what is thrown away here: set them again.
+                    self._applied = _NEVER
                 self._check_contact(consumer)
             except LogUnavailableError:
                 await self._disconnect()
@@ -266,6 +270,9 @@ class _Dealt(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self.round += 1
         self.partitions = frozenset(place.partition for place in assigned)
 
+
+_NEVER = -1
+"""A round that no deal has."""
 
 _CONSUMER_OPTIONS: Mapping[str, Any] = {
     "enable_auto_commit": False,
