@@ -1,5 +1,6 @@
 """The blocking view of a log: what it reads, where it finds a policy, and what it does not do."""
 
+import asyncio
 import uuid
 from pathlib import Path
 
@@ -118,3 +119,16 @@ def test_a_log_that_cannot_be_entered_leaves_nothing_behind(tmp_path: Path) -> N
     (tmp_path / "log.sqlite3").write_bytes(b"not a database, and long enough to be sure of it" * 40)
     with pytest.raises(ConfigurationError), BlockingLog(EmbeddedLog(tmp_path, topics=TOPICS), TOPICS):
         pass
+
+
+def test_a_log_works_on_after_an_interrupt_that_left_its_loop_told_to_stop() -> None:
+    async def interrupted() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+        raise KeyboardInterrupt
+
+    with BlockingLog(MemoryLog(clock=lambda: 2.0), Topics()) as log:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                log.run(interrupted())
+            assert log.run(asyncio.sleep(0.01, "done")) == "done"  # takes more than one turn of the loop

@@ -86,6 +86,7 @@ class BlockingLog:
         self.topics = topics
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         try:
@@ -109,11 +110,23 @@ class BlockingLog:
 
         running = awaited()
         try:
+            self._settle()
             return self._runner.run(running)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            raise
         finally:
             for left in (running, call):  # Ctrl-C may have come before they began
                 if inspect.iscoroutine(left) and inspect.getcoroutinestate(left) == inspect.CORO_CREATED:
                     left.close()
+
+    def _settle(self) -> None:
+        # An interrupt may have come between the end of a call and the loop's own stop, which would end the next one.
+        if self._interrupted:
+            self._interrupted = False
+            loop = self._runner.get_loop()
+            loop.call_soon(loop.stop)
+            loop.run_forever()
 
     def append(self, topic: str, messages: Sequence[Message]) -> None:
         """Append; see :meth:`conduit_log.EventLog.append`."""
