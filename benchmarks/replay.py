@@ -119,7 +119,7 @@ def measure(events: int, folder: Path) -> dict[str, float | bool]:
     log = Log(events)
     count, topics = len(log.messages), Topics()
     with BlockingLog(embedded := EmbeddedLog(folder, topics=topics, retention_s=None), topics) as blocking:
-        blocking.run(embedded.load(topics.events, log.messages))
+        blocking.run(embedded.load, topics.events, log.messages)
         archive(blocking, folder / "archive")
         logged, archived = blocking.history(POLICY), Archive(folder / "archive").history(POLICY)
         verification = verify(log.messages, POLICY)

@@ -34,7 +34,7 @@ def learn(log: BlockingLog) -> None:
         stop.set()
         await worker
 
-    log.run(work())
+    log.run(work)
 
 
 def letter(record: bytes, **changes: object) -> DeadLetter:

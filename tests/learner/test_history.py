@@ -1,6 +1,8 @@
 """The blocking view of a log: what it reads, where it finds a policy, and what it does not do."""
 
 import asyncio
+import os
+import signal
 import uuid
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def test_a_policy_on_kafka(kafka_bootstrap: str) -> None:
     topics = Topics(f"history-{uuid.uuid4().hex[:12]}")
     settings = LogSettings(bootstrap_servers=kafka_bootstrap, prefix=topics.prefix, partitions=2)
     with BlockingLog(open_log(settings), topics) as log:
-        log.run(log.log.create_topics())
+        log.run(log.log.create_topics)
         log.append(topics.events, [Message(b"default/%d" % (n % 5), b"%d" % n) for n in range(3_000)])
         history = log.history("default/3")
         own = [int(message.value) for message in history if message.key == b"default/3"]
@@ -121,14 +123,30 @@ def test_a_log_that_cannot_be_entered_leaves_nothing_behind(tmp_path: Path) -> N
         pass
 
 
-def test_a_log_works_on_after_an_interrupt_that_left_its_loop_told_to_stop() -> None:
-    async def interrupted() -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.stop)
-        raise KeyboardInterrupt
+def test_an_interrupt_meets_who_waits_and_the_call_ends_with_the_log() -> None:
+    ended: list[str] = []
 
+    async def interrupted() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("cancelled")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
+    try:
+        with BlockingLog(MemoryLog(clock=lambda: 2.0), Topics()) as log:
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    log.run(interrupted)
+                assert log.run(asyncio.sleep, 0.01, "done") == "done"
+            assert ended == []
+        assert ended == ["cancelled", "cancelled"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def test_a_blocking_log_may_be_used_beside_another_loop() -> None:
     with BlockingLog(MemoryLog(clock=lambda: 2.0), Topics()) as log:
-        for _ in range(2):
-            with pytest.raises(KeyboardInterrupt):
-                log.run(interrupted())
-            assert log.run(asyncio.sleep(0.01, "done")) == "done"  # takes more than one turn of the loop
+        log.append(TOPICS.events, [Message(b"p", b"x")])
+        assert [message.value for message in log.partition(0)] == [b"x"]

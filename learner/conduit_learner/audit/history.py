@@ -1,16 +1,18 @@
 """Events read again: the past of one partition, from a log or from an archive of one, in plain blocking code."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
-from typing import Protocol, Self, TypeVar
+from typing import ParamSpec, Protocol, Self, TypeVar
 
 from conduit_log import EventLog, LogUnavailableError, Message, Reader, StoredMessage
 from conduit_schemas import ConduitError, ConfigurationError, RecordError, Topics, decode_snapshot
 
 __all__ = ["BlockingLog", "EventSource", "History", "LoggedHistory", "TrimmedError"]
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _POLL_S = 5.0
 _EMPTY_POLLS = 3
@@ -62,8 +64,8 @@ class EventSource(Protocol):
 class BlockingLog:
     """An :class:`~conduit_log.EventLog` for plain code: every call waits until it is done. Enter it before use.
 
-    It runs an event loop of its own between the calls, so it cannot be used inside another one; there, use a
-    thread.
+    The log lives on an event loop in a thread of its own. Ctrl-C, which Python raises in the main thread between
+    any two of its steps, therefore meets a caller that waits, never the inside of a loop.
 
     Parameters
     ----------
@@ -84,53 +86,62 @@ class BlockingLog:
     def __init__(self, log: EventLog, topics: Topics) -> None:
         self.log = log
         self.topics = topics
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="conduit-blocking-log", daemon=True)
+        self._calls: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
-        self._interrupted = False
 
     def __enter__(self) -> Self:
+        self._thread.start()
         try:
-            self.run(self._stack.enter_async_context(self.log))
+            self.run(self._stack.enter_async_context, self.log)
         except BaseException:
-            self._runner.close()
+            self._end()
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._end()
+
+    def run(self, call: Callable[_P, Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Make a call on the log's loop and wait for its result.
+
+        Whoever is interrupted while it waits need not care for the call: it is cancelled when the log is left.
+        """
+        done = Future[_T]()
+
+        async def made() -> None:
+            try:
+                done.set_result(await call(*args, **kwargs))
+            except BaseException as error:  # it belongs to whoever waits, even a cancellation
+                done.set_exception(error)
+
+        def begin() -> None:  # made on the loop: a coroutine made here might, interrupted, never be awaited
+            task = self._loop.create_task(made())
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+
+        self._loop.call_soon_threadsafe(begin)
+        return done.result()
+
+    def _end(self) -> None:
         try:
-            self.run(self._stack.aclose())
+            self.run(self._leave, frozenset(self._calls))
         finally:
-            self._runner.close()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
-    def run(self, call: Awaitable[_T]) -> _T:
-        """Wait for a call of the log."""
-
-        async def awaited() -> _T:
-            return await call
-
-        running = awaited()
-        try:
-            self._settle()
-            return self._runner.run(running)
-        except KeyboardInterrupt:
-            self._interrupted = True
-            raise
-        finally:
-            for left in (running, call):  # Ctrl-C may have come before they began
-                if inspect.iscoroutine(left) and inspect.getcoroutinestate(left) == inspect.CORO_CREATED:
-                    left.close()
-
-    def _settle(self) -> None:
-        # An interrupt may have come between the end of a call and the loop's own stop, which would end the next one.
-        if self._interrupted:
-            self._interrupted = False
-            loop = self._runner.get_loop()
-            loop.call_soon(loop.stop)
-            loop.run_forever()
+    async def _leave(self, unfinished: Collection["asyncio.Task[None]"]) -> None:
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._stack.aclose()
+        await self._loop.shutdown_default_executor()
 
     def append(self, topic: str, messages: Sequence[Message]) -> None:
         """Append; see :meth:`conduit_log.EventLog.append`."""
-        self.run(self.log.append(topic, messages))
+        self.run(self.log.append, topic, messages)
 
     def end_offsets(self, topic: str) -> Mapping[int, int]:
         """Return, per partition, the offset the next message will get.
@@ -140,7 +151,7 @@ class BlockingLog:
         ConfigurationError
             When the topic does not exist; it is not created.
         """
-        described = {entry.name: entry for entry in self.run(self.log.describe())}
+        described = {entry.name: entry for entry in self.run(self.log.describe)}
         if not described[topic].exists:
             raise ConfigurationError(f"topic {topic!r} does not exist: is the prefix right?")
         return described[topic].end_offsets
@@ -156,11 +167,11 @@ class BlockingLog:
         waiting = {partition for partition, end in ends.items() if start < end}
         if not waiting:
             return
-        reader = self.run(self._reader(topic, waiting, start))
+        reader = self.run(self._reader, topic, tuple(waiting), start)
         begun: set[int] = set()
         empty = 0
         while waiting:
-            messages = self.run(reader.poll(timeout_s=_POLL_S))
+            messages = self.run(reader.poll, timeout_s=_POLL_S)
             empty = 0 if messages else empty + 1
             if empty >= _EMPTY_POLLS:
                 self.end_offsets(topic)  # a log that is away must not look as if its messages were gone
