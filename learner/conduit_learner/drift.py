@@ -245,7 +245,7 @@ def _of_other_requests(
     gram -= mean[:, None] * gram[0]
     # The intercept does not move: what is left of it is rounding.
     gram[0], gram[:, 0], moment[0], moved[0] = 0.0, 0.0, 0.0, 0.0
-    weights, direction = solve_ridge(np.stack([gram, gram]), np.stack([moment, moved]), prior).weights
+    weights, direction = solve_ridge(np.stack([gram, gram]), np.stack([moment, moved]), prior[None]).weights[0]
     return math.fsum((weights * moved).tolist()), max(0.0, math.fsum((direction * moved).tolist()))
 
 

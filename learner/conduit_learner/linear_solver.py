@@ -15,8 +15,8 @@ from conduit_learner.elementary import LN_2, ln
 
 __all__ = ["Solutions", "solve_ridge"]
 
-_TILE = 32
-_TOGETHER = 32
+_TILE = 16
+_TOGETHER = 64
 """Matrices worked on at a time, so that a tile of each fits into a processor's cache."""
 
 _COLLINEAR = 2.0**-30
@@ -24,16 +24,18 @@ _COLLINEAR = 2.0**-30
 
 
 class Solutions(NamedTuple):
-    """Of K ridge regressions of dimension d."""
+    """Of K ridge regressions of dimension d, each with L priors."""
 
     weights: NDArray[np.float64]
-    """Shape (K, d)."""
-    shrinkage: list[float]
-    """Per regression ``ln det(diag(prior)) - ln det(gram + diag(prior))``: 0 where nothing was observed."""
+    """Shape (L, K, d)."""
+    shrinkage: NDArray[np.float64]
+    """``ln det(diag(prior)) - ln det(gram + diag(prior))``, shape (L, K): 0 where nothing was observed."""
 
 
-def solve_ridge(grams: NDArray[np.float64], rhs: NDArray[np.float64], prior: NDArray[np.float64]) -> Solutions:
-    """Solve ``(grams[k] + diag(prior[k])) w[k] = rhs[k]`` for every k by Cholesky factorisation.
+def solve_ridge(grams: NDArray[np.float64], rhs: NDArray[np.float64], priors: NDArray[np.float64]) -> Solutions:
+    """Solve ``(grams[k] + diag(priors[l])) w[l, k] = rhs[k]`` for every k and l by Cholesky factorisation.
+
+    A matrix that is given several times, as those of signals are that are always observed together, is factorised once.
 
     Parameters
     ----------
@@ -41,38 +43,54 @@ def solve_ridge(grams: NDArray[np.float64], rhs: NDArray[np.float64], prior: NDA
         Positive semidefinite matrices, shape (K, d, d); left unchanged.
     rhs
         Right-hand sides, shape (K, d); left unchanged.
-    prior
-        Positive precisions added to each diagonal, shape (K, d) or (d,) for all alike.
+    priors
+        Positive precisions to add to the diagonals, shape (L, d).
 
     Examples
     --------
-    >>> solve_ridge(np.array([[[3.0, 0.0], [0.0, 1.0]]]), np.array([[8.0, 4.0]]), np.ones(2)).weights
-    array([[2., 2.]])
+    >>> solve_ridge(np.array([[[3.0, 0.0], [0.0, 1.0]]]), np.array([[8.0, 4.0]]), np.ones((1, 2))).weights
+    array([[[2., 2.]]])
     """
-    weights = np.zeros_like(rhs)
-    diagonals = np.einsum("kii->ki", grams)
-    asked = diagonals.any(axis=1)  # an arm that nobody has tried needs no work
-    factor, solution = grams[asked], rhs[asked]
-    prior = np.broadcast_to(prior, rhs.shape)[asked]
-    diagonal = np.einsum("kii->ki", factor)
-    diagonal += prior
-    # In exact arithmetic no pivot can be less than its prior precision: less than that is rounding.
-    smallest = np.maximum(prior, diagonal * _COLLINEAR)
-    for start in range(0, len(factor), _TOGETHER):
-        part = slice(start, start + _TOGETHER)
-        _factorise(factor[part], smallest[part])
-    dimension = solution.shape[-1]
-    for j in range(dimension):
-        solution[:, j] /= factor[:, j, j]
-        solution[:, j + 1 :] -= factor[:, j, j + 1 :] * solution[:, j : j + 1]
-    for j in reversed(range(dimension)):
-        solution[:, j] /= factor[:, j, j]
-        solution[:, :j] -= factor[:, :j, j] * solution[:, j : j + 1]
-    weights[asked] = solution
-    shrinkage = [0.0] * len(rhs)
-    for k, value in zip(np.flatnonzero(asked).tolist(), _ln_products(prior, np.einsum("kii->ki", factor)), strict=True):
-        shrinkage[k] = value
+    weights = np.zeros((len(priors), *rhs.shape))
+    shrinkage = np.zeros(weights.shape[:2])
+    users = _users(grams)
+    factorisations = [(row, first) for row in range(len(priors)) for first in users]
+    for start in range(0, len(factorisations), _TOGETHER):
+        part = factorisations[start : start + _TOGETHER]
+        prior, factor = priors[[row for row, _ in part]], grams[[first for _, first in part]]
+        diagonal = np.einsum("kii->ki", factor)
+        diagonal += prior
+        # In exact arithmetic no pivot can be less than its prior precision: less than that is rounding.
+        _factorise(factor, np.maximum(prior, diagonal * _COLLINEAR))
+        logarithms = _ln_products(prior, diagonal)
+        for number in range(max(len(users[first]) for _, first in part)):
+            chosen = [index for index, (_, first) in enumerate(part) if number < len(users[first])]
+            place = [part[index][0] for index in chosen], [users[part[index][1]][number] for index in chosen]
+            weights[place] = _substituted(factor if len(chosen) == len(part) else factor[chosen], rhs[place[1]])
+            shrinkage[place] = [logarithms[index] for index in chosen]
     return Solutions(weights, shrinkage)
+
+
+def _users(grams: NDArray[np.float64]) -> dict[int, list[int]]:
+    """Return, by the first place of every matrix that is not nothing, all places at which it stands."""
+    first: dict[bytes, int] = {}
+    users: dict[int, list[int]] = {}
+    # An arm that nobody has tried needs no work.
+    for place in np.flatnonzero(np.einsum("kii->ki", grams).any(axis=1)).tolist():
+        users.setdefault(first.setdefault(grams[place].tobytes(), place), []).append(place)
+    return users
+
+
+def _substituted(factor: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the solutions for Cholesky factors; overwrites ``rhs``."""
+    dimension = rhs.shape[-1]
+    for j in range(dimension):
+        rhs[:, j] /= factor[:, j, j]
+        rhs[:, j + 1 :] -= factor[:, j, j + 1 :] * rhs[:, j : j + 1]
+    for j in reversed(range(dimension)):
+        rhs[:, j] /= factor[:, j, j]
+        rhs[:, :j] -= factor[:, :j, j] * rhs[:, j : j + 1]
+    return rhs
 
 
 def _ln_products(prior: NDArray[np.float64], pivots: NDArray[np.float64]) -> list[float]:

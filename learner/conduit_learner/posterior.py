@@ -102,29 +102,31 @@ class _Fit(NamedTuple):
 
 def _fit(problems: Sequence[_Problem], priors: NDArray[np.float64]) -> list[_Fit]:
     """Return the average over all priors, shape (L, d), of each problem's fit, by the evidence for each prior."""
-    fits: list[list[_Fit]] = [[] for _ in problems]
-    evidence: list[list[float]] = [[] for _ in problems]
-    for row in priors:
-        solved = solve_ridge(
-            np.concatenate([problem.grams for problem in problems]),
-            np.concatenate([problem.moments for problem in problems]),
-            row,
-        )
-        start = 0
-        for number, problem in enumerate(problems):
-            part = slice(start, start + len(problem.counts))
-            start = part.stop
-            weights = solved.weights[part]
+    solved = solve_ridge(
+        np.concatenate([problem.grams for problem in problems]),
+        np.concatenate([problem.moments for problem in problems]),
+        priors,
+    )
+    averages = []
+    start = 0
+    for problem in problems:
+        part = slice(start, start + len(problem.counts))
+        start = part.stop
+        diagonals = np.einsum("kii->ki", problem.grams)
+        fits, evidence = [], []
+        for prior, weights, shrinkage in zip(
+            priors, solved.weights[:, part], solved.shrinkage[:, part].tolist(), strict=True
+        ):
             noise, log_evidence = [], []
             for k, count in enumerate(problem.counts):
                 explained = math.fsum((weights[k] * problem.moments[k]).tolist())
                 squares = SIGMA_OBSERVATIONS * problem.signal.sigma**2 + max(0.0, problem.energies[k] - explained)
                 noise.append(squares / (SIGMA_OBSERVATIONS + count))
-                log_evidence.append(0.5 * (solved.shrinkage[part][k] - (SIGMA_OBSERVATIONS + count) * ln(squares)))
-            variance = np.array(noise)[:, None] / (np.einsum("kii->ki", problem.grams) + row)
-            fits[number].append(_Fit(weights, variance, noise))
-            evidence[number].append(math.fsum(log_evidence))
-    return [_average(of, by) for of, by in zip(fits, evidence, strict=True)]
+                log_evidence.append(0.5 * (shrinkage[k] - (SIGMA_OBSERVATIONS + count) * ln(squares)))
+            fits.append(_Fit(weights, np.array(noise)[:, None] / (diagonals + prior), noise))
+            evidence.append(math.fsum(log_evidence))
+        averages.append(_average(fits, evidence))
+    return averages
 
 
 def _average(fits: Sequence[_Fit], evidence: Sequence[float]) -> _Fit:
