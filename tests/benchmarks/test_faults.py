@@ -22,7 +22,7 @@ async def test_every_request_is_sent_timed_and_found_in_the_log(strategy: Condui
     routers = (faults.timed(ours, ours_us), faults.timed(control, control_us))
     decisions, failures, late = await faults.serve(strategy, routers, rate=100.0, seconds=0.3)
     assert len(set(decisions)) == len(ours_us) == len(control_us) == 30 and not failures and late <= 30
-    await faults.until(lambda: strategy.counters["outcomes_success"] == 30, "the outcomes", timeout_s=15.0)
+    await faults.until(lambda: strategy.counters["outcomes_success"] == 30, "the outcomes", timeout_s=180.0)
     await strategy.aclose()
     found = await faults.logged(strategy.log_settings)
     assert set(found["selection"]) == set(found["outcome"]) == set(decisions)

@@ -135,4 +135,4 @@ def test_the_server_ends_with_its_parent() -> None:
     with server.stdout:
         assert b"http://127.0.0.1:" in server.stdout.readline()
         server.stdin.close()
-        assert server.wait(30) == 0
+        assert server.wait(240) == 0

@@ -194,13 +194,13 @@ async def test_a_reader_continues_after_what_retention_removed(settings: Configu
         topic = log.topics.events
         await log.append(topic, [Message(b"k", b"%d" % number) for number in range(20)])
         async with log.reader(topic) as reader, administrator(kafka_bootstrap) as admin:
-            first = await reader.poll(timeout_s=30.0, max_messages=4)
+            first = await reader.poll(timeout_s=180.0, max_messages=4)
             assert [message.offset for message in first] == [0, 1, 2, 3]
             await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(12)})
             await reader.seek(0, 4)
             seen: list[StoredMessage] = []
             while len(seen) < 8:
-                found = await reader.poll(timeout_s=30.0)
+                found = await reader.poll(timeout_s=180.0)
                 assert found
                 seen += found
     assert [message.offset for message in seen] == list(range(12, 20))
@@ -250,7 +250,7 @@ async def test_a_reader_gets_every_newest_message_from_a_topic_the_broker_has_co
         await admin.create_topics([NewTopic(log.topics.snapshots, 1, 1, topic_configs=quickly)])
     async with log:
         newest: dict[bytes, bytes] = {}
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + 180.0
         count = 0
         while True:
             for _ in range(5):
@@ -306,7 +306,7 @@ async def test_an_answer_that_a_new_deal_overtook_is_read_again(settings: Config
         log.group_reader(log.topics.events, "group", on_assigned=assigned, on_revoked=revoked) as group,
     ):
         reader: Any = group
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + 180.0
         while not reader.owned:
             assert time.monotonic() < deadline
             await reader.poll(timeout_s=0.5)

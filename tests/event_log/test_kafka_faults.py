@@ -34,7 +34,7 @@ async def everything(log: KafkaLog, topic: str) -> list[StoredMessage]:
         end = (await reader.end_offsets())[0]
         messages: list[StoredMessage] = []
         while not messages or messages[-1].offset + 1 < end:
-            found = await reader.poll(timeout_s=30.0)
+            found = await reader.poll(timeout_s=180.0)
             assert found
             messages += found
         return messages
@@ -77,7 +77,7 @@ async def test_a_log_may_be_opened_before_its_broker(kafka_broker: Broker, uniqu
                     await attempt
             await asyncio.to_thread(kafka_broker.start)
             await log.append(topic, [Message(b"k", b"there")])
-            assert [message.value for message in await reader.poll(timeout_s=30.0)] == [b"there"]
+            assert [message.value for message in await reader.poll(timeout_s=180.0)] == [b"there"]
             seen: list[StoredMessage] = []
             deadline = time.monotonic() + PATIENCE_S
             while not seen and time.monotonic() < deadline:
@@ -187,7 +187,7 @@ async def test_a_long_freeze_is_reported_again_and_again_and_survived(kafka_brok
         topic = log.topics.events
         await log.append(topic, [Message(b"k", b"before")])
         async with log.reader(topic) as reader:
-            assert len(await reader.poll(timeout_s=30.0)) == 1
+            assert len(await reader.poll(timeout_s=180.0)) == 1
             async with frozen(kafka_broker):
                 for _ in range(3):
                     with pytest.raises(LogUnavailableError):

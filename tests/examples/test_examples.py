@@ -119,7 +119,7 @@ def test_proxy_config_and_what_the_guide_points_at_it(tmp_path, capsys, monkeypa
         until_ready(proxy, f"http://127.0.0.1:{port}")
         body = {"model": "assistant", "messages": [{"role": "user", "content": "Multiply 17 by 23."}]}
         url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"Authorization": f"Bearer {key}"}
-        response = httpx.post(url, json=body, headers=headers, timeout=60.0, trust_env=False)
+        response = httpx.post(url, json=body, headers=headers, timeout=180.0, trust_env=False)
         assert response.status_code == 200 and response.headers["x-conduit-policy"] == "default/assistant"
         guide = (EXAMPLES.parent / "docs" / "service.md").read_text(encoding="utf-8")
         programs = [one for one in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "localhost:4000" in one]
@@ -146,7 +146,7 @@ def until_ready(proxy: "subprocess.Popen[bytes]", url: str) -> None:
     while time.monotonic() < deadline:
         assert proxy.poll() is None, "the proxy ended"
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health/readiness", timeout=60.0, trust_env=False).status_code == 200:
+            if httpx.get(f"{url}/health/readiness", timeout=180.0, trust_env=False).status_code == 200:
                 return
         time.sleep(0.2)
     raise AssertionError("the proxy does not start")

@@ -58,7 +58,7 @@ async def test_what_waits_is_told_by_its_place(new_strategy, new_router, until):
     router = new_router(strategy, ["only"])
     for _ in range(5):
         await ask(router)
-    await until(lambda: strategy._emitter.spooled >= 10, timeout_s=60.0)
+    await until(lambda: strategy._emitter.spooled >= 10, timeout_s=180.0)
     spooled = registry.get_sample_value("conduit_plugin_events_waiting", {"where": "spool"})
     in_memory = registry.get_sample_value("conduit_plugin_events_waiting", {"where": "memory"})
     assert spooled >= 10.0 and spooled + in_memory == strategy.events_waiting

@@ -94,9 +94,9 @@ class Proxy:
                     **environment,
                 },
             )
-        self.openai = AsyncOpenAI(base_url=self.url, api_key=KEY, max_retries=0, timeout=60.0)
+        self.openai = AsyncOpenAI(base_url=self.url, api_key=KEY, max_retries=0, timeout=180.0)
         self.http = httpx.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60.0, trust_env=False
+            base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=180.0, trust_env=False
         )
 
     async def ready(self) -> None:

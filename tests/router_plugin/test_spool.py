@@ -263,7 +263,7 @@ class Running:
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(emitter.run(log, log.topics.events, self.stop))
 
-    async def end(self, timeout_s=15.0):
+    async def end(self, timeout_s=180.0):
         self.stop.set()
         await asyncio.wait_for(self.task, timeout_s)
 
