@@ -22,14 +22,13 @@ from importlib.metadata import version
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import quantiles
 from typing import Any, NamedTuple
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from litellm.router import Router
 
-from benchmarks.selection import learn
+from benchmarks.selection import learn, percentiles
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_log import LogSettings, Message, open_log
 from conduit_schemas import Outcome, Selection, decode_event
@@ -264,12 +263,6 @@ async def until(condition: Any, what: str, timeout_s: float = 120.0) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"waited {timeout_s:g} s for {what}")
         await asyncio.sleep(0.05)
-
-
-def percentiles(microseconds: list[float]) -> dict[str, float]:
-    """Return the median and the 99th percentile."""
-    cuts = quantiles(microseconds, n=100)
-    return {"p50": round(cuts[49], 1), "p99": round(cuts[98], 1)}
 
 
 def main() -> None:

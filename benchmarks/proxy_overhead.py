@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import httpx
@@ -30,7 +30,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from benchmarks.selection import DEPLOYMENTS, PROMPTS, learn
+from benchmarks.selection import DEPLOYMENTS, PROMPTS, learn, percentiles
 from benchmarks.soak import serve
 
 __all__ = ["measure", "stopwatch"]
@@ -179,12 +179,6 @@ def compare(urls: dict[str, str], requests: int) -> dict[str, Any]:
         "selection_us": {name: percentiles(values) for name, values in selections.items() if values},
         "litellm": version("litellm"),
     }
-
-
-def percentiles(values: list[float]) -> dict[str, float]:
-    """Return the median and the 99th percentile."""
-    cuts = quantiles(values, n=100)
-    return {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}
 
 
 def main() -> None:

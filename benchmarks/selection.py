@@ -116,7 +116,7 @@ async def measure(repetitions: int) -> dict[str, Any]:
         await strategy.aclose()
     if fallbacks > 1:  # the very first selection, which had no snapshot yet
         raise SystemExit(f"{fallbacks} selections were left to LiteLLM: this is no measurement of Conduit's choice")
-    report = {name: _percentiles(values) for name, values in times.items()}
+    report = {name: percentiles(values) for name, values in times.items()}
     return {
         "selection_us": report,
         "ratio_to_simple_shuffle": round(report["conduit"]["p50"] / report["simple_shuffle"]["p50"], 3),
@@ -174,14 +174,14 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
         "choose": chosen,
         "emit": noted,
     }
-    parts = {"healthy": _percentiles(await _timed(listing(router), repetitions))["p50"]}
+    parts = {"healthy": percentiles(await _timed(listing(router), repetitions))["p50"]}
     for name, step in steps.items():
         microseconds = []
         for number in range(repetitions):
             start = time.perf_counter_ns()
             step(number)
             microseconds.append((time.perf_counter_ns() - start) / 1000.0)
-        parts[name] = _percentiles(microseconds)["p50"]
+        parts[name] = percentiles(microseconds)["p50"]
     return parts
 
 
@@ -189,8 +189,9 @@ def _messages(number: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}]
 
 
-def _percentiles(microseconds: list[float]) -> dict[str, float]:
-    cuts = quantiles(microseconds, n=100)
+def percentiles(times: list[float]) -> dict[str, float]:
+    """Return the median and the 99th percentile."""
+    cuts = quantiles(times, n=100)
     return {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}
 
 

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from conduit_learner.listening import listening
 from conduit_learner.metrics import registry_of
 from conduit_learner.status import WorkerStatus
-from conduit_schemas import ConfigurationError
 
 __all__ = ["IDLE_S", "MAX_LAG", "MAX_SILENCE_S", "ailments", "obstacles", "serve"]
 
@@ -21,8 +21,6 @@ MAX_LAG = 10_000
 
 IDLE_S = 15.0
 """A worker that owns nothing is ready after so long: by then a group has dealt out its partitions."""
-
-_FAREWELL_S = 1.0
 
 
 def ailments(status: WorkerStatus) -> list[str]:
@@ -96,16 +94,8 @@ async def serve(status: WorkerStatus, host: str, port: int) -> AsyncIterator[int
             web.get("/metrics", metrics),
         ]
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_FAREWELL_S)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with listening(app, host, port) as bound:
+        yield bound
 
 
 def _report(objections: Callable[[], list[str]]) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from conduit_learner.listening import listening
 from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import RANGES, PolicyView
@@ -28,7 +29,6 @@ DEFAULT_ADDRESS = ("127.0.0.1", 8787)
 _FRESH_S = 1.0
 """A report is made again after so long at the earliest, whoever asks."""
 
-_FAREWELL_S = 1.0
 _MAX_REQUEST = 4096
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
@@ -205,16 +205,8 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
             web.get("/healthz", health),
         ]
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_FAREWELL_S)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with listening(app, host, port) as bound:
+        yield bound
 
 
 def is_loopback(host: str) -> bool:
