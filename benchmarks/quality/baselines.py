@@ -11,10 +11,9 @@ from benchmarks.quality.stream import Observed, Requests, Stream
 
 __all__ = [
     "AdaptiveRouterPolicy",
-    "FixedPolicy",
+    "CheapestPerTokenPolicy",
     "RandomPolicy",
     "best_fixed",
-    "cheapest_per_token",
     "full_information",
     "oracle",
     "text_features",
@@ -22,20 +21,6 @@ __all__ = [
 
 Indices = NDArray[np.intp]
 Matrix = NDArray[np.float64]
-
-
-class FixedPolicy:
-    """Always the same arm."""
-
-    def __init__(self, arm: int) -> None:
-        self.arm = arm
-
-    def choose(self, positions: range) -> Indices:
-        """Return the arm."""
-        return np.full(len(positions), self.arm, np.intp)
-
-    def learn(self, outcomes: Observed, feedback: Observed) -> None:
-        """Learn nothing."""
 
 
 class RandomPolicy:
@@ -53,13 +38,25 @@ class RandomPolicy:
         """Learn nothing."""
 
 
-def cheapest_per_token(requests: Requests) -> FixedPolicy:
-    """Return what LiteLLM's ``cost-based-routing`` does: the least sum of input and output price per token.
+class CheapestPerTokenPolicy:
+    """What LiteLLM's ``cost-based-routing`` does: the least sum of input and output price per token.
 
     Prices are those that explain the recorded costs; data without tokens is ranked by mean cost instead.
     """
-    prices = requests.mean_cost if requests.token_prices is None else requests.token_prices.sum(axis=1)
-    return FixedPolicy(int(np.argmin(prices)))
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    def choose(self, positions: range) -> Indices:
+        """Look up the prices."""
+        return np.array([self._cheapest(position) for position in positions], np.intp)
+
+    def learn(self, outcomes: Observed, feedback: Observed) -> None:
+        """Learn nothing."""
+
+    def _cheapest(self, position: int) -> int:
+        prices = self._requests.price(position).sum(axis=1)
+        return min(self._requests.arms(position), key=prices.__getitem__)
 
 
 class AdaptiveRouterPolicy:
@@ -85,7 +82,6 @@ class AdaptiveRouterPolicy:
         }
         self._requests = requests
         self._kinds = [classifier.classify_prompt(text) for text in requests.texts]
-        self._costs = dict(zip(requests.models, requests.mean_cost.tolist(), strict=True))
         self._weights = 1.0 / (1.0 + requests.tradeoff), requests.tradeoff / (1.0 + requests.tradeoff)
 
     def choose(self, positions: range) -> Indices:
@@ -95,7 +91,8 @@ class AdaptiveRouterPolicy:
         for position in positions:
             cells = self._cells[self._kinds[position]]
             offered = {self._models[arm]: cells[self._models[arm]] for arm in self._requests.arms(position)}
-            picks.append(self._bandit.pick_best(offered, self._costs, quality, cost, self._random))
+            costs = dict(zip(self._models, self._requests.cost(position).tolist(), strict=True))
+            picks.append(self._bandit.pick_best(offered, costs, quality, cost, self._random))
         return np.array([self._models.index(pick) for pick in picks], np.intp)
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:

@@ -1,6 +1,8 @@
 """Conduit itself as a policy: the shipped decision code and the shipped learner, joined by encoded events."""
 
 import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,29 +30,35 @@ class ConduitPolicy:
         The stream.
     settings
         How to learn; None is what an installation gets that changes nothing.
+    prices
+        Whether LiteLLM's price map knows the models. As in the plugin, the learner is told when it changes.
     """
 
-    def __init__(self, requests: Requests, settings: LearningSettings | None = None) -> None:
+    def __init__(self, requests: Requests, settings: LearningSettings | None = None, *, prices: bool = True) -> None:
+        from conduit_litellm.price_list import PriceList  # noqa: PLC0415  # imports LiteLLM, which is slow
+
         self._requests = requests
         self._objective = Objective(quality=1.0, cost=requests.tradeoff, latency=0.0)
         self._learner = PartitionLearner(0)
         self._now_ms = 0
         self._append(PolicySettings(policy=POLICY, time=0.0, settings=settings or LearningSettings()))
-        self._beliefs = Beliefs(self._learner.snapshot(POLICY))
+        self._prices = PriceList(settings or LearningSettings()) if prices else None
+        self.beliefs = Beliefs(self._learner.snapshot(POLICY))
 
     def choose(self, positions: range) -> NDArray[np.intp]:
         """Decide and log each decision."""
         names = self._requests.models
         weights = self._objective.weights()
-        snapshot = self._beliefs.snapshot
+        snapshot = self.beliefs.snapshot
         chosen = np.empty(len(positions), np.intp)
         for row, position in enumerate(positions):
             self._now_ms = position * _DECISION_MS
+            self._tell_prices(position)
             context = self._requests.contexts[position]
             offered = self._requests.arms(position)
             arms = tuple([names[arm] for arm in offered])
             decision_id = self._decision_id(position)
-            choice = choose(self._beliefs, context, arms, objective=self._objective, decision_id=decision_id)
+            choice = choose(self.beliefs, context, arms, objective=self._objective, decision_id=decision_id)
             chosen[row] = offered[choice.index]
             self._append(
                 Selection(
@@ -67,7 +75,7 @@ class ConduitPolicy:
                     predictions={
                         signal: tuple(means)
                         for signal, means in zip(
-                            SIGNALS, predictions(self._beliefs, context, arms).tolist(), strict=True
+                            SIGNALS, predictions(self.beliefs, context, arms).tolist(), strict=True
                         )
                     },
                     objective=weights,
@@ -103,7 +111,24 @@ class ConduitPolicy:
                     quality=float(feedback.quality[row]),
                 )
             )
-        self._beliefs = Beliefs(self._learner.snapshot(POLICY))
+        self.beliefs = Beliefs(self._learner.snapshot(POLICY))
+
+    def _tell_prices(self, position: int) -> None:
+        """Do what the plugin does before each selection; it looks at the prices every half a minute."""
+        if self._prices is None:
+            return
+        now = self._now_ms / 1e3
+        settings = self._prices.changed(POLICY, self._deployments(position), now)
+        if settings is not None:
+            self._append(PolicySettings(policy=POLICY, time=now, settings=settings))
+
+    def _deployments(self, position: int) -> Iterator[Mapping[str, Any]]:
+        """Yield what a LiteLLM Router would know of the models there are to choose from."""
+        prices = self._requests.price(position).tolist()
+        for arm in self._requests.arms(position):
+            name, (per_input, per_output) = self._requests.models[arm], prices[arm]
+            params = {"model": name, "input_cost_per_token": per_input, "output_cost_per_token": per_output}
+            yield {"model_info": {"id": name}, "litellm_params": params}
 
     def _append(self, event: Event) -> None:
         message = StoredMessage(0, self._learner.offset, self._now_ms, _KEY, encode(event))

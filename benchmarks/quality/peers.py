@@ -142,7 +142,7 @@ class ParetoBanditPolicy:
 
     It learns quality and subtracts ``cost_penalty`` times a known price on a log scale. So that its utility is
     ours, the penalty is t, the prices are each model's true mean cost, and the scale ends at the pool's cheapest
-    and dearest model.
+    and dearest model. When prices change it is told, and models that are not there are kept from it by a floor.
     """
 
     def __init__(self, requests: Requests, seed: int) -> None:
@@ -153,15 +153,13 @@ class ParetoBanditPolicy:
             from pareto_bandit.config import BEST_K3_TABULA_RASA_HPARAMS as COLD_START  # noqa: PLC0415  # optional
 
         self._models = requests.models
+        self._requests = requests
         self._features = requests.features
         # Where every model is free, any one price does.
-        price = np.maximum(requests.mean_cost, 1e-3 * (requests.mean_cost.max() or 1.0))
+        self._least = 1e-3 * (requests.mean_cost.max() or 1.0)
+        price = np.maximum(requests.mean_cost, self._least)
         self._router = BanditRouter.create(
-            # Prices are per million tokens and the scale's ends per thousand: one request counts as 1,000 tokens.
-            model_registry={
-                model: {"input_cost_per_m": 1e3 * usd, "output_cost_per_m": 1e3 * usd}
-                for model, usd in zip(requests.models, price.tolist(), strict=True)
-            },
+            model_registry={model: _charging(usd) for model, usd in zip(requests.models, price.tolist(), strict=True)},
             priors="none",
             alpha=COLD_START["alpha"],
             forgetting_factor=COLD_START["forgetting_factor"],
@@ -170,13 +168,15 @@ class ParetoBanditPolicy:
             bandit_seed=seed,
             config=RouterConfig(market_cost_floor=float(price.min()), market_cost_ceiling=float(price.max())),
         )
+        self._known: tuple[list[float], list[int]] = ([], [])
         self._ids: dict[int, str] = {}
 
     def choose(self, positions: range) -> Indices:
         """Route each request."""
         arms = np.empty(len(positions), np.intp)
         for row, position in enumerate(positions):
-            model, log = self._router.route(self._features[position])
+            self._keep_up(position)
+            model, log = self._router.route(self._features[position], quality_floor={"offered": 0.5})
             arms[row] = self._models.index(model)
             self._ids[position] = log.request_id
         return arms
@@ -186,6 +186,22 @@ class ParetoBanditPolicy:
         del outcomes
         for position, quality in zip(feedback.positions.tolist(), feedback.quality.tolist(), strict=True):
             self._router.process_feedback(self._ids[position], quality)
+
+    def _keep_up(self, position: int) -> None:
+        """Tell the router what has changed of prices, and of what there is."""
+        price = np.maximum(self._requests.cost(position), self._least).tolist()
+        offered = self._requests.arms(position)
+        if self._known == (price, offered):
+            return
+        self._known = price, offered
+        for arm, model in enumerate(self._models):
+            self._router.update_model_pricing(model, **_charging(price[arm]))
+            self._router.registry[model]["scores"] = {"offered": float(arm in offered)}
+
+
+def _charging(usd: float) -> dict[str, float]:
+    """Return prices per million tokens; one request counts as 1,000 of them, as do the ends of the scale."""
+    return {"input_cost_per_m": 1e3 * usd, "output_cost_per_m": 1e3 * usd}
 
 
 class _GivenFeatures:

@@ -42,9 +42,9 @@ def _fixed(arm: Callable[[Stream], int]) -> Callable[[Stream, int], Indices]:
     return lambda stream, seed: np.full(len(stream), arm(stream), np.intp)
 
 
-def _conduit(algorithm: str | None) -> Callable[[Stream, int], Indices]:
+def _conduit(algorithm: str | None = None, *, prices: bool = True) -> Callable[[Stream, int], Indices]:
     settings = None if algorithm is None else LearningSettings(algorithm=algorithm)
-    return _online(lambda requests, seed: ConduitPolicy(requests, settings))
+    return _online(lambda requests, seed: ConduitPolicy(requests, settings, prices=prices))
 
 
 def _vw(exploration: str) -> Contestant:
@@ -67,7 +67,8 @@ def _mabwiser(policy: str, **parameters: float) -> Contestant:
 
 
 CONDUIT: Mapping[str, Contestant] = {
-    "conduit": Contestant("Conduit with the default settings", _conduit(None)),
+    "conduit": Contestant("Conduit with the default settings", _conduit()),
+    "conduit_without_prices": Contestant("the same, where no price map knows the models", _conduit(prices=False)),
     **{
         f"conduit_{name}": Contestant(f"Conduit, algorithm {name}", _conduit(name))
         for name in ALGORITHMS
@@ -81,7 +82,7 @@ ONLINE: Mapping[str, Contestant] = {
     "most_expensive": Contestant("the model of the highest", _fixed(lambda s: int(s.data.mean_cost.argmax()))),
     "litellm_simple_shuffle": Contestant("LiteLLM simple-shuffle, equal weights", _online(baselines.RandomPolicy)),
     "litellm_cost_based": Contestant(
-        "LiteLLM cost-based-routing", _online(lambda requests, seed: baselines.cheapest_per_token(requests))
+        "LiteLLM cost-based-routing", _online(lambda requests, seed: baselines.CheapestPerTokenPolicy(requests))
     ),
     "litellm_adaptive_router": Contestant(
         "LiteLLM adaptive_router, given the feedback",

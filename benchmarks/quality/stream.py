@@ -65,6 +65,21 @@ class Requests:
     offered: NDArray[np.bool_] | None = None
     """Shape (n, k): which models there are to choose from at each position; None where always all."""
 
+    charged: NDArray[np.float64] | None = None
+    """Shape (n, k): what each model charges at each position, as a multiple of its list price; None where always 1."""
+
+    def cost(self, position: int) -> Vector:
+        """Return what a request costs on average at this position's prices, USD, shape (k,)."""
+        return self.mean_cost if self.charged is None else self.mean_cost * self.charged[position]
+
+    def price(self, position: int) -> NDArray[np.float64]:
+        """Return what a price list says at this position, USD per input and output token, shape (k, 2).
+
+        Where the data tells no tokens, a request counts as 1,000 of them.
+        """
+        listed = np.tile(self.mean_cost[:, None] / 1e3, 2) if self.token_prices is None else self.token_prices
+        return listed if self.charged is None else listed * self.charged[position, :, None]
+
     def arms(self, position: int) -> list[int]:
         """Return the models there are to choose from."""
         count = len(self.models)

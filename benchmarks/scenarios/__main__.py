@@ -14,8 +14,8 @@ from benchmarks.scenarios.study import Plan, study
 from benchmarks.scenarios.worlds import SCENARIOS
 from conduit_schemas import ConduitError
 
-_FIXED = {"cheapest", "most_expensive", "litellm_cost_based", "random"}
-DEFAULT_POLICIES = ("conduit", *(name for name in ONLINE if name not in _FIXED))
+_NOT_ROUTING = {"cheapest", "most_expensive", "random"}
+DEFAULT_POLICIES = ("conduit", "conduit_without_prices", *(name for name in ONLINE if name not in _NOT_ROUTING))
 
 
 @click.command()

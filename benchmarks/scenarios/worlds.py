@@ -64,8 +64,8 @@ class World(Stream):
         return int(worth.argmax())
 
     def requests(self) -> Requests:
-        """Return what policies may know beforehand."""
-        return replace(super().requests(), offered=self.offered)
+        """Return what policies may know beforehand, and at each position what there is and what it charges."""
+        return replace(super().requests(), offered=self.offered, charged=self.price)
 
     def served(self, positions: range, arms: Indices) -> Indices:
         """Return the arms that serve: where the chosen one is not there, any other does."""
@@ -100,6 +100,15 @@ def _quality_drop(world: World) -> None:
     spoilt = world.random.random(len(world) - half) < 0.6
     quality[half:, arm] = np.where(spoilt, 0.0, quality[half:, arm])
     world.parts = (0, half)
+    world.bent(quality=quality)
+
+
+def _recovery(world: World) -> None:
+    third, arm = len(world) // 3, _favourite(world)
+    quality = world.outcomes.quality.copy()
+    spoilt = world.random.random(third) < 0.6
+    quality[third : 2 * third, arm] = np.where(spoilt, 0.0, quality[third : 2 * third, arm])
+    world.parts = (0, third, 2 * third)
     world.bent(quality=quality)
 
 
@@ -159,6 +168,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "quality_drop": Scenario(
         "the best model answers 60 % of the requests with nonsense from the middle on", _quality_drop
     ),
+    "quality_recovery": Scenario("the same in the middle third; then it is as before, without telling", _recovery),
     "outage": Scenario("the best model fails in the middle third, then comes back", _outage),
     "price_rise": Scenario("the best model becomes 20 times dearer in the middle", _price_rise, tradeoff=0.2),
     "price_cut": Scenario("another model becomes 20 times cheaper in the middle", _price_cut, tradeoff=0.2),

@@ -8,7 +8,7 @@ from conduit_learner.regression import AdditiveRegression, Statistics
 from conduit_learner.signals import LEAST_COST_USD, SIGNALS
 from conduit_schemas import ArmPrice, ArmPrior
 
-__all__ = ["merged_watch", "price_step", "reprice", "with_prior"]
+__all__ = ["merged_watch", "price_level", "price_step", "reprice", "with_prior"]
 
 
 def with_prior(signal: str, statistics: Statistics, prior: ArmPrior | None) -> Statistics:
@@ -35,21 +35,28 @@ def _means(prior: ArmPrior) -> dict[str, float | None]:
     }
 
 
-def price_step(before: ArmPrice | None, after: ArmPrice | None) -> float:
-    """Return by how much ln cost changes with the price of three input tokens and one output token.
+def price_level(price: ArmPrice | None) -> float | None:
+    """Return the logarithm of the price of three input tokens and one output token, the mix that comparisons use.
 
-    That is the mix that price comparisons use; where input and output change alike, which is usual, the mix
-    does not matter. Prices that are unknown or nothing tell of no step.
+    None where it is unknown or nothing. How many tokens a request takes is learned, from the costs of the whole pool.
+    """
+    mix = 0.0 if price is None else 3.0 * price.input + price.output
+    return ln(mix) if mix > 0.0 else None
+
+
+def price_step(before: ArmPrice | None, after: ArmPrice | None) -> float:
+    """Return by how much ln cost changes with the price.
+
+    Where input and output change alike, which is usual, the mix of tokens does not matter. Prices that are unknown or
+    nothing tell of no step.
 
     Examples
     --------
-    >>> price_step(ArmPrice(input=1.0, output=4.0), ArmPrice(input=2.0, output=8.0)) == ln(2.0)
+    >>> price_step(ArmPrice(input=1.0, output=4.0), ArmPrice(input=2.0, output=8.0)) == ln(14.0) - ln(7.0)
     True
     """
-    if before is None or after is None:
-        return 0.0
-    old, new = (3.0 * price.input + price.output for price in (before, after))
-    return ln(new / old) if old > 0.0 and new > 0.0 and old != new else 0.0
+    old, new = price_level(before), price_level(after)
+    return 0.0 if old is None or new is None else new - old
 
 
 def reprice(model: AdditiveRegression, watch: Watch, step: float) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from conduit_learner.arms import merged_watch, price_step, reprice, with_prior
+from conduit_learner.arms import merged_watch, price_level, price_step, reprice, with_prior
 from conduit_learner.drift import Watch, forget, look
 from conduit_learner.events import Feedback, Outcome, Selection
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
@@ -208,7 +208,7 @@ class PolicyLearner:
         self.close(now_ms)
         names = sorted(self._publishable())
         arms = [self.arms[name] for name in names]
-        priors = self.settings.priors or {}
+        priors, prices = self.settings.priors or {}, self.settings.prices or {}
         beliefs = posteriors(
             {
                 signal: [
@@ -219,6 +219,7 @@ class PolicyLearner:
                 if arms
             },
             prior=Prior.of(self.settings),
+            levels={"cost": [price_level(prices.get(name)) for name in names]},
         )
         return Snapshot(
             policy=self.name,

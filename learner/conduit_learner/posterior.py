@@ -28,14 +28,19 @@ _UNUSED = float(np.finfo(np.float32).max)
 """Precision of a component that is not in use: it adds nothing to any variance."""
 
 
-def posteriors(statistics: Mapping[str, Sequence[Statistics]], *, prior: Prior) -> dict[str, list[SignalPosterior]]:
+def posteriors(
+    statistics: Mapping[str, Sequence[Statistics]],
+    *,
+    prior: Prior,
+    levels: Mapping[str, Sequence[float | None]] | None = None,
+) -> dict[str, list[SignalPosterior]]:
     """Return each signal's posterior per arm.
 
     Per signal and arm, with n observations, the regression is of y - m on x, where the baseline m is the
-    arm's mean shrunk to the pool's. Component 0 of x is the intercept, so that centring needs no second
-    look at the data: the sums of x (y - m) are the moment less m times the gram's first column. The
-    noise is the posterior mean of a conjugate normal-inverse-gamma model (Murphy, Machine Learning: a
-    Probabilistic Perspective, 2012, section 7.6.3).
+    arm's mean shrunk to the pool's, or to where ``levels`` set it off from the pool's. Component 0 of x is the
+    intercept, so that centring needs no second look at the data: the sums of x (y - m) are the moment less m times
+    the gram's first column. The noise is the posterior mean of a conjugate normal-inverse-gamma model (Murphy, Machine
+    Learning: a Probabilistic Perspective, 2012, section 7.6.3).
 
     What a request is like mostly moves all arms the same way: a hard question is hard for every model. So the
     weights are learned in two steps. One regression over all arms, of deviations from each arm's own means, gives
@@ -54,8 +59,14 @@ def posteriors(statistics: Mapping[str, Sequence[Statistics]], *, prior: Prior) 
     prior
         Prior precisions; see :class:`conduit_policy.Prior`. Models of fewer components are padded to its
         dimension with components that are not in use.
+    levels
+        By signal, what is known beforehand of how the arms' means differ: each arm's, up to a number that is the same
+        for all of them and is learned; None for an arm of which nothing is known.
     """
-    prepared = {signal: _Regressions(SIGNALS[signal], arms) for signal, arms in statistics.items()}
+    prepared = {
+        signal: _Regressions(SIGNALS[signal], arms, (levels or {}).get(signal) or [None] * len(arms))
+        for signal, arms in statistics.items()
+    }
     by_size: dict[int, list[_Regressions]] = {}
     for regressions in prepared.values():
         by_size.setdefault(regressions.grams.shape[-1], []).append(regressions)
@@ -145,16 +156,14 @@ def _average(fits: Sequence[_Fit], evidence: Sequence[float]) -> _Fit:
 class _Regressions:
     """The centred regressions of one signal, all arms together."""
 
-    def __init__(self, signal: Signal, arms: Sequence[Statistics]) -> None:
+    def __init__(self, signal: Signal, arms: Sequence[Statistics], levels: Sequence[float | None]) -> None:
         self.signal = signal
         self.counts = [float(arm.gram[0, 0]) for arm in arms]
         self.sums = [float(arm.moment[0]) for arm in arms]
         self.energies = [arm.energy for arm in arms]
-        total = math.fsum(self.counts)
-        pool = math.fsum(self.sums) / total if total > 0.0 else signal.default
         self.baselines = [
             (sum_ + BASELINE_OBSERVATIONS * pool) / (count + BASELINE_OBSERVATIONS)
-            for sum_, count in zip(self.sums, self.counts, strict=True)
+            for sum_, count, pool in zip(self.sums, self.counts, self._expected(levels), strict=True)
         ]
         self.grams = np.stack([arm.gram for arm in arms])
         self.raw = np.stack([arm.moment for arm in arms])
@@ -167,6 +176,19 @@ class _Regressions:
         self.shared: Vector = np.zeros(self.grams.shape[-1])
         self.fit = _Fit(self.moments, self.moments, self.energies)
         """What each arm adds to the shared weights, once it is known."""
+
+    def _expected(self, levels: Sequence[float | None]) -> list[float]:
+        """Return the mean that each arm's is shrunk to: the pool's, set off from it where its level is known."""
+        columns = list(zip(self.counts, self.sums, levels, strict=True))
+        total = math.fsum(self.counts)
+        pool = math.fsum(self.sums) / total if total > 0.0 else self.signal.default
+        told = [level for level in levels if level is not None]
+        seen = math.fsum(count for count, _, level in columns if level is not None)
+        if seen > 0.0:
+            above = math.fsum(sum_ - count * level for count, sum_, level in columns if level is not None) / seen
+        else:
+            above = pool - math.fsum(told) / max(1, len(told))
+        return [pool if level is None else level + above for level in levels]
 
     def pooled(self) -> _Problem:
         """Return the regression over all arms, of deviations from each arm's means."""

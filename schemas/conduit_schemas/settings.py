@@ -62,7 +62,7 @@ class LearningSettings(Record):
     renamed: Annotated[dict[Id, Id], Field(max_length=MAX_ARMS)] | None = None
     """From a deployment's old id to its new one: what was learned of the old one goes to the new one."""
     prices: Annotated[dict[Id, ArmPrice], Field(max_length=MAX_ARMS)] | None = None
-    """By deployment. When one changes, what is believed of its cost changes along, without an observation."""
+    """By deployment: what a new one is expected to cost, and what changes a belief along, without an observation."""
 
     @model_validator(mode="after")
     def _names_lead_somewhere(self) -> Self:

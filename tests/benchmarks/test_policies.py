@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.quality.baselines import AdaptiveRouterPolicy, best_fixed, cheapest_per_token
+from benchmarks.quality.baselines import AdaptiveRouterPolicy, CheapestPerTokenPolicy, best_fixed
 from benchmarks.quality.dataset import Dataset, load
 from benchmarks.quality.policies import CONDUIT, ONLINE, POLICIES, available, chosen_arms
 from benchmarks.quality.stream import Delays, Stream
@@ -88,7 +88,7 @@ def test_cost_based_goes_by_the_price_per_token(tmp_path: Path, write: Any, tabl
     folder = write(tmp_path, prompts, {**outcomes, "cost_usd": bills.tolist()})
     requests = Stream(load(folder), seed=0, tradeoff=0.0).requests()
     assert requests.mean_cost[0] > requests.mean_cost[1]
-    assert cheapest_per_token(requests).arm == 0
+    assert CheapestPerTokenPolicy(requests).choose(range(2)).tolist() == [0, 0]
 
 
 def test_full_information_beats_every_fixed_arm_where_context_tells(stream: Stream) -> None:

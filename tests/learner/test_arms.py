@@ -1,14 +1,18 @@
 """Arms come and go, are renamed, are known beforehand, change their price: the others keep what was learned of them."""
 
 import math
+import random
 
 import numpy as np
 import pytest
-from learner_traffic import POLICY, feedback, learned, outcome, selection, stored, traffic
+from learner_traffic import POLICY, context, feedback, learned, outcome, selection, stored, traffic
 from pydantic import ValidationError
 
 from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
+from conduit_policy import Beliefs, Constraints, Objective, choose
 from conduit_schemas import ArmPrice, ArmSnapshot, Event, LearningSettings, PolicySettings, Snapshot
+
+PRICES = {"large": 8.0, "small": 0.5, "new": 64.0}
 
 
 def change(**fields: object) -> PolicySettings:
@@ -100,6 +104,56 @@ class TestPrices:
         before, after = (result([self.BEFORE, *events, *more]).arms["large"] for more in ([], [self.AFTER]))
         slopes = [np.frombuffer(arm.signals["cost"].mean, "<f4")[1:] for arm in (before, after)]
         np.testing.assert_allclose(slopes[0], slopes[1], atol=0.02)
+
+    def test_a_new_arm_is_expected_to_cost_what_its_price_says(self) -> None:
+        rng = random.Random(3)
+        prices = {name: {"input": price, "output": 3 * price} for name, price in PRICES.items()}
+        events: list[Event] = [change(prices=prices)]
+        for number in range(200):
+            name = ("large", "small")[number % 2]
+            at = selection(f"d{number}", arms=("large", "small"), models=(), chosen=number % 2)
+            events += [at, outcome(f"d{number}", cost_usd=PRICES[name] * rng.lognormvariate(-6.0, 0.2))]
+        first = selection("new", arms=(*PRICES, "unpriced"), models=(), chosen=0)
+        costs = {name: arm.signals["cost"] for name, arm in result([*events, first]).arms.items()}
+        assert costs["new"].weight == costs["unpriced"].weight == 0.0
+        assert costs["new"].baseline == pytest.approx(math.log(PRICES["new"]) - 6.0, abs=0.05)
+        pool = (math.log(PRICES["large"]) + math.log(PRICES["small"])) / 2 - 6.0
+        assert costs["unpriced"].baseline == pytest.approx(pool, abs=0.05)
+        rated = [first] + [
+            event
+            for number in range(30)
+            for event in (
+                selection(f"n{number}", arms=tuple(PRICES), models=(), chosen=2),
+                outcome(f"n{number}", cost_usd=0.25),
+            )
+        ]
+        seen = result([*events, *rated]).arms["new"].signals["cost"]
+        assert seen.average == pytest.approx(math.log(0.25), abs=1e-4)
+        assert seen.baseline == pytest.approx(math.log(0.25), abs=0.5)
+
+    def test_a_cap_keeps_a_new_arm_out_whose_price_is_above_it(self) -> None:
+        events: list[Event] = [
+            change(prices={name: {"input": price, "output": price} for name, price in PRICES.items()})
+        ]
+        for number in range(60):
+            name = ("large", "small")[number % 2]
+            at = selection(f"d{number}", arms=("large", "small"), models=(), chosen=number % 2)
+            events += [at, outcome(f"d{number}", cost_usd=PRICES[name] / 1e3), feedback(f"d{number}", 0.8)]
+        events.append(selection("new", arms=tuple(PRICES), models=(), chosen=0))
+
+        def share(events: list[Event]) -> float:
+            chosen = choose(
+                Beliefs(result(events)),
+                np.frombuffer(context(random.Random(1)), "<i2"),
+                tuple(PRICES),
+                objective=Objective(),
+                decision_id="d",
+                constraints=Constraints(max_cost_usd=PRICES["large"] / 1e3 * 2.0),
+            )
+            return float(chosen.probabilities[2])
+
+        assert share(events[1:]) > 0.05  # as dear as the pool, for all that is known
+        assert share(events) == 0.0
 
     def test_an_unknown_or_free_price_tells_nothing(self) -> None:
         events = traffic(100)

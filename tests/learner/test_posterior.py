@@ -99,6 +99,25 @@ def test_an_arm_without_observations_is_believed_to_be_the_pool() -> None:
     assert seen.weight == 40.0
 
 
+def test_known_levels_set_an_arm_off_from_the_pool() -> None:
+    parts = [rows(40, 1, seed=1, level=-7.0), rows(80, 1, seed=2, level=-5.0)]
+    nothing = Statistics(np.zeros((1, 1)), np.zeros(1), 0.0)
+    statistics = {"cost": [*map(sums, parts), nothing, nothing]}
+    told = posteriors(statistics, prior=prior_of(1.0), levels={"cost": [1.0, 3.0, 6.0, None]})["cost"]
+    above = (parts[0][1].sum() - 40 * 1.0 + parts[1][1].sum() - 80 * 3.0) / 120
+    assert told[2].baseline == pytest.approx(6.0 + above)
+    assert told[3].baseline == pytest.approx(np.concatenate([y for _, y in parts]).mean())
+    expected = (parts[0][1].sum() + BASELINE_OBSERVATIONS * (1.0 + above)) / (40 + BASELINE_OBSERVATIONS)
+    assert told[0].baseline == pytest.approx(expected)
+    assert told[0].average == pytest.approx(parts[0][1].mean())
+
+
+def test_levels_tell_of_differences_even_before_anything_is_seen() -> None:
+    nothing = Statistics(np.zeros((1, 1)), np.zeros(1), 0.0)
+    beliefs = posteriors({"cost": [nothing] * 3}, prior=prior_of(1.0), levels={"cost": [2.0, 4.0, None]})["cost"]
+    assert [belief.baseline - SIGNALS["cost"].default for belief in beliefs] == pytest.approx([-1.0, 1.0, 0.0])
+
+
 def test_before_anything_is_seen_the_defaults_hold() -> None:
     nothing = Statistics(np.zeros((1, 1)), np.zeros(1), 0.0)
     for signal, default in SIGNALS.items():
