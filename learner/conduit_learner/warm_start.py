@@ -9,12 +9,13 @@ flag ``warm_start`` and, where nobody knows with which probability the deploymen
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -46,6 +47,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "quality": ("quality",),
     "messages": ("messages",),
     "prompt": ("prompt", "text"),
+    "request": ("proxy_server_request",),
     "arms": ("arms",),
     "probabilities": ("probabilities",),
     "cache_hit": ("cache_hit",),
@@ -66,7 +68,11 @@ class Past:
     with_probabilities: int = 0
     other_groups: int = 0
     """Requests of other model groups, left out."""
+    unserved: int = 0
+    """Requests that failed before a deployment was chosen, left out."""
     arms: tuple[str, ...] = ()
+    alike: Counter[str] = field(default_factory=Counter)
+    """How often each row without an id was there."""
 
 
 def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] | None = None) -> Past:
@@ -97,10 +103,15 @@ def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] 
                 past.other_groups += 1
                 continue
             arm = found["arm"] or found["model"]
+            if not arm and _status(found) == "error":
+                past.unserved += 1  # a proxy logs what it refused, too
+                continue
             if not arm:
                 raise ConfigurationError(f"{where} names no deployment: it needs one of {', '.join(COLUMNS['arm'])}")
             found["arm"] = (renamed or {}).get(str(arm), str(arm))
             rows.append((where, found))
+    if all(row["start"] is not None for _, row in rows):
+        rows.sort(key=_started)  # exports often begin with the newest, which would count as the oldest
     past.arms = tuple(sorted({row["arm"] for _, row in rows}))
     featurizer = TextFeaturizer()
     for where, row in rows:
@@ -179,7 +190,7 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
     if arm not in arms:
         raise ValueError(f"deployment {arm!r} is not among the arms {', '.join(arms)}")
     start = _time(row["start"])
-    told = row["request_id"] or json.dumps(row, sort_keys=True, default=str)
+    told = row["request_id"] or _counted(json.dumps(row, sort_keys=True, default=str), past.alike)
     decision_id = f"warm-{blake2b(str(told).encode(), digest_size=12).hexdigest()}"
     context = _context(row, featurizer)
     selection = Selection(
@@ -197,16 +208,11 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
     end, latency = _time(row["end"]), _number(row["latency_s"])
     if latency is None and start is not None and end is not None and end > start:
         latency = end - start
-    status = str(row["status"] or "success").lower()
     outcome = Outcome(
         policy=policy,
         time=end or start or 0.0,
         decision_id=decision_id,
-        status="cache_hit"
-        if str(row["cache_hit"]).lower() == "true"
-        else "success"
-        if status == "success"
-        else "error",
+        status=_status(row),
         cost_usd=_number(row["cost_usd"]),
         latency_s=latency,
         input_tokens=_count(row["input_tokens"]),
@@ -230,11 +236,35 @@ _LEVEL_ONLY = (1 << FRACTION_BITS).to_bytes(2, "little")
 """Without the prompt a request tells of the deployment's general level: an intercept and nothing else."""
 
 
+def _status(row: Mapping[str, Any]) -> Literal["success", "error", "cache_hit"]:
+    if str(row["cache_hit"]).lower() == "true":
+        return "cache_hit"
+    return "success" if str(row["status"] or "success").lower() == "success" else "error"
+
+
 def _context(row: Mapping[str, Any], featurizer: TextFeaturizer) -> bytes | None:
-    messages = _decoded(row["messages"])
-    if not (isinstance(messages, list) and messages):
-        messages = [{"role": "user", "content": str(row["prompt"])}] if row["prompt"] else None
-    return None if messages is None else featurizer(Request(messages=messages)).astype("<i2").tobytes()
+    request = _request(row)
+    return None if request is None else featurizer(request).astype("<i2").tobytes()
+
+
+def _request(row: Mapping[str, Any]) -> Request | None:
+    """Return what was asked. LiteLLM keeps a call's whole body, or ``{}`` where it is not to keep prompts."""
+    messages, body = _decoded(row["messages"]), _decoded(row["request"])
+    if isinstance(messages, list) and messages:
+        return Request(messages=_checked(messages))
+    if row["prompt"]:
+        return Request(messages=[{"role": "user", "content": str(row["prompt"])}])
+    if not isinstance(body, Mapping) or not (body.get("messages") or body.get("input")):
+        return None
+    params = {name: value for name, value in body.items() if name not in {"messages", "input"}}
+    asked = body.get("messages")
+    return Request(messages=_checked(asked) if asked else None, input=body.get("input"), params=params)
+
+
+def _checked(messages: Any) -> list[Mapping[str, Any]]:
+    if not (isinstance(messages, list) and all(isinstance(message, Mapping) for message in messages)):
+        raise ValueError(f"messages={str(messages)[:60]}: must be a list of objects with role and content")
+    return messages
 
 
 def _decoded(value: Any) -> Any:
@@ -265,8 +295,23 @@ def _time(value: Any) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def _counted(content: str, alike: Counter[str]) -> str:
+    """Tell rows without an id apart: rows may well be alike, and the same files again give the same numbers."""
+    alike[content] += 1
+    return content if alike[content] == 1 else f"{content} {alike[content]}"
+
+
+def _started(row: tuple[str, Mapping[str, Any]]) -> float:
+    where, found = row
+    try:
+        return _time(found["start"]) or 0.0
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+
+
 def _explained(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}={str(first['input'])[:60]}: {first['msg']}"
+        where = f"{'.'.join(map(str, first['loc']))}={str(first['input'])[:60]}: " if first["loc"] else ""
+        return where + first["msg"].removeprefix("Value error, ")
     return str(error)

@@ -14,6 +14,7 @@ from learner_traffic import learned, stored
 
 from conduit_learner.cli import main
 from conduit_learner.warm_start import MARK, read_past
+from conduit_policy import Request, TextFeaturizer
 from conduit_schemas import ConfigurationError, Feedback, Selection, Snapshot
 
 POLICY = "default/chat"
@@ -101,6 +102,48 @@ def test_failures_other_groups_and_other_names(tmp_path: Path) -> None:
     assert past.events[0][1].status == "error"  # type: ignore[union-attr]  # an outcome
 
 
+def test_prompts_are_found_where_litellm_keeps_them(tmp_path: Path) -> None:
+    body = {"model": "chat", "messages": [{"role": "user", "content": "Write a poem."}], "max_tokens": 100}
+    for kept in (body, json.dumps(body)):
+        past = read_past([write(tmp_path, "jsonl", [{**SPEND_LOG, "proxy_server_request": kept}])], POLICY)
+        selection = past.events[0][0]
+        assert isinstance(selection, Selection)
+        request = Request(messages=body["messages"], params={"max_tokens": 100})  # type: ignore[arg-type]  # a dict of all
+        assert selection.context == TextFeaturizer()(request).astype("<i2").tobytes()
+    for nothing in ("{}", {}, "", {"model": "chat"}):
+        row = {**SPEND_LOG, "proxy_server_request": nothing}
+        assert read_past([write(tmp_path, "jsonl", [row])], POLICY).with_text == 0
+
+
+def test_what_no_deployment_got_is_left_out(tmp_path: Path) -> None:
+    refused = {**SPEND_LOG, "request_id": "x", "status": "failure", "model": "", "model_id": "", "model_group": ""}
+    past = read_past([write(tmp_path, "jsonl", [refused, SPEND_LOG])], POLICY)
+    assert (past.unserved, len(past.events), past.arms) == (1, 1, ("deployment-1",))
+
+
+def test_the_oldest_comes_first_also_where_an_export_begins_with_the_newest(tmp_path: Path) -> None:
+    content = [
+        {**SPEND_LOG, "request_id": f"r{hour}", "startTime": f"2026-03-01T{hour:02}:00:00Z", "endTime": None}
+        for hour in (5, 9, 1)
+    ]
+    times = [events[0].time for events in read_past([write(tmp_path, "jsonl", content)], POLICY).events]
+    assert times == sorted(times)
+    del content[0]["startTime"]
+    times = [events[0].time for events in read_past([write(tmp_path, "jsonl", content)], POLICY).events]
+    assert times[0] == 0.0  # with a gap there is no order but the file's
+    assert times[1] > times[2]
+
+
+def test_rows_alike_are_as_many_requests_and_the_same_ones_when_read_again(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl", [{"arm": "a", "quality": 1}] * 3 + [{"arm": "b", "quality": 0}])
+    first, again = (
+        [events[0].decision_id for events in read_past([file], POLICY).events]  # type: ignore[union-attr]  # a selection
+        for _ in range(2)
+    )
+    assert len(set(first)) == 4
+    assert first == again
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
@@ -110,6 +153,10 @@ def test_failures_other_groups_and_other_names(tmp_path: Path) -> None:
         ({"arm": "a", "probabilities": [1.0]}, "without the list of arms"),
         ({"arm": "a", "spend": "much"}, "row 1: could not convert"),
         ({"arm": "a", "startTime": "yesterday"}, "row 1: Invalid isoformat"),
+        ({"arm": "a", "proxy_server_request": "{"}, "row 1: '{' is not JSON"),
+        ({"arm": "a", "messages": [1]}, r"row 1: messages=\[1\]: must be a list of objects"),
+        ({"arm": "a", "proxy_server_request": {"messages": "x"}}, "row 1: messages=x: must be a list"),
+        ({"arm": "a", "arms": ["a", "b"], "probabilities": [0.5, 0.6]}, "row 1: probabilities sum to 1.1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_place(tmp_path: Path, row: dict[str, Any], problem: str) -> None:

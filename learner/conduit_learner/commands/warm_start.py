@@ -54,8 +54,8 @@ def warm_start(
 
     FILES are spend-log exports of LiteLLM's, or logs of your own: .jsonl, .json, .csv or .parquet, one request a row.
     A row needs a deployment (model_id, arm); it may have status, spend or cost_usd, latency_s or startTime and
-    endTime, prompt_tokens, completion_tokens, quality (0 to 1), messages or prompt, and, where it is known how the
-    deployment was chosen, arms and probabilities. Prompts are turned into features here and not kept.
+    endTime, prompt_tokens, completion_tokens, quality (0 to 1), messages, prompt or proxy_server_request, and, where it
+    is known how the deployment was chosen, arms and probabilities. Prompts are turned into features here and not kept.
 
     Everything is checked before anything is written. Files given twice within a policy's feedback window count once.
 
@@ -81,6 +81,7 @@ def warm_start(
         "with_text": past.with_text,
         "with_probabilities": past.with_probabilities,
         "other_groups": past.other_groups,
+        "unserved": past.unserved,
         "arms": list(past.arms),
         "written": not dry_run,
     }
@@ -90,7 +91,7 @@ def warm_start(
     click.echo(
         f"{policy}: {'checked' if dry_run else 'appended'} {len(past.events):,} requests to {', '.join(past.arms)}; "
         f"{past.with_quality:,} with quality, {past.with_text:,} with a prompt, {past.with_probabilities:,} with "
-        f"probabilities; left out {past.other_groups:,} of other model groups"
+        f"probabilities; left out {past.other_groups:,} of other model groups, {past.unserved:,} that no deployment got"
     )
     if not past.with_quality:
         click.echo("note: without quality Conduit learns cost, latency and failures, and does not choose by price")
