@@ -23,7 +23,7 @@ from selenium.webdriver.support.ui import Select
 from conduit_log import LogSettings, open_log
 from conduit_schemas import Event
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 ODD = "default/<b>odd</b>"
 POLICY = "default/chat"
 TOKEN = "a-token-of-some-length"
@@ -251,11 +251,14 @@ class TestPage:
         press(Keys.ARROW_RIGHT)
         assert text_of(page, "#share .key") != first
         assert page.execute_script("return document.querySelector('#share .key').getAttribute('aria-live')") == "polite"
-        reached = set()
-        for _ in range(80):
+        wanted = {"A", "svg", "SUMMARY", "DIV"}  # a DIV is a table that scrolls
+        reached: set[str] = set()
+        for _ in range(400):  # the sixty decisions alone are as many steps, and live ones join them
             press(Keys.TAB)
             reached.add(page.execute_script("return document.activeElement.tagName"))
-        assert {"A", "svg", "SUMMARY", "DIV"} <= reached  # a DIV is a table that scrolls
+            if wanted <= reached:
+                break
+        assert wanted <= reached
 
     def test_it_has_landmarks_and_names_for_everything(self, browser: Chrome, dashboard: Dashboard) -> None:
         page = opened(browser, dashboard)

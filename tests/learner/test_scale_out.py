@@ -19,7 +19,7 @@ from conduit_schemas import Snapshot, decode_snapshot
 POLICIES = tuple(f"team{number % 3}/group{number}" for number in range(30))
 PARTITIONS = 12
 DECISIONS = 2_400
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 
 
 @pytest.fixture

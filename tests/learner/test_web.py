@@ -30,7 +30,7 @@ from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage
 from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, RoutingChange, Topics, decode_event
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 TOPICS = Topics()
 
 
