@@ -278,7 +278,7 @@ def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
             "opened_ms": _pack([decision.opened_ms for decision in decisions], "<i8"),
             "outcome": _pack([decision.has_outcome + 2 * decision.is_rated for decision in decisions], "<i8"),
             "feedbacks": {index: decision.feedbacks for index, decision in enumerate(decisions) if decision.feedbacks},
-            **_dump_ids(policy.open.ids),
+            **_dump_ids(policy.open.decisions),
         },
         "closed": list(policy.open.closed.numbers.items()),
     }

@@ -26,6 +26,9 @@ class Applied(NamedTuple):
     """Records that turned out unusable: this one, or earlier ones that waited in vain."""
 
 
+_NOTHING = Applied(None, ())
+
+
 class PartitionLearner:
     """The state that follows from a prefix of one partition of the event topic.
 
@@ -63,6 +66,7 @@ class PartitionLearner:
         """Stream time: the latest append time so far, milliseconds since 1970."""
         self._last: StoredMessage | None = None
         self._tail = ""
+        self._applied = _NOTHING
         self.policies: dict[str, PolicyLearner] = {}
         self.early = EarlyEvents()
 
@@ -72,25 +76,34 @@ class PartitionLearner:
         Outcomes and feedback that precede their selection wait for it, see
         :class:`~conduit_learner.join.EarlyEvents`; in vain, they are refused as ``orphan``.
         """
-        if message.offset < self.offset:
-            return Applied(None, ())
-        self.offset = message.offset + 1
+        _, offset, time_ms, key, value = message
+        if offset < self.offset:
+            return _NOTHING
+        self.offset = offset + 1
         self._last = message
-        self.now_ms = max(self.now_ms, message.time_ms)
-        letters = self._orphans() if self.early else []
+        self.now_ms = max(self.now_ms, time_ms)
+        letters = self._orphans() if self.early.waiting else []
         policy = None
         try:
-            event = decode_event(message.value)
-            if message.key != event.policy.encode():
+            event = decode_event(value)
+            policy = self.policies.get(event.policy)
+            if key != (event.policy.encode() if policy is None else policy.key):
                 raise _WrongPartitionError(f"the key is not the policy {event.policy!r}: order is not assured")
-            policy = self._apply(event, message)
+            policy = self._apply(event, policy, message)
         except RecordError as error:
+            policy = None
             letters.append(self._dead_letter(message, error.reason, str(error)))
         except ConfigurationError as error:
+            policy = None
             letters.append(self._dead_letter(message, "invalid", str(error)))
-        if self.early:
+        if self.early.waiting:
             letters += self._orphans()
-        return Applied(policy, tuple(letters))
+        name = None if policy is None else policy.name
+        if letters:
+            return Applied(name, tuple(letters))
+        if self._applied.policy != name:
+            self._applied = Applied(name, ())
+        return self._applied
 
     def snapshot(self, policy: str) -> Snapshot:
         """Return a policy's sealed snapshot after everything applied so far.
@@ -113,21 +126,22 @@ class PartitionLearner:
     def tail(self, digest: str) -> None:
         self._tail = digest
 
-    def _apply(self, event: Event, message: StoredMessage) -> str | None:
+    def _apply(self, event: Event, policy: PolicyLearner | None, message: StoredMessage) -> PolicyLearner | None:
+        """Return the policy whose state has changed, if any."""
+        now_ms = self.now_ms
         # The frequent kinds first: this is asked at every event.
-        now_ms, policy = self.now_ms, self.policies.get(event.policy)
         if isinstance(event, Selection):
             policy = policy or self._add_policy(event.policy)
             policy.close(now_ms)
             decision = Decision(message.offset, now_ms)
             decision.describe(event)
-            if policy.select(event, decision) and self.early:
+            if policy.select(event, decision) and self.early.waiting:
                 for early in self.early.take(event):
                     policy.resolve(early.event, decision, now_ms)
         elif isinstance(event, (Outcome, Feedback)):
             if policy is not None:
                 policy.close(now_ms)
-            known = None if policy is None else policy.open.get(event.decision_id)
+            known = None if policy is None else policy.open.decisions.get(event.decision_id)
             if policy is None or known is None:
                 self.early.add(EarlyEvent(message, now_ms, event))
                 return None
@@ -135,7 +149,7 @@ class PartitionLearner:
         else:
             policy = self._change(event, policy)
         policy.offset = self.offset
-        return policy.name
+        return policy
 
     def _change(self, event: PolicySettings | RoutingChange, policy: PolicyLearner | None) -> PolicyLearner:
         if isinstance(event, PolicySettings):

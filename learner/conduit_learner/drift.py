@@ -46,6 +46,7 @@ _USUAL = 5.0
 """A variance counts what is usual as this many observations."""
 
 Matrix = NDArray[np.float64]
+Models = Mapping[str, AdditiveRegression]
 
 
 class Change(NamedTuple):
@@ -72,23 +73,35 @@ class Watch:
     """
 
     def __init__(self, dimensions: Mapping[str, int]) -> None:
-        self.sums: Matrix = np.zeros((len(dimensions), MARKS, 3))
+        self._hold(list(dimensions.values()))
+
+    def _hold(self, dimensions: Sequence[int]) -> None:
+        sizes = [len(dimensions) * MARKS * 3, *(MARKS * dimension for dimension in dimensions if dimension > 1)]
+        self._numbers: Matrix = np.zeros(sum(sizes))
+        first, *rest = np.split(self._numbers, np.cumsum(sizes)[:-1])
+        self.sums: Matrix = first.reshape(len(dimensions), MARKS, 3)
         """Per signal and mark: how many observations, their sum, their sum of squares."""
+        parts = iter(rest)
         self.contexts: list[Matrix | None] = [
-            np.zeros((MARKS, dimension)) if dimension > 1 else None for dimension in dimensions.values()
+            next(parts).reshape(MARKS, dimension) if dimension > 1 else None for dimension in dimensions
         ]
         """Per signal with context and mark: the sum of contexts."""
 
     def reset(self, row: int, dimension: int) -> None:
         """Forget a signal's marks; from now on its contexts have this many components."""
+        sums, before = self.sums, self.contexts
+        dimensions = [1 if contexts is None else contexts.shape[1] for contexts in before]
+        dimensions[row] = dimension
+        self._hold(dimensions)
+        self.sums[:] = sums
         self.sums[row] = 0.0
-        self.contexts[row] = np.zeros((MARKS, dimension)) if dimension > 1 else None
+        for other, (old, new) in enumerate(zip(before, self.contexts, strict=True)):
+            if other != row and old is not None and new is not None:
+                new[:] = old
 
     def fade(self, factor: float) -> None:
         """Fade along with the sums."""
-        for part in (self.sums, *self.contexts):
-            if part is not None:
-                np.multiply(part, factor, out=part)
+        self._numbers *= factor
 
     def mark(self, row: int, model: AdditiveRegression) -> None:
         """Note a model's sums as the latest mark of its signal."""
@@ -108,7 +121,7 @@ class Watch:
 
     def to_array(self) -> Matrix:
         """Return the whole state as one vector; see :meth:`restore`."""
-        return np.concatenate([self.sums.ravel(), *(part.ravel() for part in self.contexts if part is not None)])
+        return self._numbers.copy()
 
     def restore(self, state: Matrix) -> None:
         """Take the state that :meth:`to_array` gave of a watch of the same dimensions.
@@ -118,49 +131,49 @@ class Watch:
         ValueError
             When the vector has another length.
         """
-        parts = [self.sums, *(part for part in self.contexts if part is not None)]
-        if len(state) != sum(part.size for part in parts):
-            raise ValueError(f"{len(state)} numbers do not describe a watch of {sum(part.size for part in parts)}")
-        for part in parts:
-            part.flat[:] = state[: part.size]
-            state = state[part.size :]
+        if len(state) != len(self._numbers):
+            raise ValueError(f"{len(state)} numbers do not describe a watch of {len(self._numbers)}")
+        self._numbers[:] = state
 
 
-def look(arms: Sequence[tuple[Watch, Mapping[str, AdditiveRegression]]], *, prior: Matrix) -> list[list[Change]]:
+def look(arms: Sequence[tuple[Watch, Models]], current: Matrix | None = None, *, prior: Matrix) -> list[list[Change]]:
     """Return what has changed, per arm, and make new marks where enough has been observed.
 
     Parameters
     ----------
     arms
         Each arm's watch and its models by signal, in the order of :data:`conduit_learner.signals.SIGNALS`, folded.
+    current
+        What :attr:`AdditiveRegression.sums` says of every arm and signal, shape (arms, signals, 3), if it is known.
     prior
         Prior precisions of the weights that tell how far other requests explain another mean, shape (dimension,).
     """
     changes: list[list[Change]] = [[] for _ in arms]
     if not arms:
         return changes
-    current = np.array([[model.sums for model in models.values()] for _, models in arms])
+    if current is None:
+        current = np.array([[model.sums for model in models.values()] for _, models in arms])
     marks = np.array([watch.sums for watch, _ in arms])
     fresh = current[:, :, 0] - marks[:, :, -1, 0]
-    spacing = np.clip(current[:, :, 0] * _PER_MARK, LEAST_NEW, _MOST_PER_MARK)
     looked = fresh >= LEAST_NEW
     if not looked.any():
         return changes
     differences = _differences(marks, current[:, :, None, :] - marks)
-    for number, (watch, models) in enumerate(arms):
-        for row, (signal, model) in enumerate(models.items()):
-            if not looked[number, row]:
-                continue
+    is_suspect = differences.max(axis=-1) >= THRESHOLD
+    is_due = fresh >= np.clip(current[:, :, 0] * _PER_MARK, LEAST_NEW, _MOST_PER_MARK)
+    for number, row in np.argwhere(looked & (is_suspect | is_due)).tolist():
+        watch, models = arms[number]
+        signal, model = list(models.items())[row]
+        change = None
+        if is_suspect[number, row]:
             mark = int(differences[number, row].argmax())
-            change = None
-            if differences[number, row, mark] >= THRESHOLD:
-                change = _change(watch, row, model, mark, prior=prior, signal=signal)
-                if change is None:
-                    watch.drop(row, mark)  # other requests came from here on
-            if change is not None:
-                changes[number].append(change)
-            elif fresh[number, row] >= spacing[number, row]:
-                watch.mark(row, model)
+            change = _change(watch, row, model, mark, prior=prior, signal=signal)
+            if change is None:
+                watch.drop(row, mark)  # other requests came from here on
+        if change is not None:
+            changes[number].append(change)
+        elif is_due[number, row]:
+            watch.mark(row, model)
     return changes
 
 
@@ -179,9 +192,18 @@ def _differences(old: Matrix, new: Matrix) -> Matrix:
 
     Both are shaped (..., signals, marks, 3).
     """
-    enough = (old[..., 0] >= LEAST_OLD) & (new[..., 0] >= LEAST_NEW)
-    difference = _mean(new) - _mean(old)
-    return np.where(enough, difference * difference / _error(old, new, _USUAL_VARIANCE), 0.0)
+    # What is done to both is done at once: these arrays are so small that calls cost more than arithmetic.
+    observed, totals, squares = np.array([old, new]).transpose(4, 0, 1, 2, 3).copy()
+    enough = (observed[0] >= LEAST_OLD) & (observed[1] >= LEAST_NEW)
+    count = np.maximum(observed, 1.0)
+    means = totals / count
+    spread = np.maximum(squares - totals * totals / count, 0.0)
+    weight = _USUAL + count
+    before = (_USUAL * _USUAL_VARIANCE + spread[0]) / weight[0]
+    since = (_USUAL * before + spread[1]) / weight[1]
+    error = before / count[0] + np.maximum(before, since) / count[1]
+    difference = means[1] - means[0]
+    return np.where(enough, difference * difference / error, 0.0)
 
 
 def _error(old: Matrix, new: Matrix, usual: Matrix) -> Matrix:

@@ -4,7 +4,7 @@
 of operations that IEEE 754 fixes to the bit.
 """
 
-import math
+from math import frexp, ldexp
 
 __all__ = ["LN_2", "exp", "ln"]
 
@@ -22,23 +22,17 @@ def ln(value: float) -> float:
     >>> ln(1.0), round(ln(10.0), 12)
     (0.0, 2.302585092994)
     """
-    mantissa, exponent = math.frexp(value)
+    mantissa, exponent = frexp(value)
     if mantissa < _SQRT_HALF:
         mantissa *= 2.0
         exponent -= 1
     ratio = (mantissa - 1.0) / (mantissa + 1.0)
-    square = ratio * ratio
-    series = _C21
-    series = series * square + _C19
-    series = series * square + _C17
-    series = series * square + _C15
-    series = series * square + _C13
-    series = series * square + _C11
-    series = series * square + _C9
-    series = series * square + _C7
-    series = series * square + _C5
-    series = series * square + _C3
-    return exponent * LN_2 + 2.0 * ratio * (series * square + 1.0)
+    z = ratio * ratio
+    # One expression: it is evaluated for every number that is learned.
+    series = (
+        (((((((_C21 * z + _C19) * z + _C17) * z + _C15) * z + _C13) * z + _C11) * z + _C9) * z + _C7) * z + _C5
+    ) * z + _C3
+    return exponent * LN_2 + 2.0 * ratio * (series * z + 1.0)
 
 
 def exp(value: float) -> float:
@@ -58,7 +52,7 @@ def exp(value: float) -> float:
     series = 1.0
     for term in range(14, 0, -1):
         series = 1.0 + series * rest / term
-    return math.ldexp(series, power)
+    return ldexp(series, power)
 
 
 _SQRT_HALF = 0.7071067811865476

@@ -8,7 +8,8 @@ the contract. So one place alone decides what is refused, and why.
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import Decoder
@@ -28,10 +29,11 @@ Names = Annotated[dict[Label, float], Meta(max_length=32)]
 PerArm = Annotated[tuple[float, ...], Meta(max_length=MAX_ARMS)]
 
 
-class Context(bytes):
-    """A context; JSON holds it in base64 with the alphabet that is safe in addresses."""
-
-    __slots__ = ()
+if TYPE_CHECKING:
+    Context = bytes
+else:
+    Context = str
+    """JSON holds a context in base64 with the alphabet that is safe in addresses; it becomes bytes after decoding."""
 
 
 class _Event(Struct, kw_only=True, gc=False, tag_field="kind", forbid_unknown_fields=True):
@@ -43,7 +45,7 @@ class _Event(Struct, kw_only=True, gc=False, tag_field="kind", forbid_unknown_fi
     def is_sound(self) -> bool:
         """Tell whether all is well that the fields' types do not say; False where it takes a closer look."""
         # What is printable has no control characters in it.
-        return self.schema_version == SCHEMA_VERSION and self.policy.isprintable() and self.decision_id.isprintable()
+        return (self.policy + self.decision_id).isprintable() and self.schema_version == SCHEMA_VERSION
 
 
 class Selection(_Event, kw_only=True, gc=False, tag="selection"):
@@ -81,10 +83,11 @@ class Selection(_Event, kw_only=True, gc=False, tag="selection"):
 
     def is_sound(self) -> bool:
         """Tell whether all is well that the fields' types do not say; False where it takes a closer look."""
-        arms = self.arms
-        count = len(arms)
-        if self.chosen >= count or len(set(arms)) != count or (self.models and len(self.models) != count):
+        arms, models = _distinct(self.arms), self.models
+        count = len(self.arms)
+        if arms is None or self.chosen >= count or (models and len(models) != count):
             return False
+        self.arms = arms
         for column in self.predictions.values():
             if len(column) != count:
                 return False
@@ -97,8 +100,8 @@ class Selection(_Event, kw_only=True, gc=False, tag="selection"):
             return False
         if self.shadow_probabilities is not None and len(self.shadow_probabilities) != count:
             return False
-        ids = "".join((self.policy, self.decision_id, self.request_id or "", *arms))
-        return self.schema_version == SCHEMA_VERSION and ids.isprintable()
+        ids = self.policy + self.decision_id + (self.request_id or "")
+        return ids.isprintable() and self.schema_version == SCHEMA_VERSION
 
 
 class Outcome(_Event, kw_only=True, gc=False, tag="outcome"):
@@ -149,6 +152,8 @@ def decode_event(data: bytes) -> Event:
     if len(data) <= MAX_EVENT_BYTES:
         try:
             event: Selection | Outcome | Feedback = _decode(data)
+            if isinstance(event, Selection):
+                event.context = _from_text(event.context)  # type: ignore[arg-type]  # still a text
         except (MsgspecError, ValueError):
             pass
         else:
@@ -168,21 +173,25 @@ def _as_struct(event: contract.Event) -> Event:
 _KINDS: Mapping[str, type[Selection | Outcome | Feedback]] = {
     kind.kind: kind for kind in (Selection, Outcome, Feedback)
 }
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
-_FROM_STANDARD = bytes.maketrans(b"+/", b"-_")
+_TO_STANDARD = bytes.maketrans(b"-_+/", b"+/??")
+"""To the alphabet that is decoded fastest; what it has in another place must not be taken for a context."""
 
 
-def _from_text(kind: type, text: object) -> Context:
+def _from_text(text: str) -> bytes:
     """Return the context that a text stands for: exactly the one text that the contract writes for it."""
-    if not isinstance(text, str):
-        raise ValueError("not a text")
-    spelled = text.encode()
-    data = a2b_base64(spelled.translate(_TO_STANDARD))
-    if b2a_base64(data, newline=False).translate(_FROM_STANDARD) != spelled:
+    standard = text.encode().translate(_TO_STANDARD)
+    data = a2b_base64(standard)
+    if b2a_base64(data, newline=False) != standard:
         raise ValueError("another spelling")
     if len(data) % 2 or len(data) > 2 * MAX_DIMENSION:
         raise ValueError("not a context")
-    return Context(data)
+    return data
 
 
-_decode = Decoder(Selection | Outcome | Feedback, dec_hook=_from_text).decode
+@lru_cache(maxsize=128)
+def _distinct(arms: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the arms, always the same object for the same ones; None where they take a closer look."""
+    return arms if len(set(arms)) == len(arms) and "".join(arms).isprintable() else None
+
+
+_decode = Decoder(Selection | Outcome | Feedback).decode

@@ -131,29 +131,22 @@ class OpenDecisions:
         self.awaiting = 0
         """Decisions that have no outcome yet."""
         self.closed = ClosedDecisions()
-        self._oldest_ms = 0
-        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+        self.oldest_ms = 0
+        """When the oldest was opened, or before; where none is open it means nothing."""
+        self.decisions: OrderedDict[str, Decision] = OrderedDict()
+        """By id, in the order of their opening."""
 
     def __len__(self) -> int:
-        return len(self._decisions)
+        return len(self.decisions)
 
     def __iter__(self) -> Iterator[Decision]:
-        return iter(self._decisions.values())
-
-    @property
-    def ids(self) -> Iterable[str]:
-        """The open decisions' ids, in the order of their opening."""
-        return self._decisions.keys()
-
-    def get(self, decision_id: str) -> Decision | None:
-        """Return an open decision, or None."""
-        return self._decisions.get(decision_id)
+        return iter(self.decisions.values())
 
     def add(self, decision_id: str, decision: Decision) -> None:
         """Open a decision, later than all that are open."""
-        if not self._decisions:
-            self._oldest_ms = decision.opened_ms
-        self._decisions[decision_id] = decision
+        if not self.decisions:
+            self.oldest_ms = decision.opened_ms
+        self.decisions[decision_id] = decision
         self.awaiting += not decision.has_outcome
 
     def settle(self, decision: Decision) -> None:
@@ -168,16 +161,13 @@ class OpenDecisions:
         -------
         How many of them never got an outcome.
         """
-        # Asked at every event, and nearly always there is nothing to do.
-        if len(self._decisions) <= keep and self._oldest_ms >= opened_before_ms:
-            return 0
         censored = 0
-        while self._decisions:
-            decision_id, oldest = next(iter(self._decisions.items()))
-            self._oldest_ms = oldest.opened_ms
-            if oldest.opened_ms >= opened_before_ms and len(self._decisions) <= keep:
+        while self.decisions:
+            decision_id, oldest = next(iter(self.decisions.items()))
+            self.oldest_ms = oldest.opened_ms
+            if oldest.opened_ms >= opened_before_ms and len(self.decisions) <= keep:
                 break
-            self._decisions.popitem(last=False)
+            self.decisions.popitem(last=False)
             self.closed.add(decision_id)
             censored += not oldest.has_outcome
         self.awaiting -= censored
@@ -201,34 +191,32 @@ class EarlyEvents:
     """
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[int, EarlyEvent] = OrderedDict()
+        self.waiting: OrderedDict[int, EarlyEvent] = OrderedDict()
+        """By offset, in that order."""
         self._by_decision: dict[tuple[str, str], list[int]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
     def __iter__(self) -> Iterator[EarlyEvent]:
-        return iter(self._waiting.values())
+        return iter(self.waiting.values())
 
     def add(self, early: EarlyEvent) -> None:
         """Let an event wait."""
         offset = early.message.offset
-        self._waiting[offset] = early
+        self.waiting[offset] = early
         self._by_decision.setdefault(_decision(early.event), []).append(offset)
 
     def take(self, selection: Selection) -> list[EarlyEvent]:
         """Remove and return what waited for this selection, in the order it came."""
         offsets = self._by_decision.pop((selection.policy, selection.decision_id), ())
-        return [self._waiting.pop(offset) for offset in offsets]
+        return [self.waiting.pop(offset) for offset in offsets]
 
     def expire(self, now_ms: int) -> list[EarlyEvent]:
         """Remove and return what has waited too long, or in too long a queue."""
         expired: list[EarlyEvent] = []
-        while self._waiting:
-            oldest = next(iter(self._waiting.values()))
-            if now_ms - oldest.read_ms <= MAX_EARLY_MS and len(self._waiting) <= MAX_EARLY:
+        while self.waiting:
+            oldest = next(iter(self.waiting.values()))
+            if now_ms - oldest.read_ms <= MAX_EARLY_MS and len(self.waiting) <= MAX_EARLY:
                 break
-            self._waiting.popitem(last=False)
+            self.waiting.popitem(last=False)
             decision = _decision(oldest.event)
             offsets = self._by_decision[decision]
             offsets.pop(0)

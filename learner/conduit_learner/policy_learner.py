@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from conduit_learner.arms import merged_watch, price_level, price_step, reprice, with_prior
+from conduit_learner.bank import Bank, Tick
 from conduit_learner.drift import Watch, forget, look
 from conduit_learner.events import Feedback, Outcome, Selection
 from conduit_learner.join import MAX_FEEDBACKS, Decision, OpenDecisions
 from conduit_learner.posterior import posteriors
-from conduit_learner.regression import BLOCK, AdditiveRegression, fade, fold
+from conduit_learner.regression import BLOCK, AdditiveRegression, fold
 from conduit_learner.routing import PolicyRouting
 from conduit_learner.signals import SIGNALS, targets
 from conduit_policy import Prior
@@ -50,32 +51,83 @@ class Arm:
     feedbacks: int = 0
 
 
-@dataclass(slots=True)
 class PolicyLearner:
     """One policy's models, counters and open decisions.
 
     A pure state machine: what it holds follows from the events it was given and the stream time that went
     with them, and from nothing else.
+
+    Parameters
+    ----------
+    name
+        The policy's name.
+    settings
+        How it learns.
     """
 
-    name: str
-    settings: LearningSettings = field(default_factory=LearningSettings)
-    offset: int = 0
-    """After the latest event of this policy."""
-    ticks: int = 0
-    """Events learned from. Every :data:`BLOCK` of them the statistics fade a little."""
-    selections: int = 0
-    outcomes: int = 0
-    feedbacks: int = 0
-    censored: int = 0
-    duplicates: int = 0
-    alarms: int = 0
-    """Times that a signal of an arm has changed."""
-    now_ms: int = 0
-    """Stream time of the event being learned from."""
-    arms: dict[str, Arm] = field(default_factory=dict)
-    open: OpenDecisions = field(default_factory=OpenDecisions)
-    routing: PolicyRouting = field(default_factory=PolicyRouting)
+    def __init__(self, name: str, settings: LearningSettings | None = None) -> None:
+        self.name = name
+        self.key = name.encode()
+        """The key of its events."""
+        self.offset = 0
+        """After the latest event of this policy."""
+        self.ticks = 0
+        """Events learned from. Every :data:`BLOCK` of them the statistics fade a little."""
+        self.selections = 0
+        self.outcomes = 0
+        self.feedbacks = 0
+        self.censored = 0
+        self.duplicates = 0
+        self.alarms = 0
+        """Times that a signal of an arm has changed."""
+        self.now_ms = 0
+        """Stream time of the event being learned from."""
+        self.open = OpenDecisions()
+        self.routing = PolicyRouting()
+        self._arms: dict[str, Arm] = {}
+        self._bank = Bank({})
+        self._waiting: list[Tick] = []
+        """What was learned since the last block ended: only noted, until the block ends or somebody looks."""
+        self._candidates: tuple[tuple[str, ...], tuple[str, ...], list[Arm]] = (), (), []
+        """The latest selection's arms and models, and the arms' own state, in which is not noted yet ..."""
+        self._seen_at = 0
+        """... that they were seen here."""
+        self._follow(settings or LearningSettings())
+
+    def _follow(self, settings: LearningSettings) -> None:
+        self.settings = settings
+        # Asked at every event, so as plain attributes.
+        self._renamed = settings.renamed or {}
+        self._featurizer, self._context_bytes = settings.featurizer, 2 * settings.dimension
+        self._window_ms, self._max_open = round(settings.feedback_window_s * 1000.0), settings.max_open
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """What is known of every deployment, by its name. Whoever asks may change it."""
+        self._settle()
+        return self._arms
+
+    @arms.setter
+    def arms(self, arms: dict[str, Arm]) -> None:
+        self._settle()
+        self._arms = arms
+
+    def _settle(self) -> None:
+        """Hand over to the arms what is only noted so far."""
+        self._note_seen()
+        self._candidates = (), (), []
+        for name, context, values in self._waiting:
+            for signal, value in values.items():
+                model = self._arms[name].models[signal]
+                if model.dimension == 1:
+                    model.learn_row(_INTERCEPT, value)
+                elif context is not None:
+                    model.learn_row(_INTERCEPT + context[len(_INTERCEPT) :], value)  # whatever the sender wrote
+        self._waiting.clear()
+
+    def _note_seen(self) -> None:
+        for arm in self._candidates[2]:
+            arm.seen = self._seen_at
 
     def change(self, settings: LearningSettings) -> None:
         """Learn under other settings from here on.
@@ -95,9 +147,10 @@ class PolicyLearner:
         before, after = _contexts(self.settings), _contexts(settings)
         if settings == self.settings:
             return
-        self.settings = settings
+        arms = self.arms
+        self._follow(settings)
         if before != after:
-            for arm in self.arms.values():
+            for arm in arms.values():
                 fresh = self._fresh_models()
                 arm.models = {
                     name: fresh[name] if signal.contextual else arm.models[name] for name, signal in SIGNALS.items()
@@ -133,15 +186,16 @@ class PolicyLearner:
             setattr(known, counter, getattr(known, counter) + getattr(arm, counter))
 
     def _named(self, arm: str) -> str:
-        return (self.settings.renamed or {}).get(arm, arm)
+        return self._renamed.get(arm, arm)
 
     def add_arm(self, name: str, *, keep: Collection[str] = ()) -> Arm:
         """Add an arm; where there is no room, the one that was a candidate longest ago leaves, never one to keep."""
-        if len(self.arms) >= MAX_ARMS:
-            oldest = min(self.arms.keys() - set(keep), key=lambda other: (self.arms[other].seen, other))
-            del self.arms[oldest]
+        arms = self.arms
+        if len(arms) >= MAX_ARMS:
+            oldest = min(arms.keys() - set(keep), key=lambda other: (arms[other].seen, other))
+            del arms[oldest]
         models = self._fresh_models()
-        arm = self.arms[name] = Arm(models, Watch({signal: model.dimension for signal, model in models.items()}))
+        arm = arms[name] = Arm(models, Watch({signal: model.dimension for signal, model in models.items()}))
         return arm
 
     def select(self, selection: Selection, decision: Decision) -> bool:
@@ -151,24 +205,36 @@ class PolicyLearner:
         -------
         False when the decision is open already, or closed: the selection is a duplicate and changes nothing.
         """
-        if self.open.get(selection.decision_id) is not None or selection.decision_id in self.open.closed:
+        decision_id = selection.decision_id
+        if decision_id in self.open.decisions or decision_id in self.open.closed:
             self.duplicates += 1
             return False
         self.selections += 1
-        offset, known = decision.offset, self.arms
-        models = selection.models or ("",) * len(selection.arms)
-        for given, model in zip(selection.arms, models, strict=True):
-            name = self._named(given)
-            arm = known.get(name) or self.add_arm(name, keep=[self._named(other) for other in selection.arms])
+        arms, models, _ = self._candidates
+        if selection.arms != arms or selection.models != models:
+            self._see(selection, decision.offset)
+        self._seen_at = decision.offset
+        self._arms[self._named(decision.arm)].selections += 1
+        self.open.add(decision_id, decision)
+        return True
+
+    def _see(self, selection: Selection, offset: int) -> None:
+        """Note who the candidates are, from now on until others are."""
+        self._note_seen()
+        names = [self._named(given) for given in selection.arms]
+        seen = []
+        for name, model in zip(names, selection.models or ("",) * len(names), strict=True):
+            arm = self._arms.get(name) or self.add_arm(name, keep=names)
             arm.seen = offset
             if model:
                 arm.model = model
-        known[self._named(decision.arm)].selections += 1
-        self.open.add(selection.decision_id, decision)
-        return True
+            seen.append(arm)
+        self._candidates = selection.arms, selection.models, seen
 
     def resolve(self, event: Outcome | Feedback, decision: Decision, now_ms: int) -> None:
         """Learn what an event says about an open decision; what was said before changes nothing."""
+        name = self._named(decision.arm)
+        arm = self._arms.get(name)
         if isinstance(event, Feedback):
             who = (event.source, event.key)
             if who in decision.feedbacks or len(decision.feedbacks) >= MAX_FEEDBACKS:
@@ -176,38 +242,45 @@ class PolicyLearner:
                 return
             decision.feedbacks += (who,)
             self.feedbacks += 1
+            self.routing.observe_feedback(event, decision, now_ms)
+            values = targets(event)
+            if arm is not None:
+                arm.feedbacks += 1
         elif decision.has_outcome:
             self.duplicates += 1
             return
         else:
             self.open.settle(decision)
             self.outcomes += 1
-        self.routing.observe(event, decision, now_ms)
-        values = targets(event)
-        if values:
-            name = self._named(decision.arm)
-            arm = self.arms.get(name)
+            if self.routing.in_force is not None:
+                self.routing.observe_outcome(event, decision, now_ms)
+            values = targets(event)
+            if not values:
+                return
             if arm is not None:
-                if isinstance(event, Feedback):
-                    arm.feedbacks += 1
-                else:
-                    arm.outcomes += 1
-                    arm.errors += event.status == "error"
-            self.learn(name, self._context(decision), values)
+                arm.outcomes += 1
+                arm.errors += event.status == "error"
+        self.learn(name, self._context(decision), values)
+
+    def _context(self, decision: Decision) -> bytes | None:
+        """Return what a decision's request was like; None when the models do not understand it."""
+        same = decision.featurizer == self._featurizer and len(decision.context) == self._context_bytes
+        return decision.context if same else None
 
     def close(self, now_ms: int) -> None:
         """Close the decisions whose time is over. Doing it early, late or twice makes no difference."""
         self.now_ms = now_ms
-        self.censored += self.open.close(
-            opened_before_ms=now_ms - round(self.settings.feedback_window_s * 1000.0),
-            keep=self.settings.max_open,
-        )
+        # Asked at every event, and nearly always there is nothing to do.
+        decisions = self.open
+        if decisions.oldest_ms < now_ms - self._window_ms or len(decisions.decisions) > self._max_open:
+            self.censored += decisions.close(opened_before_ms=now_ms - self._window_ms, keep=self._max_open)
 
     def snapshot(self, *, partition: int, offset: int, now_ms: int) -> Snapshot:
         """Return what the plugins need to choose; see :meth:`PartitionLearner.snapshot`."""
         self.close(now_ms)
-        names = sorted(self._publishable())
-        arms = [self.arms[name] for name in names]
+        known = self.arms
+        names = sorted(_publishable(known, self.settings.dimension))
+        arms = [known[name] for name in names]
         priors, prices = self.settings.priors or {}, self.settings.prices or {}
         beliefs = posteriors(
             {
@@ -260,35 +333,36 @@ class PolicyLearner:
         values
             By signal, on the grid of :func:`conduit_learner.signals.to_grid`.
         """
-        known = self.arms.get(arm)
-        if known is not None:
-            if context is not None and not context.startswith(_INTERCEPT):
-                context = _INTERCEPT + context[len(_INTERCEPT) :]  # whatever the sender wrote
-            for signal, value in values.items():
-                model = known.models[signal]
-                if model.dimension == 1:
-                    model.learn_row(_INTERCEPT, value)
-                elif context is not None:
-                    model.learn_row(context, value)
+        if arm in self._arms:
+            self._waiting.append((arm, context, values))
         self.ticks += 1
         if self.ticks % BLOCK == 0:
             self._end_block()
 
-    def _context(self, decision: Decision) -> bytes | None:
-        same = decision.featurizer == self.settings.featurizer
-        return decision.context if same and len(decision.context) == 2 * self.settings.dimension else None
-
     def _end_block(self) -> None:
         """Do what is done every :data:`BLOCK` ticks."""
-        fold(model for arm in self.arms.values() for model in arm.models.values())
+        models = {name: arm.models for name, arm in self._arms.items()}
+        if not self._bank.holds(models):
+            self._bank = Bank(models)
+        if any(model.has_rows for of_arm in models.values() for model in of_arm.values()):
+            # Somebody looked in the middle of the block, so that it began without the bank. It must be added at once.
+            fold(model for arm in self.arms.values() for model in arm.models.values())
+        elif self._waiting:
+            self._bank.learn(self._waiting)
+            self._waiting.clear()
         self._look_for_changes()
-        self._fade()
+        remembered = self.settings.window_size * len(models)
+        factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
+        self._bank.fade(factor)
+        for arm in self._arms.values():
+            arm.watch.fade(factor)
 
     def _look_for_changes(self) -> None:
-        arms = list(self.arms.values())
+        arms = list(self._arms.values())
         rows = {signal: row for row, signal in enumerate(SIGNALS)}
-        prior = Prior.of(self.settings).shared
-        for arm, changes in zip(arms, look([(arm.watch, arm.models) for arm in arms], prior=prior), strict=True):
+        watched = [(arm.watch, arm.models) for arm in arms]
+        found = look(watched, self._bank.sums, prior=Prior.of(self.settings).shared) if arms else []
+        for arm, changes in zip(arms, found, strict=True):
             for change in changes:
                 forget(arm.watch, rows[change.signal], arm.models[change.signal], change)
                 known = arm.alarms.get(change.signal)
@@ -301,13 +375,6 @@ class PolicyLearner:
                 )
                 self.alarms += 1
 
-    def _fade(self) -> None:
-        remembered = self.settings.window_size * len(self.arms)
-        factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
-        fade([model for arm in self.arms.values() for model in arm.models.values()], factor)
-        for arm in self.arms.values():
-            arm.watch.fade(factor)
-
     def _fresh_models(self) -> dict[str, AdditiveRegression]:
         contextual = algorithm(self.settings).contextual
         return {
@@ -317,17 +384,18 @@ class PolicyLearner:
             for name, signal in SIGNALS.items()
         }
 
-    def _publishable(self) -> list[str]:
-        """Return the arms that fit into one record; those unseen for longest are left out."""
-        vectors = len(SIGNALS) * 2 * (6 * self.settings.dimension + 4)
-        space = MAX_SNAPSHOT_BYTES - 2 * MAX_EVENT_BYTES - _OVERHEAD
-        fitting = []
-        for name in sorted(self.arms, key=lambda name: (-self.arms[name].seen, name)):
-            space -= vectors + _OVERHEAD + 6 * (len(name) + len(self.arms[name].model))
-            if space < 0:
-                break
-            fitting.append(name)
-        return fitting
+
+def _publishable(arms: Mapping[str, Arm], dimension: int) -> list[str]:
+    """Return the arms that fit into one record; those unseen for longest are left out."""
+    vectors = len(SIGNALS) * 2 * (6 * dimension + 4)
+    space = MAX_SNAPSHOT_BYTES - 2 * MAX_EVENT_BYTES - _OVERHEAD
+    fitting = []
+    for name in sorted(arms, key=lambda name: (-arms[name].seen, name)):
+        space -= vectors + _OVERHEAD + 6 * (len(name) + len(arms[name].model))
+        if space < 0:
+            break
+        fitting.append(name)
+    return fitting
 
 
 _OVERHEAD = 1_500

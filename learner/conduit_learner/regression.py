@@ -1,6 +1,5 @@
 """The online model of one signal of one arm: river's Bayesian linear regression on additive statistics."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -10,7 +9,7 @@ from river import linear_model, utils
 
 from conduit_schemas import FRACTION_BITS
 
-__all__ = ["BLOCK", "AdditiveRegression", "Statistics", "fade"]
+__all__ = ["BLOCK", "AdditiveRegression", "Statistics", "fade", "fold", "numbers"]
 
 BLOCK = 64
 """Rows that are kept as they came before they are added to the statistics in one product."""
@@ -20,7 +19,6 @@ Vector = NDArray[np.float64]
 _FLOAT: np.dtype[Any] = np.dtype("<f8")
 _FIXED_POINT: np.dtype[Any] = np.dtype("<i2")
 _UNIT = 2.0**-FRACTION_BITS
-_ONE = (1 << FRACTION_BITS).to_bytes(2, "little")
 
 
 class Statistics(NamedTuple):
@@ -72,10 +70,9 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     def __init__(self, alpha: float = 1.0, beta: float = 1.0) -> None:
         super().__init__(alpha=alpha, beta=beta)
         self._kind = _FLOAT
-        # river's names for what both classes have; here without prior and without beta.
-        self._ss_arr = np.zeros((0, 0))
-        self._eta_arr = np.zeros(0)
-        self._energy = 0.0
+        self._sums = np.zeros(1)
+        self._is_lent = False
+        self._view()
         # Rows as bytes: they are turned into numbers a block at a time, which costs a fraction of one by one.
         self._rows: list[bytes] = []
         self._targets: list[float] = []
@@ -94,6 +91,33 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         if fixed_point:
             model._kind = _FIXED_POINT
         return model
+
+    def _view(self) -> None:
+        # river's names for what both classes have; here without prior and without beta.
+        square = self._cap * self._cap
+        self._ss_arr = self._sums[:square].reshape(self._cap, self._cap)
+        self._eta_arr = self._sums[square:-1]
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._view()  # a copy's views would be copies, too
+
+    def move_to(self, place: Vector) -> None:
+        """Keep the sums in somebody else's memory from here on, shape (:meth:`size`,); who may change them there."""
+        place[:] = self._sums
+        self._is_lent = True
+        self._sums = place
+        self._view()
+
+    @staticmethod
+    def size(dimension: int) -> int:
+        """Return how many numbers the sums of a model are: gram, moment and energy, one after the other."""
+        return dimension * dimension + dimension + 1
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there are rows that are not in the sums yet."""
+        return bool(self._rows)
 
     @property
     def dimension(self) -> int:
@@ -127,15 +151,16 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     def statistics(self) -> Statistics:
         """Return the sums over everything learned; changes nothing."""
-        if not self._rows:
-            return Statistics(self._ss_arr.copy(), self._eta_arr.copy(), self._energy)
-        x, y = self._design(), np.array(self._targets)
-        return Statistics(self._ss_arr + x.T @ x, self._eta_arr + x.T @ y, self._energy + float(y @ y))
+        sums = self._sums.copy()
+        square = self._cap * self._cap
+        if self._rows:
+            sums += self._latest()
+        return Statistics(sums[:square].reshape(self._cap, self._cap), sums[square:-1], float(sums[-1]))
 
     @property
     def sums(self) -> tuple[float, float, float]:
         """How many rows were learned, the sum of their targets and of their squares: of what has been folded."""
-        return float(self._ss_arr[0, 0]), float(self._eta_arr[0]), self._energy
+        return float(self._ss_arr[0, 0]), float(self._eta_arr[0]), float(self._sums[-1])
 
     @property
     def context_sum(self) -> Vector:
@@ -153,19 +178,18 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         total
             Sum of their targets.
         """
-        fold([self])
+        self._fold()
         self._eta_arr += by * contexts
-        self._energy += by * (2.0 * total + by * float(contexts[0]))
+        self._sums[-1] += by * (2.0 * total + by * float(contexts[0]))
         self._m_dirty = True
 
     def merge(self, other: Self) -> None:
         """Add what another model of the same features has learned."""
-        self._ss_arr, self._eta_arr, self._energy = self.statistics()
+        self._fold()
         theirs = other.statistics()
         self._ss_arr += theirs.gram
         self._eta_arr += theirs.moment
-        self._energy += theirs.energy
-        self._rows, self._targets = [], []
+        self._sums[-1] += theirs.energy
         self._m_dirty = True
 
     def learn_one(self, x: Mapping[Any, float], y: float) -> None:
@@ -191,7 +215,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         upper = np.triu_indices(self._cap)
         return np.concatenate(
             [
-                [self._energy],
+                self._sums[-1:],
                 self._eta_arr,
                 self._ss_arr[upper],
                 np.array(self._targets, dtype=np.float64),
@@ -213,8 +237,8 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         count, rest = divmod(len(state) - rows_at, 1 + dimension)
         if count < 0 or rest:
             raise ValueError(f"{len(state)} numbers do not describe a model of dimension {dimension}")
-        model._energy = float(state[0])
-        model._eta_arr = state[1 : 1 + dimension].copy()
+        model._sums[-1] = state[0]
+        model._eta_arr[:] = state[1 : 1 + dimension]
         row, column = np.triu_indices(dimension)
         model._ss_arr[row, column] = model._ss_arr[column, row] = state[1 + dimension : rows_at]
         model._targets = state[rows_at : rows_at + count].tolist()
@@ -224,7 +248,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     def _design(self) -> Vector:
         """Return the latest rows as numbers, shape (rows, dimension)."""
-        return _numbers(self._rows, self._cap, self._kind)
+        return numbers(self._rows, self._cap, self._kind)
 
     def _encoded(self, numbers: Vector) -> list[bytes]:
         """Return rows of numbers, one after the other, as bytes: the inverse of :meth:`_design`."""
@@ -232,19 +256,27 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         data, size = units.astype(self._kind).tobytes(), self._cap * self._kind.itemsize
         return [data[start : start + size] for start in range(0, len(data), size)]
 
+    def _latest(self) -> Vector:
+        """Return the sums over the latest rows."""
+        x, y = self._design(), np.array(self._targets)
+        return np.concatenate([(x.T @ x).ravel(), x.T @ y, [y @ y]])
+
     def _fold(self) -> None:
-        fold([self])
+        if self._rows:
+            self._sums += self._latest()
+            self._rows, self._targets = [], []
 
     def _grow(self, needed: int) -> None:
         self._fold()
-        old, capacity = self._cap, max(needed, 2 * self._cap)
-        gram, moment = np.zeros((capacity, capacity)), np.zeros(capacity)
-        gram[:old, :old], moment[:old] = self._ss_arr, self._eta_arr
-        self._ss_arr, self._eta_arr, self._cap = gram, moment, capacity
+        before, self._cap = self._cap, max(needed, 2 * self._cap)
+        gram, moment, energy = self._ss_arr, self._eta_arr, self._sums[-1]
+        self._sums = np.zeros(self.size(self._cap))
+        self._view()
+        self._ss_arr[:before, :before], self._eta_arr[:before], self._sums[-1] = gram, moment, energy
         self._m_dirty = True
 
     def _ensure_m(self) -> None:
-        if self._m_dirty:
+        if self._m_dirty or self._is_lent:
             gram, moment, _ = self.statistics()
             precision = self.beta * gram + np.eye(self._cap) * self.alpha
             self._ss_inv_arr = np.linalg.inv(precision)
@@ -253,57 +285,12 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
 
 def fold(models: Iterable[AdditiveRegression]) -> None:
-    """Add each model's latest rows to its sums. Neighbours that learned from the same rows share their product."""
-    alike: dict[tuple[int, Any], list[AdditiveRegression]] = {}
+    """Add each model's latest rows to its sums."""
     for model in models:
-        if model._rows and not (model._cap == 1 and _fold_levels(model)):
-            alike.setdefault((model._cap, model._kind), []).append(model)
-    for (dimension, kind), group in alike.items():
-        _fold_alike(group, dimension, kind)
+        model._fold()
 
 
-def _fold_levels(model: AdditiveRegression) -> bool:
-    """Fold a model of one feature that was always 1, as those without context are, in plain arithmetic."""
-    rows, targets = model._rows, model._targets
-    if model._kind != _FIXED_POINT or rows.count(_ONE) != len(rows):
-        return False
-    model._ss_arr[0, 0] += len(rows)
-    model._eta_arr[0] += math.fsum(targets)
-    model._energy += math.fsum([target * target for target in targets])
-    model._rows, model._targets = [], []
-    return True
-
-
-def _fold_alike(models: Sequence[AdditiveRegression], dimension: int, kind: Any) -> None:
-    """Fold models of one dimension, whose rows are turned into numbers all at once."""
-    rows: list[bytes] = []
-    spans: list[slice] = []
-    latest: list[bytes] = []
-    for model in models:
-        if model._rows == latest:
-            spans.append(spans[-1])
-        else:
-            latest = model._rows
-            spans.append(slice(len(rows), len(rows) + len(latest)))
-            rows += latest
-    x = _numbers(rows, dimension, kind)
-    y = np.zeros((len(models), len(rows)))
-    for of_model, span, model in zip(y, spans, models, strict=True):
-        of_model[span] = model._targets
-    moments, energies = y @ x, np.square(y).sum(axis=1).tolist()
-    twin = x.copy()  # the product of an array with itself goes another way in numpy, slower where rows are few
-    gram, done = np.empty((dimension, dimension)), None
-    for model, span, moment, energy in zip(models, spans, moments, energies, strict=True):
-        if span is not done:
-            np.matmul(x[span].T, twin[span], out=gram)
-            done = span
-        model._ss_arr += gram
-        model._eta_arr += moment
-        model._energy += energy
-        model._rows, model._targets = [], []
-
-
-def _numbers(rows: Sequence[bytes], dimension: int, kind: Any) -> Vector:
+def numbers(rows: Sequence[bytes], dimension: int, kind: np.dtype[Any] = _FIXED_POINT) -> Vector:
     """Return rows of bytes as numbers, shape (rows, dimension)."""
     x = np.frombuffer(b"".join(rows), kind).reshape(-1, dimension)
     return x * _UNIT if kind == _FIXED_POINT else x.astype(np.float64, copy=False)
@@ -311,9 +298,7 @@ def _numbers(rows: Sequence[bytes], dimension: int, kind: Any) -> Vector:
 
 def fade(models: Collection[AdditiveRegression], factor: float) -> None:
     """Multiply everything that the models have learned so far by ``factor``."""
-    fold(models)
     for model in models:
-        model._ss_arr *= factor
-        model._eta_arr *= factor
-        model._energy *= factor
+        model._fold()
+        model._sums *= factor
         model._m_dirty = True

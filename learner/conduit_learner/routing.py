@@ -22,11 +22,8 @@ class PolicyRouting:
         """The newest by origin."""
         self._spend: dict[str, Spend] = {}
         self._rollout: Rollout | None = None
-
-    @property
-    def in_force(self) -> RoutingChange | None:
+        self.in_force: RoutingChange | None = None
         """An operator's settings if there are any, else the newest that an application brought along."""
-        return self._changes.get("operator") or self._changes.get("application")
 
     def change(self, change: RoutingChange) -> None:
         """Take what an operator or an application says; what is in force already starts nothing anew."""
@@ -35,7 +32,7 @@ class PolicyRouting:
             self._changes.pop(change.origin, None)
         elif (known := self._changes.get(change.origin)) is None or known.routing != change.routing:
             self._changes[change.origin] = change
-        after = self.in_force
+        after = self.in_force = self._changes.get("operator") or self._changes.get("application")
         settings = None if after is None else after.routing
         if settings == (None if before is None else before.routing):
             return
@@ -44,19 +41,19 @@ class PolicyRouting:
         automatic = None if settings is None or settings.mode != "canary" else settings.automatic
         self._rollout = None if automatic is None else Rollout(automatic)
 
-    def observe(self, event: Outcome | Feedback, decision: Decision, now_ms: int) -> None:
-        """Take what an event that counts, no duplicate, tells about a decision; ``now_ms`` is stream time."""
-        rollout = self._rollout if decision.group else None
-        if isinstance(event, Feedback):
-            if event.signal == "quality" and not decision.is_rated:
-                decision.is_rated = True
-                if rollout is not None:
-                    rollout.observe(decision.group, "quality", event.quality, now_ms)
-            return
+    def observe_feedback(self, event: Feedback, decision: Decision, now_ms: int) -> None:
+        """Take what a feedback that counts, no duplicate, tells about a decision; ``now_ms`` is stream time."""
+        if event.signal == "quality" and not decision.is_rated:
+            decision.is_rated = True
+            if self._rollout is not None and decision.group:
+                self._rollout.observe(decision.group, "quality", event.quality, now_ms)
+
+    def observe_outcome(self, event: Outcome, decision: Decision, now_ms: int) -> None:
+        """Take what an outcome that counts tells about a decision; without settings in force, nothing."""
         if event.status != "cache_hit":
             self._pay(decision.scope, event.cost_usd, now_ms)
-        if rollout is not None and event.status in {"success", "error"}:
-            rollout.observe(decision.group, "success", float(event.status == "success"), now_ms)
+        if self._rollout is not None and decision.group and event.status in {"success", "error"}:
+            self._rollout.observe(decision.group, "success", float(event.status == "success"), now_ms)
 
     def published(self) -> RoutingState | None:
         """Return what the snapshot carries; None when the log says nothing of it."""

@@ -76,7 +76,7 @@ class PolicyShard(PolicyLearner):
         return share
 
     def _end_block(self) -> None:
-        pass
+        self._settle()
 
 
 class WholePolicy(PolicyLearner):

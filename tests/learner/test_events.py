@@ -129,6 +129,8 @@ def accepted_at_once(data: bytes) -> dict[str, str] | None:
     """What the structs make of a record on their own, or None where they leave it to the contract."""
     try:
         event = events._decode(data)
+        if isinstance(event, Selection):
+            event.context = events._from_text(event.context)
     except ValueError:
         return None
     if not event.is_sound():

@@ -123,7 +123,7 @@ def test_a_flood_of_decisions_without_outcome_takes_no_more_memory_than_allowed(
     finally:
         tracemalloc.stop()
     learner.policies[POLICY].close(learner.now_ms)
-    assert list(opened.ids) == [ids(number) for number in range(flood - keep, flood)]
+    assert list(opened.decisions) == [ids(number) for number in range(flood - keep, flood)]
     assert learner.policies[POLICY].censored == flood - keep
     # An open decision takes about 1 KB. The JSON parser keeps up to 16,384 short strings, whatever they are.
     assert max(sizes) < sizes[0] + 16_384 * 90, sizes

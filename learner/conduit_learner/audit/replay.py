@@ -149,6 +149,8 @@ def snapshots_at(
     pending = set(positions)
     since = offset = 0
     for step in relive(messages, checkpoints):
+        if step.message is not None and pending == {LATEST}:
+            continue  # nothing to look at before the end
         since, offset = step.since, step.learner.offset
         for position in [position for position in pending if _is_reached(position, step)]:
             pending.remove(position)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,13 +101,7 @@ def evaluate(
     if isinstance(messages, Iterator):
         messages = list(messages)
     last_use = _last_uses(messages, policy)
-    candidate = _Candidate(
-        policy,
-        settings or LearningSettings(),
-        objective=objective,
-        pinned=settings is not None,
-        features=None if features is None else frozenset(features) | {0},
-    )
+    candidate = _Candidate(policy, settings, objective, None if features is None else frozenset(features) | {0})
     final = _replay(messages, candidate, last_use)
     rows = candidate.comparable_rows()
     if not rows:
@@ -116,20 +110,35 @@ def evaluate(
     return _estimate(candidate, rows, final, alpha)
 
 
-@dataclass
 class _Candidate(PolicyLearner):
-    """A policy that learns from somebody else's choices, and notes at each of them what it would have done."""
+    """A policy that learns from somebody else's choices, and notes at each of them what it would have done.
 
-    objective: Objective | None = None
-    pinned: bool = False
-    """Whether it keeps its settings whatever the log says."""
-    features: frozenset[int] | None = None
-    """Components that it sees; None: all."""
-    beliefs: dict[int, Beliefs] = field(default_factory=dict)
-    """By offset, what it believed there, as long as a decision to come needs it."""
-    rows: dict[int, JoinedDecision] = field(default_factory=dict)
-    """By the selection's offset."""
-    left_out: Counter[str] = field(default_factory=Counter)
+    Parameters
+    ----------
+    name, settings
+        See :class:`PolicyLearner`; settings that are given are kept whatever the log says.
+    objective
+        Its own; None: that of each decision.
+    features
+        Components that it sees; None: all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: LearningSettings | None,
+        objective: Objective | None,
+        features: frozenset[int] | None,
+    ) -> None:
+        super().__init__(name, settings)
+        self.objective = objective
+        self.pinned = settings is not None
+        self.features = features
+        self.beliefs: dict[int, Beliefs] = {}
+        """By offset, what it believed there, as long as a decision to come needs it."""
+        self.rows: dict[int, JoinedDecision] = {}
+        """By the selection's offset."""
+        self.left_out = Counter[str]()
 
     def change(self, settings: LearningSettings) -> None:
         if not self.pinned:

@@ -72,9 +72,8 @@ def decision_of(selection: Selection, time_ms: int) -> Decision:
 
     Examples
     --------
-    >>> from conduit_learner.events import Context
     >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
-    ...                       featurizer="text64-v2", context=Context(), predictions={"cost": (0.0, -7.0)})
+    ...                       featurizer="text64-v2", context=b"", predictions={"cost": (0.0, -7.0)})
     >>> decision_of(selection, 5).predictions["cost"][0]
     1.0
     """

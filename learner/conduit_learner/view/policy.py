@@ -66,9 +66,8 @@ class PolicyView:
     Examples
     --------
     >>> view = PolicyView("default/chat")
-    >>> from conduit_learner.events import Context
     >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
-    ...                       featurizer="text64-v2", context=Context())
+    ...                       featurizer="text64-v2", context=b"")
     >>> _ = view.apply(selection, time_ms=5_000, offset=7)
     >>> [(start, dict(cells)["b"].selections) for start, cells in view.timelines["all"]]
     [(5000, 1)]
