@@ -4,8 +4,10 @@ Learning a block, fading and looking for changes touch every model of a policy. 
 calls than in arithmetic; here each signal's sums stand one arm after the other, and the models look into that memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from operator import methodcaller
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,35 +70,50 @@ class Bank:
         for part in self._parts:
             part.memory *= factor
 
+    @contextmanager
+    def ahead(self, ticks: Sequence[Tick]) -> Iterator[None]:
+        """Let the models show what they would have learned from these ticks, for a moment."""
+        before = [part.memory.copy() for part in self._parts] if ticks else []
+        if ticks:
+            self.learn(ticks)
+        try:
+            yield
+        finally:
+            for part, memory in zip(self._parts, before, strict=False):
+                part.memory[:] = memory
+
     def learn(self, ticks: Sequence[Tick]) -> None:
         """Learn a block, or what there is of it; no more than :data:`conduit_learner.regression.BLOCK` ticks."""
-        rows = self._rows
-        ticks = sorted(ticks, key=lambda tick: rows[tick[0]])
-        of = [rows[tick[0]] for tick in ticks]
-        arms = list(dict.fromkeys(of))
+        names, contexts, values = zip(*ticks, strict=True)
+        if None in contexts:
+            values = tuple(map(self._without_context, contexts, values))
+        of = list(map(self._rows.__getitem__, names))
+        columns = [list(map(methodcaller("get", signal), values)) for signal in self._signals]
+        taught = [[target is not None for target in column] for column in columns]
+        # Sorted by arm from here on.
+        order = sorted(range(len(of)), key=of.__getitem__)
+        y = np.array([[target or 0.0 for target in column] for column in columns])[:, order]
+        of.sort()
+        arms = sorted(set(of))
         by_arm = np.equal.outer(arms, of).astype(np.float64)
-        targets = {signal: [0.0] * len(ticks) for signal in self._signals}
-        taught = {signal: [0.0] * len(ticks) for signal in self._signals}
-        for number, (_, context, values) in enumerate(ticks):
-            for signal, value in values.items():
-                if context is not None or signal in self._levels:
-                    targets[signal][number], taught[signal][number] = value, 1.0
-        y = np.array(list(targets.values()))
         # All products and sums are exact, in whatever order they are made.
         weighted = y[:, None] * by_arm
         energies = (weighted @ y[:, :, None])[..., 0]
         for part in self._parts:
             part.memory[:, arms, -1] += energies[part.signals]
             if part.dimension == 1:
-                counts = np.array([taught[self._signals[number]] for number in part.signals]) @ by_arm.T
-                part.memory[:, arms, 0] += counts
+                part.memory[:, arms, 0] += np.array([taught[signal] for signal in part.signals])[:, order] @ by_arm.T
                 part.memory[:, arms, 1] += weighted[part.signals].sum(axis=-1)
             else:
-                spans = dict(
-                    zip(arms, (slice(*span) for span in pairwise([*map(of.index, arms), len(of)])), strict=True)
-                )
-                used = [taught[self._signals[number]] for number in part.signals]
-                part.learn(ticks, spans, weighted[part.signals], used)
+                x = part.numbers(contexts)[order]
+                part.memory[:, arms, part.square : -1] += weighted[part.signals] @ x
+                spans = [slice(*span) for span in pairwise([*map(of.index, arms), len(of)])]
+                part.learn_grams(x, arms, spans, [taught[signal] for signal in part.signals], order)
+
+    def _without_context(self, context: bytes | None, values: Mapping[str, float]) -> Mapping[str, float]:
+        if context is not None:
+            return values
+        return {signal: value for signal, value in values.items() if signal in self._levels}
 
 
 class _Part:
@@ -112,34 +129,36 @@ class _Part:
             for place, of_arm in zip(of_signal, models, strict=True):
                 of_arm[number].move_to(place)
 
-    def learn(
-        self, ticks: Sequence[Tick], spans: Mapping[int, slice], weighted: Matrix, taught: Sequence[list[float]]
+    def numbers(self, contexts: Sequence[bytes | None]) -> Matrix:
+        """Return contexts as rows of numbers, and anything where there is none."""
+        nothing = bytes(2 * self.dimension)
+        x = numbers([context or nothing for context in contexts], self.dimension)
+        x[:, 0] = 1.0  # whatever the sender wrote
+        return x
+
+    def learn_grams(
+        self, x: Matrix, arms: Sequence[int], spans: Sequence[slice], taught: Sequence[list[bool]], order: list[int]
     ) -> None:
-        """Add a block's contexts.
+        """Add a block's products of contexts.
 
         Parameters
         ----------
-        ticks
-            By arm.
+        x
+            Contexts by arm, shape (ticks, dimension).
+        arms
+            The arms that occur.
         spans
-            Which they are, by the rows of the A arms that occur.
-        weighted
-            By signal and arm the target of each tick, or 0, shape (signals, A, ticks).
+            Each one's ticks.
         taught
-            By signal 1 where there is a target, otherwise 0.
+            Which ticks teach a signal, by signal; in the order that puts them by arm in ``order``.
         """
-        arms = list(spans)
-        nothing = bytes(2 * self.dimension)
-        x = numbers([tick[1] or nothing for tick in ticks], self.dimension)
-        x[:, 0] = 1.0  # whatever the sender wrote
-        self.memory[:, arms, self.square : -1] += weighted @ x
         grams = np.empty((len(arms), self.dimension, self.dimension))
         before = None
-        for memory, used in zip(self.memory, taught, strict=True):
-            if used != before:
-                before, masked = used, x * np.array(used)[:, None]
-                for gram, span in zip(grams, spans.values(), strict=True):
-                    np.matmul(x[span].T, masked[span], out=gram)
+        for memory, of_signal in zip(self.memory, taught, strict=True):
+            if of_signal != before:  # signals that are always observed together share the work
+                before, used = of_signal, x * np.array(of_signal)[order, None]
+                for gram, span in zip(grams, spans, strict=True):
+                    np.matmul(x[span].T, used[span], out=gram)
             if len(arms) == len(memory):
                 memory[:, : self.square] += grams.reshape(-1, self.square)
             else:

@@ -56,15 +56,16 @@ class Decision(Struct, gc=False):
 
     def describe(self, selection: Selection) -> None:
         """Fill in what the selection's own record says."""
-        self.arm = selection.arm
+        self.arm = selection.arms[selection.chosen]
         self.featurizer = selection.featurizer
         self.context = selection.context
         self.scope = selection.scope or ""
-        self.group = _group(selection)
+        if selection.mode == "canary":
+            self.group = _group(selection)
 
 
 def _group(selection: Selection) -> str:
-    if selection.mode != "canary" or len(selection.arms) < 2:
+    if len(selection.arms) < 2:
         return ""
     if selection.fallback == "control":
         return "control"

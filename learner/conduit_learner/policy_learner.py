@@ -86,6 +86,8 @@ class PolicyLearner:
         self.routing = PolicyRouting()
         self._arms: dict[str, Arm] = {}
         self._bank = Bank({})
+        self._is_looked_at = True
+        """Whether arms may have changed without the bank since the last block ended."""
         self._waiting: list[Tick] = []
         """What was learned since the last block ended: only noted, until the block ends or somebody looks."""
         self._candidates: tuple[tuple[str, ...], tuple[str, ...], list[Arm]] = (), (), []
@@ -114,6 +116,7 @@ class PolicyLearner:
 
     def _settle(self) -> None:
         """Hand over to the arms what is only noted so far."""
+        self._is_looked_at = True
         self._note_seen()
         self._candidates = (), (), []
         for name, context, values in self._waiting:
@@ -185,9 +188,6 @@ class PolicyLearner:
         for counter in ("selections", "outcomes", "errors", "feedbacks"):
             setattr(known, counter, getattr(known, counter) + getattr(arm, counter))
 
-    def _named(self, arm: str) -> str:
-        return self._renamed.get(arm, arm)
-
     def add_arm(self, name: str, *, keep: Collection[str] = ()) -> Arm:
         """Add an arm; where there is no room, the one that was a candidate longest ago leaves, never one to keep."""
         arms = self.arms
@@ -214,14 +214,14 @@ class PolicyLearner:
         if selection.arms != arms or selection.models != models:
             self._see(selection, decision.offset)
         self._seen_at = decision.offset
-        self._arms[self._named(decision.arm)].selections += 1
+        self._arms[self._renamed.get(decision.arm, decision.arm)].selections += 1
         self.open.add(decision_id, decision)
         return True
 
     def _see(self, selection: Selection, offset: int) -> None:
         """Note who the candidates are, from now on until others are."""
         self._note_seen()
-        names = [self._named(given) for given in selection.arms]
+        names = [self._renamed.get(given, given) for given in selection.arms]
         seen = []
         for name, model in zip(names, selection.models or ("",) * len(names), strict=True):
             arm = self._arms.get(name) or self.add_arm(name, keep=names)
@@ -233,7 +233,7 @@ class PolicyLearner:
 
     def resolve(self, event: Outcome | Feedback, decision: Decision, now_ms: int) -> None:
         """Learn what an event says about an open decision; what was said before changes nothing."""
-        name = self._named(decision.arm)
+        name = self._renamed.get(decision.arm, decision.arm)
         arm = self._arms.get(name)
         if isinstance(event, Feedback):
             who = (event.source, event.key)
@@ -278,22 +278,24 @@ class PolicyLearner:
     def snapshot(self, *, partition: int, offset: int, now_ms: int) -> Snapshot:
         """Return what the plugins need to choose; see :meth:`PartitionLearner.snapshot`."""
         self.close(now_ms)
-        known = self.arms
-        names = sorted(_publishable(known, self.settings.dimension))
-        arms = [known[name] for name in names]
+        if self._is_looked_at:
+            self._settle()
+        self._note_seen()
+        names = sorted(_publishable(self._arms, self.settings.dimension))
+        arms = [self._arms[name] for name in names]
         priors, prices = self.settings.priors or {}, self.settings.prices or {}
-        beliefs = posteriors(
-            {
+        # The block goes on as if nobody had looked.
+        with self._bank.ahead(self._waiting):
+            statistics = {
                 signal: [
                     with_prior(signal, arm.models[signal].statistics(), priors.get(name))
                     for name, arm in zip(names, arms, strict=True)
                 ]
                 for signal in SIGNALS
                 if arms
-            },
-            prior=Prior.of(self.settings),
-            levels={"cost": [price_level(prices.get(name)) for name in names]},
-        )
+            }
+        levels = {"cost": [price_level(prices.get(name)) for name in names]}
+        beliefs = posteriors(statistics, prior=Prior.of(self.settings), levels=levels)
         return Snapshot(
             policy=self.name,
             partition=partition,
@@ -341,17 +343,18 @@ class PolicyLearner:
 
     def _end_block(self) -> None:
         """Do what is done every :data:`BLOCK` ticks."""
-        models = {name: arm.models for name, arm in self._arms.items()}
-        if not self._bank.holds(models):
-            self._bank = Bank(models)
-        if any(model.has_rows for of_arm in models.values() for model in of_arm.values()):
-            # Somebody looked in the middle of the block, so that it began without the bank. It must be added at once.
-            fold(model for arm in self.arms.values() for model in arm.models.values())
+        if self._is_looked_at:
+            # The block began without the bank, and somebody may have changed the arms.
+            models = {name: arm.models for name, arm in self.arms.items()}
+            fold(model for of_arm in models.values() for model in of_arm.values())
+            if not self._bank.holds(models):
+                self._bank = Bank(models)
+            self._is_looked_at = False
         elif self._waiting:
             self._bank.learn(self._waiting)
             self._waiting.clear()
         self._look_for_changes()
-        remembered = self.settings.window_size * len(models)
+        remembered = self.settings.window_size * len(self._arms)
         factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
         self._bank.fade(factor)
         for arm in self._arms.values():

@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 from conduit_learner.checkpoint import CheckpointWriter
 from conduit_learner.core import PartitionLearner
@@ -24,8 +26,8 @@ _POLL_S = 0.1
 _LAG_EVERY_S = 2.0
 _IDLE_PER_BUILD = 10.0
 """A policy rests this many times as long as its last snapshot took to build, so that learning goes on."""
-_IDLE_PER_SNAPSHOT = 20.0
-_IDLE_PER_CHECKPOINT = 20.0
+_IDLE_PER_SNAPSHOT = 40.0
+_IDLE_PER_CHECKPOINT = 40.0
 """While it is behind, a worker publishes nothing, or checkpoints nothing, for this many times as long as the last
 one took: however many policies and partitions are due, most of the time goes into catching up."""
 
@@ -161,8 +163,7 @@ class _Worker:
         while not self._stop.is_set():
             try:
                 messages = await reader.poll(timeout_s=_POLL_S, max_messages=_BATCH)
-                for message in messages:
-                    self._apply(message)
+                self._apply(messages)
                 self._status.events += len(messages)
                 # Once behind, until next to nothing comes: a client's buffers end in the middle of a batch.
                 self._is_behind = len(messages) >= (_BATCH // 10 if self._is_behind else _BATCH)
@@ -178,12 +179,16 @@ class _Worker:
                 self._note_away(error)
                 pause = await self._pause(pause)
 
-    def _apply(self, message: StoredMessage) -> None:
-        partition = self._partitions[message.partition]
-        policy, dead_letters = partition.learner.apply(message)
-        if policy is not None:
-            partition.changed.add(policy)
-        partition.dead_letters += dead_letters
+    def _apply(self, messages: Sequence[StoredMessage]) -> None:
+        for number, of_partition in groupby(messages, itemgetter(0)):
+            partition = self._partitions[number]
+            apply, changed = partition.learner.apply, partition.changed
+            for message in of_partition:
+                policy, dead_letters = apply(message)
+                if policy is not None:
+                    changed.add(policy)
+                if dead_letters:
+                    partition.dead_letters += dead_letters
 
     async def _measure_lag(self, reader: GroupReader) -> None:
         if self._is_watched and time.monotonic() >= self._lag_at:

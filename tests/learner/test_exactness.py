@@ -142,6 +142,28 @@ def test_ordinary_traffic_survives_a_crash_to_the_bit(seed: int, decisions: int,
     assert fingerprint(learner) == fingerprint(undisturbed)
 
 
+@given(st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
+def test_looking_changes_nothing(seed: int) -> None:
+    """A block of events is learned together at its end, whoever has looked in between, and in whatever way."""
+    rng = random.Random(seed)
+    log = stored(traffic(500, seed=seed, policies=POLICIES))
+    undisturbed, learner = PartitionLearner(0), PartitionLearner(0)
+    for message in log:
+        undisturbed.apply(message)
+        policy, _ = learner.apply(message)
+        if policy is not None and rng.random() < 0.05:
+            look = rng.choice(("snapshot", "snapshot", "arms", "checkpoint"))
+            seen = learner.snapshot(policy)
+            if look == "arms":
+                assert learner.policies[policy].arms
+            elif look == "checkpoint":
+                dump(learner)
+            assert learner.snapshot(policy) == seen
+    assert learner.policies[POLICIES[0]].ticks > 64
+    assert fingerprint(learner) == fingerprint(undisturbed)
+
+
 def test_messages_delivered_again_change_nothing() -> None:
     log = stored(traffic(300))
     once, twice = PartitionLearner(0), PartitionLearner(0)

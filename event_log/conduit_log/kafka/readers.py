@@ -102,18 +102,19 @@ class KafkaReader:
         return [TopicPartition(self._topic, number) for number in self._positions]
 
     def _take(self, found: Mapping[Any, Iterable[Any]]) -> list[StoredMessage]:
-        messages = []
+        messages: list[StoredMessage] = []
         for place, records in found.items():
-            number = place.partition
-            for record in records:
-                # A position that the broker does not have makes the client start at the oldest message.
-                # That is right where old messages were removed, and to be passed over where the position
-                # lies ahead.
-                if record.offset >= self._positions[number]:
-                    self._positions[number] = record.offset + 1
-                    messages.append(
-                        StoredMessage(number, record.offset, record.timestamp, record.key or b"", record.value or b"")
-                    )
+            number, position = place.partition, self._positions[place.partition]
+            # A position that the broker does not have makes the client start at the oldest message. That is right
+            # where old messages were removed, and to be passed over where the position lies ahead.
+            new = [
+                StoredMessage(number, record.offset, record.timestamp, record.key or b"", record.value or b"")
+                for record in records
+                if record.offset >= position
+            ]
+            if new:
+                self._positions[number] = new[-1].offset + 1
+                messages += new
         return messages
 
     def _check_contact(self, consumer: Any) -> None:

@@ -59,9 +59,12 @@ class Recomputation:
     """What is not as logged, in sentences; empty when all is."""
 
 
+_WEIGHTS = frozenset(Objective().weights())
+
+
 def logged_objective(selection: AnySelection) -> Objective | None:
     """Return the objective a decision was made for; None when it makes no sense."""
-    known = {name: weight for name, weight in selection.objective.items() if name in Objective().weights()}
+    known = {name: weight for name, weight in selection.objective.items() if name in _WEIGHTS}
     try:
         return Objective(**known)
     except ConfigurationError:
