@@ -47,7 +47,9 @@ DEFAULT_POLICIES = ("conduit", "conduit_without_prices", *(name for name in ONLI
 @click.option(
     "--policy", "policies", multiple=True, metavar="NAME", help=f"Only these; repeatable. Known: {', '.join(POLICIES)}"
 )
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option(
+    "--jobs", default=min(2, os.cpu_count() or 1), show_default=True, type=click.IntRange(1), help="Processes."
+)
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON.")
 def main(
     *,

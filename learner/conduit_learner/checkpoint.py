@@ -33,7 +33,7 @@ from conduit_schemas import Alarm, ConduitError, LearningSettings, RecordError
 __all__ = ["CheckpointError", "CheckpointWriter", "Restoration", "dump", "restorations", "wants"]
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK_BYTES = 900_000
 _LANES = 2
 _COUNTERS = ("offset", "ticks", "selections", "outcomes", "feedbacks", "censored", "duplicates", "alarms")

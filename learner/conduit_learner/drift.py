@@ -42,8 +42,21 @@ THRESHOLD = 24.0
 In 2.8 million observations that never changed (Bernoulli, beta, normal, Student's t) it was never reached, 20 twice.
 """
 
+_RETURN = 2.0
+_AT_FIRST = 256.0
+"""What is known of the success of an arm that began to fail fades with this power of the time since, from so many
+ticks on.
+
+Nobody is sent to find out whether a failing arm works again, and until fading alone makes it unknown enough to be
+tried, many times an outage's length can pass. So it is tried again soon, and then after times that grow with the time
+it has been failing: a few calls for every doubling. With quality that does not pay: it seldom comes back, and a trial
+takes as long as its ratings do.
+"""
+
 _USUAL = 5.0
 """A variance counts what is usual as this many observations."""
+
+_SUCCESS = list(SIGNALS).index("success")
 
 Matrix = NDArray[np.float64]
 Models = Mapping[str, AdditiveRegression]
@@ -73,6 +86,8 @@ class Watch:
     """
 
     def __init__(self, dimensions: Mapping[str, int]) -> None:
+        self.failing = 0.0
+        """About how many ticks ago the arm began to fail; 0 when it has not, or has become better since."""
         self._hold(list(dimensions.values()))
 
     def _hold(self, dimensions: Sequence[int]) -> None:
@@ -103,6 +118,14 @@ class Watch:
         """Fade along with the sums."""
         self._numbers *= factor
 
+    def doubt(self, success: AdditiveRegression, ticks: int) -> None:
+        """Let what is known of a failing arm's success fade more than the rest, when so many ticks have passed."""
+        if self.failing:
+            factor = max(0.0, 1.0 - _RETURN * ticks / self.failing)
+            success.fade(factor)
+            self.sums[_SUCCESS] *= factor
+            self.failing += ticks
+
     def mark(self, row: int, model: AdditiveRegression) -> None:
         """Note a model's sums as the latest mark of its signal."""
         self.sums[row, :-1] = self.sums[row, 1:]
@@ -121,7 +144,7 @@ class Watch:
 
     def to_array(self) -> Matrix:
         """Return the whole state as one vector; see :meth:`restore`."""
-        return self._numbers.copy()
+        return np.append(self._numbers, self.failing)
 
     def restore(self, state: Matrix) -> None:
         """Take the state that :meth:`to_array` gave of a watch of the same dimensions.
@@ -131,9 +154,10 @@ class Watch:
         ValueError
             When the vector has another length.
         """
-        if len(state) != len(self._numbers):
-            raise ValueError(f"{len(state)} numbers do not describe a watch of {len(self._numbers)}")
-        self._numbers[:] = state
+        if len(state) != len(self._numbers) + 1:
+            raise ValueError(f"{len(state)} numbers do not describe a watch of {len(self._numbers) + 1}")
+        self._numbers[:] = state[:-1]
+        self.failing = float(state[-1])
 
 
 def look(arms: Sequence[tuple[Watch, Models]], current: Matrix | None = None, *, prior: Matrix) -> list[list[Change]]:
@@ -185,6 +209,8 @@ def forget(watch: Watch, row: int, model: AdditiveRegression, change: Change) ->
     model.move(change.after - change.before, before, total)
     model.fade(change.observations / model.sums[0])
     watch.reset(row, model.dimension)
+    if row == _SUCCESS:
+        watch.failing = _AT_FIRST if change.after < change.before else 0.0
 
 
 def _differences(old: Matrix, new: Matrix) -> Matrix:

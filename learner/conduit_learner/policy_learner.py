@@ -359,6 +359,7 @@ class PolicyLearner:
         self._bank.fade(factor)
         for arm in self._arms.values():
             arm.watch.fade(factor)
+            arm.watch.doubt(arm.models["success"], BLOCK)
 
     def _look_for_changes(self) -> None:
         arms = list(self._arms.values())

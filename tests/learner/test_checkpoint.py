@@ -115,7 +115,7 @@ def test_a_damaged_checkpoint_is_passed_over(caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize(
     "root",
-    [b"", b"\xff", b"[]", b"{}", b'{"format": 2}', b'{"format": 1, "offset": 3}', b'{"format": 1, "offset": null}'],
+    [b"", b"\xff", b"[]", b"{}", b'{"format": 1}', b'{"format": 2, "offset": 3}', b'{"format": 2, "offset": null}'],
 )
 def test_a_damaged_root_is_passed_over(root: bytes) -> None:
     records = written(learned(LOG[:200]))

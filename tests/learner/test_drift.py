@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from learner_traffic import ARMS, POLICY, context, feedback, learned, outcome, selection, stored
 
+from conduit_learner.arms import merged_watch
 from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.commands.text import changes
 from conduit_learner.core import PartitionLearner
 from conduit_learner.drift import LEAST_OLD, MARKS, Change, Watch, forget, look
-from conduit_learner.regression import AdditiveRegression, fade, fold
+from conduit_learner.policy_learner import PolicyLearner
+from conduit_learner.regression import BLOCK, AdditiveRegression, fade, fold
 from conduit_learner.signals import SIGNALS
 from conduit_log import StoredMessage
 from conduit_schemas import Event
@@ -179,6 +181,68 @@ def test_interruptions_change_nothing() -> None:
             again.apply(message)
         assert dump(again) == expected
         assert again.policies[POLICY].alarms == 2
+
+
+class TestFailing:
+    """An arm fails, gets no traffic any more, and works again without telling."""
+
+    ROW = ONE + bytes(126)
+
+    def after_an_outage(self, trials: int) -> tuple[PolicyLearner, list[int], float]:
+        """Let an arm fail until it was tried so often; return when, in ticks, and how likely its success is then."""
+        learner = PolicyLearner(POLICY)
+        for arm in ARMS:
+            learner.add_arm(arm)
+        for number in range(900):
+            learner.learn(ARMS[number % 3], self.ROW, {"success": 1.0})
+        for _ in range(40):
+            learner.learn("large", self.ROW, {"success": 0.0})
+        for _ in range(BLOCK):
+            learner.learn("small", self.ROW, {"success": 1.0})
+        assert self.success(learner) < 0.3
+        begin, tried = learner.ticks, []
+        while len(tried) < trials:
+            for _ in range(BLOCK):
+                learner.learn("small", self.ROW, {"success": 1.0})
+            if self.success(learner) > 0.7:
+                tried.append(learner.ticks - begin)
+                learner.learn("large", self.ROW, {"success": 0.0})
+        return learner, tried, self.success(learner)
+
+    def success(self, learner: PolicyLearner) -> float:
+        belief = learner.snapshot(partition=0, offset=0, now_ms=0).arms["large"].signals["success"]
+        return belief.baseline + float(np.frombuffer(belief.mean, "<f4")[0])
+
+    def test_it_is_tried_after_times_that_grow(self) -> None:
+        learner, tried, _ = self.after_an_outage(12)
+        assert tried[0] < 4000
+        assert tried[-1] > 4 * tried[0]
+        for begin in (tried[0], 2 * tried[0]):
+            assert 1 <= sum(begin < when <= 2 * begin for when in tried) <= 8
+        assert {arm for arm, state in learner.arms.items() if state.watch.failing} == {"large"}
+
+    def test_one_answer_brings_it_back(self) -> None:
+        learner, _, before = self.after_an_outage(3)
+        learner.learn("large", self.ROW, {"success": 1.0})
+        assert self.success(learner) > before + 0.1
+        for _ in range(60):
+            learner.learn("large", self.ROW, {"success": 1.0})
+        assert self.success(learner) > 0.9
+
+    def test_what_is_known_of_its_quality_stays(self) -> None:
+        learner, _, _ = self.after_an_outage(1)
+        for _ in range(30):
+            learner.learn("large", self.ROW, {"quality": 0.8})
+        before = learner.arms["large"].models["quality"].sums
+        learner.arms["large"].watch.doubt(learner.arms["large"].models["success"], BLOCK)
+        assert learner.arms["large"].models["quality"].sums == before
+
+    def test_it_is_remembered_by_a_checkpoint(self) -> None:
+        learner, _, _ = self.after_an_outage(1)
+        watch = learner.arms["large"].watch
+        again = merged_watch(learner.arms["large"].models)
+        again.restore(watch.to_array())
+        assert again.failing == watch.failing > 0.0
 
 
 def test_a_watch_of_other_dimensions_is_refused() -> None:
