@@ -22,6 +22,9 @@ __all__ = ["WorkerOptions", "run_worker"]
 _LOG = logging.getLogger(__name__)
 _BATCH = 1_000
 """Messages applied between two looks at what is due."""
+_TURNS = 10
+"""Turns of the event loop before messages are applied, so that the log's client sends for the next ones first: without
+them it would begin when the worker has nothing left to do."""
 _POLL_S = 0.1
 _LAG_EVERY_S = 2.0
 _IDLE_PER_BUILD = 10.0
@@ -163,6 +166,8 @@ class _Worker:
         while not self._stop.is_set():
             try:
                 messages = await reader.poll(timeout_s=_POLL_S, max_messages=_BATCH)
+                for _ in range(_TURNS if messages else 0):
+                    await asyncio.sleep(0)
                 self._apply(messages)
                 self._status.events += len(messages)
                 # Once behind, until next to nothing comes: a client's buffers end in the middle of a batch.

@@ -148,14 +148,16 @@ def snapshots_at(
     found: dict[Position, Snapshot] = {}
     pending = set(positions)
     since = offset = 0
+    is_for_the_end = pending == {LATEST}
     for step in relive(messages, checkpoints):
-        if step.message is not None and pending == {LATEST}:
-            continue  # nothing to look at before the end
+        if is_for_the_end and step.message is not None:
+            continue  # the rest is lived through without a look at every step
         since, offset = step.since, step.learner.offset
         for position in [position for position in pending if _is_reached(position, step)]:
             pending.remove(position)
             if _is_known(position, step) and policy in step.learner.policies:
                 found[position] = step.learner.snapshot(policy)
+            is_for_the_end = pending == {LATEST}
         if not pending:
             break
     for position in positions:
