@@ -17,7 +17,7 @@ from conduit_schemas import SignalPosterior
 __all__ = ["BASELINE_OBSERVATIONS", "SIGMA_OBSERVATIONS", "posteriors"]
 
 BASELINE_OBSERVATIONS = 5.0
-"""An arm's baseline counts the mean of the pool as this many observations of its own."""
+"""An arm's baseline counts the mean of the pool as this many observations of its own, unless its prior says more."""
 
 SIGMA_OBSERVATIONS = 5.0
 """A noise estimate counts the signal's default as this many observations."""
@@ -37,10 +37,11 @@ def posteriors(
     """Return each signal's posterior per arm.
 
     Per signal and arm, with n observations, the regression is of y - m on x, where the baseline m is the
-    arm's mean shrunk to the pool's, or to where ``levels`` set it off from the pool's. Component 0 of x is the
-    intercept, so that centring needs no second look at the data: the sums of x (y - m) are the moment less m times
-    the gram's first column. The noise is the posterior mean of a conjugate normal-inverse-gamma model (Murphy, Machine
-    Learning: a Probabilistic Perspective, 2012, section 7.6.3).
+    arm's mean shrunk to the pool's, or to where ``levels`` set it off from the pool's; where the prior holds arms to
+    the pool (:attr:`conduit_policy.Prior.alike`), it is the pool's itself. Component 0 of x is the intercept, so that
+    centring needs no second look at the data: the sums of x (y - m) are the moment less m times the gram's first
+    column. The noise is the posterior mean of a conjugate normal-inverse-gamma model (Murphy, Machine Learning: a
+    Probabilistic Perspective, 2012, section 7.6.3).
 
     What a request is like mostly moves all arms the same way: a hard question is hard for every model. So the
     weights are learned in two steps. One regression over all arms, of deviations from each arm's own means, gives
@@ -64,7 +65,9 @@ def posteriors(
         for all of them and is learned; None for an arm of which nothing is known.
     """
     prepared = {
-        signal: _Regressions(SIGNALS[signal], arms, (levels or {}).get(signal) or [None] * len(arms))
+        signal: _Regressions(
+            SIGNALS[signal], arms, (levels or {}).get(signal) or [None] * len(arms), prior.alike.get(signal, 0.0)
+        )
         for signal, arms in statistics.items()
     }
     by_size: dict[int, list[_Regressions]] = {}
@@ -156,13 +159,16 @@ def _average(fits: Sequence[_Fit], evidence: Sequence[float]) -> _Fit:
 class _Regressions:
     """The centred regressions of one signal, all arms together."""
 
-    def __init__(self, signal: Signal, arms: Sequence[Statistics], levels: Sequence[float | None]) -> None:
+    def __init__(
+        self, signal: Signal, arms: Sequence[Statistics], levels: Sequence[float | None], alike: float
+    ) -> None:
         self.signal = signal
+        self.alike = alike
         self.counts = [float(arm.gram[0, 0]) for arm in arms]
         self.sums = [float(arm.moment[0]) for arm in arms]
         self.energies = [arm.energy for arm in arms]
         self.baselines = [
-            (sum_ + BASELINE_OBSERVATIONS * pool) / (count + BASELINE_OBSERVATIONS)
+            pool if alike else (sum_ + BASELINE_OBSERVATIONS * pool) / (count + BASELINE_OBSERVATIONS)
             for sum_, count, pool in zip(self.sums, self.counts, self._expected(levels), strict=True)
         ]
         self.grams = np.stack([arm.gram for arm in arms])
@@ -205,8 +211,10 @@ class _Regressions:
         return _Problem(self.signal, gram[None], moment[None], [math.fsum(energies)], [math.fsum(self.counts)])
 
     def own(self) -> _Problem:
-        """Return what is left to each arm."""
-        return _Problem(self.signal, self.grams, self.moments, self.residuals, self.counts)
+        """Return what is left to each arm; observations of nothing but the baseline hold its intercept to that."""
+        grams = self.grams.copy()
+        grams[:, 0, 0] += self.alike
+        return _Problem(self.signal, grams, self.moments, self.residuals, self.counts)
 
     def share(self, weights: Vector) -> None:
         """Leave to the arms' own weights only what the shared ones do not explain."""

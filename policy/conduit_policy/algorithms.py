@@ -31,7 +31,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         rule="thompson",
         contextual=True,
         about="Chooses each arm as often as it is likely to be the best for this request, never below its mean.",
-        params={"scale": 0.35, "optimistic": 1.0},
+        params={"scale": 0.35, "few_ratings": 20.0, "optimistic": 1.0},
     ),
     "linucb": Algorithm(
         rule="ucb",

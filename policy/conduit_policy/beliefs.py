@@ -176,7 +176,7 @@ def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
     """What to believe of an arm that nobody has tried: the pool's averages, with the prior's uncertainty."""
     dimension = snapshot.settings.dimension
     nothing = np.zeros(dimension, "<f4").tobytes()
-    prior = Prior.of(snapshot.settings).own.astype("<f4").tobytes()
+    prior = Prior.of(snapshot.settings)
     cold = {}
     for row, signal in enumerate(SIGNALS):
         seen = [arm.signals[signal] for arm in _sorted_arms(snapshot) if signal in arm.signals]
@@ -185,7 +185,12 @@ def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
         level = math.fsum(p.weight * p.average for p in seen) / weight if seen else _PRIOR_MEAN[row]
         sigma = math.fsum(p.weight * p.sigma for p in seen) / weight if seen else _PRIOR_SIGMA[row]
         cold[signal] = SignalPosterior(
-            mean=nothing, precision=prior, baseline=level, sigma=sigma, average=level, weight=0.0
+            mean=nothing,
+            precision=prior.untried(signal).astype("<f4").tobytes(),
+            baseline=level,
+            sigma=sigma,
+            average=level,
+            weight=0.0,
         )
     return cold
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy.rules import Utilities, Vector, probabilities
+from conduit_policy.rules import FLOOR, Utilities, Vector, probabilities
 from conduit_schemas import ExplorationRule
 
 __all__ = ["UNCONSTRAINED", "Constraints", "Signals", "constrained"]
@@ -142,7 +142,7 @@ def constrained(
         vector = np.zeros(len(allowed))
         vector[allowed], safeguards = probabilities(rule, utilities._replace(mean=mean).of(allowed))
         flags = (*safeguards, *flags)
-    floor = rule.params.get("floor", 0.01)
+    floor = rule.params.get("floor", FLOOR)
     if constraints.min_exploration > floor:
         more = 1.0 - (1.0 - constraints.min_exploration) / (1.0 - floor)
         vector = vector * (1.0 - more) + allowed * (more / np.count_nonzero(allowed))
@@ -205,7 +205,7 @@ def _cheapest_good_enough(
     vector = chosen / np.count_nonzero(chosen)
     if open_.any():
         vector = vector * (1.0 - _UNDECIDED_SHARE) + open_ * (_UNDECIDED_SHARE / np.count_nonzero(open_))
-    floor = rule.params.get("floor", 0.01)
+    floor = rule.params.get("floor", FLOOR)
     return np.asarray(vector * (1.0 - floor) + allowed * (floor / np.count_nonzero(allowed)))
 
 

@@ -1,5 +1,7 @@
 """What is believed before anything was seen: shared by the learner's models and the plugin's untried arms."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 
 from conduit_schemas import LearningSettings
 
-__all__ = ["MULTIPLES", "OWN_STIFFNESS", "SHARED_STIFFNESS", "Prior"]
+__all__ = ["ALIKE", "MULTIPLES", "OWN_STIFFNESS", "SHARED_STIFFNESS", "Prior"]
 
 SHARED_STIFFNESS = 30.0
 """How much harder the prior holds the weights that all arms share than an arm's intercept."""
@@ -18,6 +20,14 @@ OWN_STIFFNESS = 100.0
 Most of what separates two models is their general level; how a request changes it is mostly the same for all of
 them; that it changes one model otherwise than the others is the finest effect, spread over many weights. With
 equal precision everywhere the first thousand outcomes fit noise.
+"""
+
+ALIKE: Mapping[str, float] = MappingProxyType({"quality": 7.0})
+"""How much harder, per signal, the prior holds an arm's level to the pool's mean, in observations.
+
+Models that somebody would put into one pool differ in quality by less than the answers of one model do, so a handful of
+ratings is mostly luck. What they cost and how fast they are differs by far more than it varies from request to
+request, and failures have to be noticed at once: the other signals start from nothing.
 """
 
 MULTIPLES = (0.1, 1.0, 10.0, 100.0)
@@ -42,13 +52,22 @@ class Prior(NamedTuple):
     multiples: tuple[float, ...] = (1.0,)
     """What both are multiplied by, intercepts excepted: how much context matters is itself unknown, and every
     multiple counts as much as the data speak for it."""
+    alike: Mapping[str, float] = MappingProxyType({})
+    """By signal: what is added to the precision of an arm's intercept, which is then held to the pool's mean."""
 
     @classmethod
     def of(cls, settings: LearningSettings) -> Self:
         """Return the prior that the settings call for."""
         own = np.full(settings.dimension, settings.lambda_reg * OWN_STIFFNESS)
         own[0] = settings.lambda_reg
-        return cls(own, np.full(settings.dimension, settings.lambda_reg * SHARED_STIFFNESS), MULTIPLES)
+        alike = {signal: settings.lambda_reg * observations for signal, observations in ALIKE.items()}
+        return cls(own, np.full(settings.dimension, settings.lambda_reg * SHARED_STIFFNESS), MULTIPLES, alike)
+
+    def untried(self, signal: str) -> NDArray[np.float64]:
+        """Return the precision of each weight of an arm that nobody has tried, shape (dimension,)."""
+        precision = self.own.copy()
+        precision[0] += self.alike.get(signal, 0.0)
+        return precision
 
     def multiplied(self, of: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return each multiple of one of the two, shape (multiples, dimension)."""

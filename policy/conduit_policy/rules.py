@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from conduit_schemas import ConfigurationError, ExplorationRule
 
-__all__ = ["REVISION", "RULES", "Utilities", "probabilities"]
+__all__ = ["FLOOR", "REVISION", "RULES", "Utilities", "probabilities"]
 
 Vector = NDArray[np.float64]
 
 
-REVISION = 2
+REVISION = 3
 """Of everything in this module that decides a probability. Whoever changes what comes out of the same beliefs adds
 one: a snapshot names the revision it is meant for, so that an audit does not take a new rule for a forgery."""
+
+FLOOR = 0.002
+"""The usual share of the traffic that is spread evenly over all arms."""
 
 
 class Utilities(NamedTuple):
@@ -83,7 +86,7 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
         vector = function(utilities, params)
     else:
         vector, flags = _with_cold_arms(function, utilities, params, ratings < least)
-    floor = params.get("floor", 0.002)
+    floor = params.get("floor", FLOOR)
     vector = vector * (1.0 - floor) + floor / count
     return vector / vector.sum(), flags
 
@@ -111,10 +114,11 @@ def _thompson(utilities: Utilities, params: Mapping[str, float]) -> Vector:
     """Probability that an arm's sampled utility is the largest (Thompson 1933; Chapelle & Li 2011).
 
     ``optimistic`` samples the larger of mean and draw (May et al. 2012, "Optimistic Bayesian Sampling"), ``scale``
-    widens or narrows the posterior. One-dimensional quadrature over the largest value.
+    widens or narrows the posterior, ``few_ratings`` widens that of arms with about so few ratings or fewer.
+    One-dimensional quadrature over the largest value.
     """
     mean = utilities.mean
-    deviation = np.maximum(utilities.deviation * params.get("scale", 1.0), 1e-9)
+    deviation = np.maximum(utilities.deviation * _scale(utilities.ratings, params), 1e-9)
     optimistic = params.get("optimistic", 0.0) > 0.0
     high = mean + 5.0 * deviation
     low = float(mean.max() if optimistic else (mean - 5.0 * deviation).max())
@@ -131,6 +135,20 @@ def _thompson(utilities: Utilities, params: Mapping[str, float]) -> Vector:
         best = mean == low
         vector = vector + best * (float(below[:, 0].prod()) / np.count_nonzero(best))
     return np.asarray(vector / vector.sum())
+
+
+def _scale(ratings: Vector, params: Mapping[str, float]) -> Vector | float:
+    """What each arm's deviation is multiplied by: ``scale``, and ``sqrt(1 + few_ratings / n)`` times as much with n.
+
+    A narrow posterior explores little, which pays once it is known who is good. But an arm whose first ratings were
+    bad luck looks settled to it, too, and would never be heard again. Without any rating nothing is widened: there is
+    no luck to doubt, and failures are to decide.
+    """
+    scale = params.get("scale", 1.0)
+    few = params.get("few_ratings", 0.0)
+    if few <= 0.0:
+        return scale
+    return np.asarray(scale * np.sqrt(1.0 + few * ratings / np.maximum(ratings * ratings, 1.0)))
 
 
 def _ucb(utilities: Utilities, params: Mapping[str, float]) -> Vector:

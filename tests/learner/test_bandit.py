@@ -41,6 +41,34 @@ def test_algorithms_without_context_find_the_best_arm_on_average(name: str) -> N
     assert CHANCE - 0.04 < average_reward(SnapshotBandit(name, seed=1)) < CHANCE + 0.02
 
 
+def share_after_bad_luck(seed: int) -> float:
+    """Return how much of the traffic the best arm gets in the end, of which 3 of the first 5 ratings were bad."""
+    rng = random.Random(seed)
+    truth = {"best": 0.85, "good": 0.75, "fair": 0.65, "poor": 0.5}
+    policy = SnapshotBandit(snapshot_every=25, seed=seed)
+
+    def rate(arm: bandit.base.ArmID, good: bool) -> None:
+        policy.update(arm, {"x": rng.uniform(-1.0, 1.0)}, float(good))
+
+    for arm in ("good", "fair", "poor"):
+        for _ in range(40):
+            rate(arm, rng.random() < truth[arm])
+    for good in (True, True, False, False, False):
+        rate("best", good)
+    pulled = []
+    for _ in range(900):
+        arm = policy.pull(list(truth), {"x": rng.uniform(-1.0, 1.0)})
+        rate(arm, rng.random() < truth[str(arm)])
+        pulled.append(arm)
+    return pulled[-300:].count("best") / 300
+
+
+def test_the_best_arm_regains_the_traffic_that_bad_luck_has_cost_it() -> None:
+    shares = [share_after_bad_luck(seed) for seed in range(12)]
+    assert sum(share > 0.5 for share in shares) >= 9, shares
+    assert sum(shares) / len(shares) > 0.7, shares
+
+
 def test_the_same_seed_makes_the_same_pulls() -> None:
     assert average_reward(SnapshotBandit(seed=3), 200) == average_reward(SnapshotBandit(seed=3), 200)
     assert average_reward(SnapshotBandit(seed=3), 200) != average_reward(SnapshotBandit(seed=4), 200)

@@ -9,8 +9,8 @@ from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySe
 POLICY = "default/golden"
 ARMS = ("large", "medium", "small")
 HASHES = {
-    "contextual_thompson": "0312b0bee4cb1e81c226553b549b6cfe016bb914d33b2f9a522c979bbf84b200",
-    "ucb1": "1a85ee90544706279e990a7b0935860e6dbf407e5bd60af296e7c3116546624c",
+    "contextual_thompson": "ab83cb96b166c208427e3e541fba9554b0b74c107df143040e43235f40298428",
+    "ucb1": "08209fdff57df07f97b6a6293ad82ca5101886286f14a5eaf700fe65ffe59445",
 }
 """Of the snapshot after the whole log, by algorithm.
 

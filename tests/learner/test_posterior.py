@@ -118,6 +118,23 @@ def test_levels_tell_of_differences_even_before_anything_is_seen() -> None:
     assert [belief.baseline - SIGNALS["cost"].default for belief in beliefs] == pytest.approx([-1.0, 1.0, 0.0])
 
 
+def test_a_handful_of_ratings_says_little_where_arms_are_alike() -> None:
+    """Of quality, 4 bad ratings count against 7 of the pool's and the intercept's 1; of cost just against that 1."""
+    known, unlucky = (
+        Statistics(np.array([[96.0]]), np.array([72.0]), 72.0),
+        Statistics(np.full((1, 1), 4.0), np.zeros(1), 0.0),
+    )
+    prior = Prior.of(LearningSettings(dimension=1))
+    for signal, against in (("quality", 8.0), ("cost", 1.0)):
+        _, belief = posteriors({signal: [known, unlucky]}, prior=prior)[signal]
+        baseline = 0.72 if signal == "quality" else 0.72 * 5.0 / 9.0
+        assert belief.baseline == pytest.approx(baseline)
+        expected = baseline * against / (4.0 + against)
+        assert belief.baseline + vector(belief.mean)[0] == pytest.approx(expected, rel=1e-6)
+        assert vector(belief.precision)[0] == pytest.approx(4.0 + against)
+        assert (belief.weight, belief.average) == (4.0, 0.0)
+
+
 def test_before_anything_is_seen_the_defaults_hold() -> None:
     nothing = Statistics(np.zeros((1, 1)), np.zeros(1), 0.0)
     for signal, default in SIGNALS.items():

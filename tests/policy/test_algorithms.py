@@ -19,7 +19,7 @@ def test_every_algorithm_has_a_rule_that_runs_on_its_defaults(name: str) -> None
 
 def test_given_parameters_win_over_defaults() -> None:
     rule = exploration_rule(LearningSettings(algorithm="contextual_thompson", params={"scale": 2.0, "floor": 0.1}))
-    assert rule.params == {"floor": 0.1, "optimistic": 1.0, "scale": 2.0}
+    assert rule.params == {"few_ratings": 20.0, "floor": 0.1, "optimistic": 1.0, "scale": 2.0}
 
 
 def test_the_order_of_parameters_does_not_matter() -> None:

@@ -117,8 +117,9 @@ def test_an_unknown_arm_is_believed_average_and_uncertain() -> None:
     np.testing.assert_allclose(predicted[0, 0], 0.7)  # (30 * 0.8 + 10 * 0.4) / 40
     np.testing.assert_allclose(predicted[1, 0], 0.75)
     sigma = (30 * 0.2 + 10 * 0.4) / 40
-    spread = 1.0 / 2.0 + (0.25 + 1.0) / 200.0  # lambda 2 for the intercept, 100 times as much for the context
-    expected = math.sqrt(0.75**2 * sigma**2 * spread + 0.7**2 * 0.3**2 * spread)
+    context = (0.25 + 1.0) / 200.0  # lambda 2 for the intercept, 100 times as much for the context
+    alike = 1.0 / (2.0 * 8.0) + context  # and 7 times as much more for the intercept of quality
+    expected = math.sqrt(0.75**2 * sigma**2 * alike + 0.7**2 * 0.3**2 * (1.0 / 2.0 + context))
     np.testing.assert_allclose(believed.deviation[0], expected, rtol=1e-6)
     assert believed.outcomes.tolist() == [0.0, 100.0]
 

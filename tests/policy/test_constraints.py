@@ -93,6 +93,9 @@ def test_min_exploration_is_the_share_spread_evenly_and_the_rules_own_counts_tow
     assert vector.tolist() == pytest.approx([0.9, 0.1]) and flags == ("min_exploration",)
     vector, flags = constrained(FLOORED, believed, signals, Constraints(min_exploration=0.02))
     assert vector.tolist() == pytest.approx([0.985, 0.015]) and flags == ()
+    usual = ExplorationRule(name="greedy")  # which says nothing of a floor
+    vector, _ = constrained(usual, believed, signals, Constraints(min_exploration=0.2))
+    assert vector.tolist() == pytest.approx([0.9, 0.1])
 
 
 def test_the_latency_target_leaves_out_slow_arms_within_the_cap() -> None:

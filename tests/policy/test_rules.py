@@ -45,6 +45,15 @@ def test_thompson_gives_the_frequencies_of_sampling(optimistic: float, scale: fl
     np.testing.assert_allclose(vector, frequencies, atol=0.01)
 
 
+def test_thompson_doubts_few_ratings() -> None:
+    """With 20 ratings twice the variance, with 5 five times, with thousands next to nothing; without any, nothing."""
+    doubting, plain = rule("thompson", scale=0.5, few_ratings=20.0, cold_ratings=0.0), rule("thompson")
+    for ratings, widened in ((20.0, 2.0), (5.0, 5.0), (1.0, 21.0), (1e9, 1.0), (0.0, 1.0)):
+        vector, _ = probabilities(doubting, arms([0.7, 0.6], 0.1, ratings=[1e9, ratings]))
+        expected, _ = probabilities(plain, arms([0.7, 0.6], [0.05, 0.05 * math.sqrt(widened)]))
+        np.testing.assert_allclose(vector, expected, atol=1e-6, err_msg=f"{ratings} ratings")
+
+
 def test_thompson_shares_the_traffic_between_equal_arms() -> None:
     for optimistic in (0.0, 1.0):
         vector, _ = probabilities(rule("thompson", optimistic=optimistic), arms([0.5] * 5))
