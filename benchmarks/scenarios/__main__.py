@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,20 @@ def _lines(results: dict[str, Any]) -> list[str]:
             for policy, parts in policies.items():
                 shown = "   ".join(_part(part) for part in parts)
                 lines.append(f"  {policy:<26}{shown}")
+    return [*lines, "", *_summary(results["summary"])]
+
+
+def _summary(summary: dict[str, dict[str, float]]) -> list[str]:
+    """Return a table: a row per policy, a column per scenario."""
+    width = max(map(len, summary)) + 2
+    lines = ["lost per 1,000 decisions from the change on, mean of the data sets:", f"{'':<26}" + _row(summary, width)]
+    for policy in next(iter(summary.values())):
+        lines.append(f"{policy:<26}" + _row([f"{losses[policy]:.1f}" for losses in summary.values()], width))
     return lines
+
+
+def _row(cells: Iterable[str], width: int) -> str:
+    return "".join(f"{cell:>{width}}" for cell in cells)
 
 
 def _part(part: dict[str, Any]) -> str:

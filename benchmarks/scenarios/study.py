@@ -19,7 +19,7 @@ from benchmarks.quality.policies import POLICIES
 from benchmarks.quality.stream import Delays
 from benchmarks.scenarios.worlds import SCENARIOS, World
 
-__all__ = ["Plan", "adapted_after", "study"]
+__all__ = ["Plan", "adapted_after", "study", "summary"]
 
 WINDOW = 200
 """Decisions over which a loss is averaged to tell whether it is back."""
@@ -71,17 +71,19 @@ def study(plan: Plan, *, processes: int = 1) -> dict[str, Any]:
         runs[job] = run
         if len(runs) % max(1, len(jobs) // 20) == 0:
             print(f"{len(runs)}/{len(jobs)} runs, latest: {' '.join(map(str, job))}", file=sys.stderr, flush=True)
-    return {
-        "datasets": {
-            dataset: {
-                scenario: {
-                    policy: _entry([runs[_Job(dataset, scenario, policy, seed)] for seed in range(plan.seeds)])
-                    for policy in plan.policies
-                }
-                for scenario in plan.scenarios
+    found = {
+        dataset: {
+            scenario: {
+                policy: _entry([runs[_Job(dataset, scenario, policy, seed)] for seed in range(plan.seeds)])
+                for policy in plan.policies
             }
-            for dataset in plan.folders
-        },
+            for scenario in plan.scenarios
+        }
+        for dataset in plan.folders
+    }
+    return {
+        "datasets": found,
+        "summary": summary(found),
         "scenarios": {name: SCENARIOS[name].about for name in plan.scenarios},
         "settings": {"seeds": plan.seeds, "decisions": plan.decisions},
         "units": {
@@ -89,6 +91,26 @@ def study(plan: Plan, *, processes: int = 1) -> dict[str, Any]:
             "adapted_after": f"decisions after the change until the loss per decision, averaged over seeds and the "
             f"next {WINDOW} decisions, is within {SLACK} of what it was before; null: not within the part",
         },
+    }
+
+
+def summary(
+    found: Mapping[str, Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]],
+) -> dict[str, dict[str, float]]:
+    """Return, by scenario and policy, what is lost per 1,000 decisions from the change on, averaged over data sets.
+
+    Where nothing happens, that is the whole stream.
+    """
+    by_scenario: dict[str, dict[str, list[float]]] = {}
+    for scenarios in found.values():
+        for scenario, policies in scenarios.items():
+            for policy, entries in policies.items():
+                after = entries[1:] or entries
+                lost = sum(entry["lost"] for entry in after) / sum(entry["decisions"] for entry in after)
+                by_scenario.setdefault(scenario, {}).setdefault(policy, []).append(1e3 * lost)
+    return {
+        scenario: {policy: float(np.mean(lost)) for policy, lost in policies.items()}
+        for scenario, policies in by_scenario.items()
     }
 
 

@@ -103,3 +103,6 @@ def test_the_command_tells_what_was_lost_and_when_it_was_over(easy: Path) -> Non
     assert parts["conduit"][1]["lost"] < parts["random"][1]["lost"]
     assert parts["conduit"][1]["adapted_after"] is not None
     assert "lost" in result.stdout
+    for policy, entries in parts.items():
+        # Of 1,500 decisions a third comes before the change.
+        assert report["summary"]["outage"][policy] == pytest.approx(entries[1]["lost"] + entries[2]["lost"])
