@@ -7,7 +7,6 @@ calls than in arithmetic; here each signal's sums stand one arm after the other,
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from operator import methodcaller
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,10 @@ Matrix = NDArray[np.float64]
 Models = Mapping[str, AdditiveRegression]
 
 
-Tick = tuple[str, bytes | None, Mapping[str, float]]
+Tick = tuple[str, bytes | None, Sequence[float]]
 """What one event teaches: about which arm, in which context (None when it is not one that the models understand), and
-by signal what, on the grid of :func:`conduit_learner.signals.to_grid`."""
+what: one number per signal, in the order of the models and on the grid of :func:`conduit_learner.signals.to_grid`, and
+NaN where it says nothing."""
 
 
 class Bank:
@@ -37,7 +37,7 @@ class Bank:
     --------
     >>> models = {"quality": AdditiveRegression.of_dimension(1, fixed_point=True)}
     >>> bank = Bank({"large": models})
-    >>> bank.learn([("large", None, {"quality": 0.5}), ("large", None, {"quality": 1.0})])
+    >>> bank.learn([("large", None, [0.5]), ("large", None, [1.0])])
     >>> models["quality"].sums, bank.sums.tolist()
     ((2.0, 1.5, 1.25), [[[2.0, 1.5, 1.25]]])
     """
@@ -45,12 +45,9 @@ class Bank:
     def __init__(self, arms: Mapping[str, Models]) -> None:
         self._models = [list(models.values()) for models in arms.values()]
         self._rows = {name: row for row, name in enumerate(arms)}
-        self._signals = list(next(iter(arms.values()), ()))
         sizes: dict[int, list[int]] = {}
         for number, model in enumerate(self._models[0] if self._models else ()):
             sizes.setdefault(model.dimension, []).append(number)
-        self._levels = {self._signals[number] for number in sizes.get(1, ())}
-        """Signals without context."""
         self._parts = [_Part(dimension, signals, self._models) for dimension, signals in sizes.items()]
 
     def holds(self, arms: Mapping[str, Models]) -> bool:
@@ -60,7 +57,7 @@ class Bank:
     @property
     def sums(self) -> Matrix:
         """Of every arm and signal what :attr:`AdditiveRegression.sums` says, shape (arms, signals, 3)."""
-        sums = np.empty((len(self._rows), len(self._signals), 3))
+        sums = np.empty((len(self._models), sum(len(part.signals) for part in self._parts), 3))
         for part in self._parts:
             sums[:, part.signals] = part.memory[:, :, [0, part.square, -1]].swapaxes(0, 1)
         return sums
@@ -85,35 +82,32 @@ class Bank:
     def learn(self, ticks: Sequence[Tick]) -> None:
         """Learn a block, or what there is of it; no more than :data:`conduit_learner.regression.BLOCK` ticks."""
         names, contexts, values = zip(*ticks, strict=True)
-        if None in contexts:
-            values = tuple(map(self._without_context, contexts, values))
         of = list(map(self._rows.__getitem__, names))
-        columns = [list(map(methodcaller("get", signal), values)) for signal in self._signals]
-        taught = [[target is not None for target in column] for column in columns]
-        # Sorted by arm from here on.
+        # By arm from here on.
         order = sorted(range(len(of)), key=of.__getitem__)
-        y = np.array([[target or 0.0 for target in column] for column in columns])[:, order]
         of.sort()
         arms = sorted(set(of))
         by_arm = np.equal.outer(arms, of).astype(np.float64)
+        y = np.array(values)[order].T
+        if None in contexts:
+            blind = [place for place, number in enumerate(order) if contexts[number] is None]
+            for signal in (signal for part in self._parts if part.dimension > 1 for signal in part.signals):
+                y[signal, blind] = np.nan
+        taught = ~np.isnan(y)
+        y = np.where(taught, y, 0.0)
         # All products and sums are exact, in whatever order they are made.
         weighted = y[:, None] * by_arm
         energies = (weighted @ y[:, :, None])[..., 0]
         for part in self._parts:
             part.memory[:, arms, -1] += energies[part.signals]
             if part.dimension == 1:
-                part.memory[:, arms, 0] += np.array([taught[signal] for signal in part.signals])[:, order] @ by_arm.T
+                part.memory[:, arms, 0] += taught[part.signals] @ by_arm.T
                 part.memory[:, arms, 1] += weighted[part.signals].sum(axis=-1)
             else:
                 x = part.numbers(contexts)[order]
                 part.memory[:, arms, part.square : -1] += weighted[part.signals] @ x
                 spans = [slice(*span) for span in pairwise([*map(of.index, arms), len(of)])]
-                part.learn_grams(x, arms, spans, [taught[signal] for signal in part.signals], order)
-
-    def _without_context(self, context: bytes | None, values: Mapping[str, float]) -> Mapping[str, float]:
-        if context is not None:
-            return values
-        return {signal: value for signal, value in values.items() if signal in self._levels}
+                part.learn_grams(x, arms, spans, taught[part.signals])
 
 
 class _Part:
@@ -136,9 +130,7 @@ class _Part:
         x[:, 0] = 1.0  # whatever the sender wrote
         return x
 
-    def learn_grams(
-        self, x: Matrix, arms: Sequence[int], spans: Sequence[slice], taught: Sequence[list[bool]], order: list[int]
-    ) -> None:
+    def learn_grams(self, x: Matrix, arms: Sequence[int], spans: Sequence[slice], taught: NDArray[np.bool_]) -> None:
         """Add a block's products of contexts.
 
         Parameters
@@ -150,13 +142,13 @@ class _Part:
         spans
             Each one's ticks.
         taught
-            Which ticks teach a signal, by signal; in the order that puts them by arm in ``order``.
+            Which ticks teach a signal, shape (signals, ticks).
         """
         grams = np.empty((len(arms), self.dimension, self.dimension))
-        before = None
+        before = b""
         for memory, of_signal in zip(self.memory, taught, strict=True):
-            if of_signal != before:  # signals that are always observed together share the work
-                before, used = of_signal, x * np.array(of_signal)[order, None]
+            if (now := of_signal.tobytes()) != before:  # signals that are always observed together share the work
+                before, used = now, x * of_signal[:, None]
                 for gram, span in zip(grams, spans, strict=True):
                     np.matmul(x[span].T, used[span], out=gram)
             if len(arms) == len(memory):

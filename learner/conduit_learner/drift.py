@@ -128,9 +128,9 @@ class Watch:
 
     def mark(self, row: int, model: AdditiveRegression) -> None:
         """Note a model's sums as the latest mark of its signal."""
-        self.sums[row, :-1] = self.sums[row, 1:]
-        self.sums[row, -1] = model.sums
-        contexts = self.contexts[row]
+        sums, contexts = self.sums[row], self.contexts[row]
+        sums[:-1] = sums[1:]
+        sums[-1] = model.sums
         if contexts is not None:
             contexts[:-1] = contexts[1:]
             contexts[-1] = model.context_sum

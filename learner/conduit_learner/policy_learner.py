@@ -1,5 +1,6 @@
 """What one policy has learned: the deterministic state behind its snapshots."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -120,8 +121,9 @@ class PolicyLearner:
         self._note_seen()
         self._candidates = (), (), []
         for name, context, values in self._waiting:
-            for signal, value in values.items():
-                model = self._arms[name].models[signal]
+            for model, value in zip(self._arms[name].models.values(), values, strict=True):
+                if math.isnan(value):
+                    continue
                 if model.dimension == 1:
                     model.learn_row(_INTERCEPT, value)
                 elif context is not None:
@@ -336,7 +338,8 @@ class PolicyLearner:
             By signal, on the grid of :func:`conduit_learner.signals.to_grid`.
         """
         if arm in self._arms:
-            self._waiting.append((arm, context, values))
+            get = values.get
+            self._waiting.append((arm, context, [get(signal, math.nan) for signal in SIGNALS]))
         self.ticks += 1
         if self.ticks % BLOCK == 0:
             self._end_block()
