@@ -6,13 +6,13 @@ second one, a new snapshot every 125 events. The same log is then read, decoded,
 from an embedded log and from an archive of it. Times are processor time, the best of several rounds, because the
 machine may be busy with other things.
 
-On two busy cores a replay from memory takes 10.7 microseconds per event, 93,000 events a second: 2.8 for decoding, some
-4 for learning and looking for changes every 64 updates (see :mod:`benchmarks.learner`), the rest for join and counters.
-A log or an archive adds 2 for reading, and 2 more because what has just been read is in no cache; smaller portions do
-not help. Verification (6,200 a second) spends more than half of its time on building a snapshot for every 125 events,
-10 ms each: a Cholesky factor per arm, stiffness and differing signal, in operations of a fixed order. Other layouts of
-the matrices were no faster; LAPACK is, but its bits differ from machine to machine. Over a third goes into taking
-every decision again.
+On two busy cores a replay from memory takes about 11 microseconds per event, 90,000 events a second: 2.8 for decoding,
+some 4 for learning and looking for changes every 64 updates (see :mod:`benchmarks.learner`), the rest for join and
+counters. A log or an archive adds 2 for reading, and 2 more because what has just been read is in no cache; smaller
+portions do not help. Verification (6,000 a second) spends more than half of its time on building a snapshot for every
+125 events, 10 ms each: a Cholesky factor per arm, stiffness and differing signal, in operations of a fixed order. Other
+layouts of the matrices were no faster; LAPACK is, but its bits differ from machine to machine. Over a third goes into
+taking every decision again.
 """
 
 import argparse

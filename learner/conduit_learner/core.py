@@ -133,8 +133,7 @@ class PartitionLearner:
         if isinstance(event, Selection):
             policy = policy or self._add_policy(event.policy)
             policy.close(now_ms)
-            decision = Decision(message.offset, now_ms)
-            decision.describe(event)
+            decision = Decision.of(event, message.offset, now_ms)
             if policy.select(event, decision) and self.early.waiting:
                 for early in self.early.take(event):
                     policy.resolve(early.event, decision, now_ms)

@@ -3,7 +3,7 @@
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from msgspec import Struct
 
@@ -54,14 +54,24 @@ class Decision(Struct, gc=False):
     feedbacks: tuple[tuple[str, str], ...] = ()
     """Source and key of every feedback that counted."""
 
+    @classmethod
+    def of(cls, selection: Selection, offset: int, now_ms: int) -> Self:
+        """Return the decision that a selection at an offset opens."""
+        return cls(
+            offset,
+            now_ms,
+            selection.arms[selection.chosen],
+            selection.featurizer,
+            selection.context,
+            selection.scope or "",
+            _group(selection) if selection.mode == "canary" else "",
+        )
+
     def describe(self, selection: Selection) -> None:
         """Fill in what the selection's own record says."""
-        self.arm = selection.arms[selection.chosen]
-        self.featurizer = selection.featurizer
-        self.context = selection.context
-        self.scope = selection.scope or ""
-        if selection.mode == "canary":
-            self.group = _group(selection)
+        told = self.of(selection, self.offset, self.opened_ms)
+        self.arm, self.featurizer, self.context = told.arm, told.featurizer, told.context
+        self.scope, self.group = told.scope, told.group
 
 
 def _group(selection: Selection) -> str:

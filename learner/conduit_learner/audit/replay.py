@@ -91,7 +91,10 @@ class Relived(NamedTuple):
 
 
 def relive(
-    messages: Iterable[StoredMessage], checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None
+    messages: Iterable[StoredMessage],
+    checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None,
+    *,
+    until_end: bool = False,
 ) -> Iterator[Relived]:
     """Live through a partition again; whoever looks on may take snapshots at any step.
 
@@ -101,6 +104,8 @@ def relive(
         A partition from its oldest message on, all policies: their messages move the clock they share.
     checkpoints
         Where the oldest messages are gone, returns the records to start from; see :mod:`conduit_learner.checkpoint`.
+    until_end
+        Whether to pause only at the end, which is faster.
 
     Raises
     ------
@@ -122,10 +127,10 @@ def relive(
     if message.offset > 0:
         learner, message = _from_checkpoint(message, waiting, checkpoints() if checkpoints is not None else {})
         since = learner.offset
-    while message is not None:
-        yield Relived(learner, message, since)
-        learner.apply(message)
-        message = next(waiting, None)
+    for following in () if message is None else chain([message], waiting):
+        if not until_end:
+            yield Relived(learner, following, since)
+        learner.apply(following)
     yield Relived(learner, None, since)
 
 
@@ -148,16 +153,12 @@ def snapshots_at(
     found: dict[Position, Snapshot] = {}
     pending = set(positions)
     since = offset = 0
-    is_for_the_end = pending == {LATEST}
-    for step in relive(messages, checkpoints):
-        if is_for_the_end and step.message is not None:
-            continue  # the rest is lived through without a look at every step
+    for step in relive(messages, checkpoints, until_end=pending == {LATEST}):
         since, offset = step.since, step.learner.offset
         for position in [position for position in pending if _is_reached(position, step)]:
             pending.remove(position)
             if _is_known(position, step) and policy in step.learner.policies:
                 found[position] = step.learner.snapshot(policy)
-            is_for_the_end = pending == {LATEST}
         if not pending:
             break
     for position in positions:
