@@ -69,7 +69,7 @@ def study(plan: Plan, *, processes: int = 1) -> dict[str, Any]:
     runs: dict[_Job, _Run] = {}
     for job, run in _played(plan, jobs, processes):
         runs[job] = run
-        if len(runs) % max(1, len(jobs) // 20) == 0:
+        if len(runs) % max(1, len(jobs) // 20) == 0 or len(runs) == len(jobs):
             print(f"{len(runs)}/{len(jobs)} runs, latest: {' '.join(map(str, job))}", file=sys.stderr, flush=True)
     found = {
         dataset: {
