@@ -5,6 +5,7 @@ import math
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -296,13 +297,15 @@ class TestTop:
             stderr=theirs,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
             start_new_session=True,
+            # Tests that run in the background inherit that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread runs
         )
         os.close(theirs)
         shown = b""
         while b"looked best" not in shown and b"was tried out" not in shown:
             shown += os.read(ours, 65_536)
         assert process.poll() is None
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         try:
             while os.read(ours, 65_536):
                 pass
