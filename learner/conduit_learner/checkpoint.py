@@ -206,9 +206,8 @@ class Restoration:
     def _load(self, name: str, fields: Mapping[str, Any]) -> None:
         policy = PolicyLearner(name, LearningSettings.model_validate(fields["settings"]))
         for counter in _COUNTERS:
-            setattr(policy, counter, int(fields.get(counter, 0)))
-        if "routing" in fields:
-            policy.routing.load(fields["routing"])
+            setattr(policy, counter, int(fields[counter]))
+        policy.routing.load(fields["routing"])
         for arm in fields["arms"]:
             models = {
                 signal: AdditiveRegression.from_array(dimension, _unpack(state, "<f8"), fixed_point=True)
@@ -216,8 +215,8 @@ class Restoration:
             }
             policy.arms[arm["id"]] = Arm(
                 models,
-                _load_watch(models, arm.get("watch")),
-                {signal: Alarm.model_validate(alarm) for signal, alarm in arm.get("alarms", {}).items()},
+                _load_watch(models, arm["watch"]),
+                {signal: Alarm.model_validate(alarm) for signal, alarm in arm["alarms"].items()},
                 **{field: arm[field] for field in _ARM_FIELDS},
             )
         ids = _load_ids(fields["open"])
@@ -234,7 +233,7 @@ class Restoration:
                     feedbacks=tuple((s, k) for s, k in feedbacks),
                 ),
             )
-        policy.open.closed = ClosedDecisions((name, number) for name, number in fields.get("closed", ()))
+        policy.open.closed = ClosedDecisions((name, number) for name, number in fields["closed"])
         # Time may have gone by for this policy since its part was written.
         policy.close(self.learner.now_ms)
         self._decisions.update({decision.offset: (policy, decision) for decision in policy.open})
@@ -298,8 +297,8 @@ def _dump_ids(ids: Iterable[str]) -> dict[str, Any]:
 
 def _load_ids(fields: Mapping[str, Any]) -> dict[int, str]:
     """Return what :func:`_dump_ids` noted, by index; ids of another form are left out."""
-    names = fields.get("senders", ())
-    columns = (_unpack(fields[name], "<i8").tolist() if names else () for name in ("sender", "number"))
+    names = fields["senders"]
+    columns = (_unpack(fields[name], "<i8").tolist() for name in ("sender", "number"))
     return {
         index: f"{names[who]}{number:08x}"
         for index, (who, number) in enumerate(zip(*columns, strict=True))
@@ -307,10 +306,9 @@ def _load_ids(fields: Mapping[str, Any]) -> dict[int, str]:
     }
 
 
-def _load_watch(models: Mapping[str, AdditiveRegression], state: str | None) -> Watch:
+def _load_watch(models: Mapping[str, AdditiveRegression], state: str) -> Watch:
     watch = Watch({signal: model.dimension for signal, model in models.items()})
-    if state is not None:  # checkpoints have not always had one
-        watch.restore(_unpack(state, "<f8"))
+    watch.restore(_unpack(state, "<f8"))
     return watch
 
 
