@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from river.drift import ADWIN
 
 from conduit_learner.drift import Watch, forget, look
-from conduit_learner.regression import AdditiveRegression, fade, fold
+from conduit_learner.regression import AdditiveRegression, fold
 from conduit_learner.signals import SIGNALS
 
 STEADY: dict[str, tuple[str, Callable[[np.random.Generator, int], NDArray[np.float64]]]] = {
@@ -44,7 +44,8 @@ def alarms(targets: Sequence[float], signal: str, block: int) -> list[int]:
             forget(watch, row, models[signal], change)
             found.append(start + block)
         factor = 1.0 - block / _REMEMBERED
-        fade(models.values(), factor)
+        for model in models.values():
+            model.fade(factor)
         watch.fade(factor)
     return found
 

@@ -1,6 +1,6 @@
 """The online model of one signal of one arm: river's Bayesian linear regression on additive statistics."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -9,7 +9,7 @@ from river import linear_model, utils
 
 from conduit_schemas import FRACTION_BITS
 
-__all__ = ["BLOCK", "AdditiveRegression", "Statistics", "fade", "fold", "numbers"]
+__all__ = ["BLOCK", "AdditiveRegression", "Statistics", "fold", "numbers"]
 
 BLOCK = 64
 """Rows that are kept as they came before they are added to the statistics in one product."""
@@ -115,11 +115,6 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         return dimension * dimension + dimension + 1
 
     @property
-    def has_rows(self) -> bool:
-        """Whether there are rows that are not in the sums yet."""
-        return bool(self._rows)
-
-    @property
     def dimension(self) -> int:
         """Number of features it has room for."""
         capacity: int = self._cap  # river's classes carry no types
@@ -147,7 +142,9 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     def fade(self, factor: float) -> None:
         """Multiply everything learned so far by ``factor``."""
-        fade([self], factor)
+        self._fold()
+        self._sums *= factor
+        self._m_dirty = True
 
     def statistics(self) -> Statistics:
         """Return the sums over everything learned; changes nothing."""
@@ -294,11 +291,3 @@ def numbers(rows: Sequence[bytes], dimension: int, kind: np.dtype[Any] = _FIXED_
     """Return rows of bytes as numbers, shape (rows, dimension)."""
     x = np.frombuffer(b"".join(rows), kind).reshape(-1, dimension)
     return x * _UNIT if kind == _FIXED_POINT else x.astype(np.float64, copy=False)
-
-
-def fade(models: Collection[AdditiveRegression], factor: float) -> None:
-    """Multiply everything that the models have learned so far by ``factor``."""
-    for model in models:
-        model._fold()
-        model._sums *= factor
-        model._m_dirty = True

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conduit_learner.bank import Bank, Tick
-from conduit_learner.regression import BLOCK, AdditiveRegression, fade, fold
+from conduit_learner.regression import BLOCK, AdditiveRegression, fold
 from conduit_learner.signals import SIGNALS
 
 ONE = (1024).to_bytes(2, "little")
@@ -65,7 +65,8 @@ def test_a_block_gives_the_bits_of_rows_taught_one_by_one(dimension: int, occurr
         teach(theirs, ticks)
         assert state(ours) == state(theirs)
         bank.fade(0.97)
-        fade([model for models in theirs.values() for model in models.values()], 0.97)
+        for model in (model for models in theirs.values() for model in models.values()):
+            model.fade(0.97)
     assert state(ours) == state(theirs)
     sums = [[model.sums for model in models.values()] for models in theirs.values()]
     assert bank.sums.tolist() == np.array(sums).tolist()

@@ -13,7 +13,7 @@ from conduit_learner.commands.text import changes
 from conduit_learner.core import PartitionLearner
 from conduit_learner.drift import LEAST_OLD, MARKS, Change, Watch, forget, look
 from conduit_learner.policy_learner import PolicyLearner
-from conduit_learner.regression import BLOCK, AdditiveRegression, fade, fold
+from conduit_learner.regression import BLOCK, AdditiveRegression, fold
 from conduit_learner.signals import SIGNALS
 from conduit_log import StoredMessage
 from conduit_schemas import Event
@@ -35,7 +35,8 @@ def watched(targets: Sequence[float], signal: str = "quality", block: int = 16) 
         for change in look([(watch, models)], prior=np.ones(1))[0]:
             forget(watch, row, models[signal], change)
             found.append((start + block, change))
-        fade(models.values(), 1.0 - block / 2000)
+        for model in models.values():
+            model.fade(1.0 - block / 2000)
         watch.fade(1.0 - block / 2000)
     return found
 
