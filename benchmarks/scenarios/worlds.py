@@ -94,22 +94,24 @@ def _favourite(world: World) -> int:
     return int(world.value.mean(axis=0).argmax())
 
 
-def _quality_drop(world: World) -> None:
-    half, arm = len(world) // 2, _favourite(world)
-    quality = world.outcomes.quality.copy()
-    spoilt = world.random.random(len(world) - half) < 0.6
-    quality[half:, arm] = np.where(spoilt, 0.0, quality[half:, arm])
-    world.parts = (0, half)
+def _spoil(world: World, start: int, stop: int) -> None:
+    """Let the best model answer 60 % of these requests with nonsense."""
+    arm, quality = _favourite(world), world.outcomes.quality.copy()
+    spoilt = world.random.random(stop - start) < 0.6
+    quality[start:stop, arm] = np.where(spoilt, 0.0, quality[start:stop, arm])
     world.bent(quality=quality)
+
+
+def _quality_drop(world: World) -> None:
+    half = len(world) // 2
+    world.parts = (0, half)
+    _spoil(world, half, len(world))
 
 
 def _recovery(world: World) -> None:
-    third, arm = len(world) // 3, _favourite(world)
-    quality = world.outcomes.quality.copy()
-    spoilt = world.random.random(third) < 0.6
-    quality[third : 2 * third, arm] = np.where(spoilt, 0.0, quality[third : 2 * third, arm])
+    third = len(world) // 3
     world.parts = (0, third, 2 * third)
-    world.bent(quality=quality)
+    _spoil(world, third, 2 * third)
 
 
 def _outage(world: World) -> None:
