@@ -36,8 +36,8 @@ from typing import Any, NamedTuple
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from benchmarks.traffic import settings_event, traffic
-from conduit_learner.core import PartitionLearner
-from conduit_learner.worker import WorkerOptions, run_worker
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.worker.run import WorkerOptions, run_worker
 from conduit_log import EventLog, GroupReader, LogSettings, LogUnavailableError, Message, Reader, open_log
 from conduit_log.ports import OnAssigned, OnRevoked
 from conduit_schemas import LearningSettings, Snapshot
@@ -214,9 +214,9 @@ class Plugin:
     """What applications do with the snapshot topic: the real policy cache, watched."""
 
     def __init__(self) -> None:
-        from conduit_litellm.counters import Counters  # noqa: PLC0415 - learner processes do not load LiteLLM
-        from conduit_litellm.log_state import LogState  # noqa: PLC0415 - as above
-        from conduit_litellm.policy_cache import PolicyCache  # noqa: PLC0415 - as above
+        from conduit_litellm.events.connectivity import LogState  # noqa: PLC0415 - as above
+        from conduit_litellm.events.counters import Counters  # noqa: PLC0415 - learner processes do not load LiteLLM
+        from conduit_litellm.routing.policy_cache import PolicyCache  # noqa: PLC0415 - as above
 
         self.seen: set[Seen] = set()
         self.records = 0

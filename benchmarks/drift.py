@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from river.drift import ADWIN
 
-from conduit_learner.drift import Watch, forget, look
-from conduit_learner.regression import AdditiveRegression, fold
-from conduit_learner.signals import SIGNALS
+from conduit_learner.core.signals import SIGNALS
+from conduit_learner.models.drift import Watch, forget, look
+from conduit_learner.models.regression import AdditiveRegression, fold
 
 STEADY: dict[str, tuple[str, Callable[[np.random.Generator, int], NDArray[np.float64]]]] = {
     "bernoulli_0.9": ("quality", lambda rng, n: (rng.random(n) < 0.9).astype(float)),

@@ -70,8 +70,8 @@ class Worker:
 async def work(settings: LogSettings) -> None:
     """Be that process."""
     # Only who works loads what it takes.
-    from conduit_learner.status import WorkerStatus  # noqa: PLC0415
-    from conduit_learner.worker import run_worker  # noqa: PLC0415
+    from conduit_learner.worker.run import run_worker  # noqa: PLC0415
+    from conduit_learner.worker.status import WorkerStatus  # noqa: PLC0415
 
     status = WorkerStatus()
     loaded = time.time()

@@ -29,8 +29,8 @@ from conduit_learner.audit.archiving import archive
 from conduit_learner.audit.history import BlockingLog
 from conduit_learner.audit.replay import rebuild
 from conduit_learner.audit.verification import verify
-from conduit_learner.core import PartitionLearner
-from conduit_learner.events import decode_event
+from conduit_learner.core.events import decode_event
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_policy import SIGNALS, Beliefs, Objective, choose, predictions

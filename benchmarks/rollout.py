@@ -8,7 +8,7 @@ import argparse
 import json
 import random
 
-from conduit_learner.rollout import Rollout
+from conduit_learner.core.rollout import Rollout
 from conduit_schemas import AutomaticRollout
 
 _MOST = 50_000

@@ -22,7 +22,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 from litellm.router import Router
 
 from conduit_litellm import ConduitRoutingStrategy
-from conduit_litellm.policy_cache import PolicyCache
+from conduit_litellm.routing.policy_cache import PolicyCache
 from conduit_policy import Objective, Request, TextFeaturizer, choose
 
 DEPLOYMENTS = 5

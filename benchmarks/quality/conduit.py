@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.stream import Observed, Requests
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose, predictions
 from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySettings, Selection, encode
@@ -35,7 +35,7 @@ class ConduitPolicy:
     """
 
     def __init__(self, requests: Requests, settings: LearningSettings | None = None, *, prices: bool = True) -> None:
-        from conduit_litellm.price_list import PriceList  # noqa: PLC0415  # imports LiteLLM, which is slow
+        from conduit_litellm.litellm_compat.prices import PriceList  # noqa: PLC0415  # imports LiteLLM, which is slow
 
         self._requests = requests
         self._objective = Objective(quality=1.0, cost=requests.tradeoff, latency=0.0)

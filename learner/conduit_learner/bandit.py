@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from river import bandit
 
-from conduit_learner.policy_learner import PolicyLearner
-from conduit_learner.signals import to_grid
+from conduit_learner.core.policy_learner import PolicyLearner
+from conduit_learner.core.signals import to_grid
 from conduit_policy import Beliefs, Choice, Objective, choose, to_fixed_point
 from conduit_schemas import LearningSettings
 

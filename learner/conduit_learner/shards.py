@@ -2,7 +2,7 @@
 
 A policy that is busier than one learner is split by decision: every shard joins and counts its own decisions and adds
 up what they teach, but never fades. At the end of an *epoch* it hands over its sums, and whoever holds the whole adds
-them. Sums of fixed-point numbers are exact (see :mod:`conduit_learner.signals`), so the number of shards and which
+them. Sums of fixed-point numbers are exact (see :mod:`conduit_learner.core.signals`), so the number of shards and which
 of them had which decision make no difference to the whole, not in the last bit. An epoch of :data:`BLOCK` ticks even
 gives the bits of a learner that was never split; a longer one lets its events fade together at its end.
 """
@@ -10,8 +10,8 @@ gives the bits of a learner that was never split; a longer one lets its events f
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conduit_learner.policy_learner import Arm, PolicyLearner
-from conduit_learner.regression import BLOCK, AdditiveRegression
+from conduit_learner.core.policy_learner import Arm, PolicyLearner
+from conduit_learner.models.regression import BLOCK, AdditiveRegression
 from conduit_schemas import ConduitError
 
 __all__ = ["MAX_EPOCH_ROWS", "EpochError", "PolicyShard", "Share", "WholePolicy"]

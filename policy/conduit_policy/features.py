@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy.words import HASHED, MEANING, WordVectors
+from conduit_policy.word_vectors import HASHED, MEANING, WordVectors
 from conduit_schemas import FRACTION_BITS
 
 __all__ = ["Context", "Featurizer", "Request", "TextFeaturizer", "to_fixed_point"]
@@ -78,7 +78,7 @@ class TextFeaturizer:
 
     One component is the intercept, 15 describe structure (lengths, tools, share of digits, code, and so on), 40 say
     what the words in the first 2,048 bytes of the last user message mean, and 8 hash those that are not known
-    (:class:`conduit_policy.words.WordVectors`). The words' meanings are scaled to unit length, the hashes to the
+    (:class:`conduit_policy.word_vectors.WordVectors`). The words' meanings are scaled to unit length, the hashes to the
     share of unknown words. Structure is centred and scaled by constants to what is usual, so that a regression whose
     prior holds all components alike can use it.
 

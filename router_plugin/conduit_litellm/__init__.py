@@ -1,7 +1,7 @@
 """LiteLLM routing that learns from its own traffic."""
 
-from conduit_litellm.judge import Judge, Verdict
-from conduit_litellm.judgements import Judgement, edited, rating, regenerated, thumbs
+from conduit_litellm.decisions.judgements import Judgement, edited, rating, regenerated, thumbs
+from conduit_litellm.feedback.judge import Judge, Verdict
 from conduit_litellm.service import create_service
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas import ConduitError, ConfigurationError

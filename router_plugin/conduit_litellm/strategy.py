@@ -10,25 +10,25 @@ from typing import Any
 from litellm.types.router import CustomRoutingStrategyBase
 from pydantic import ValidationError
 
-from conduit_litellm import embedded_learner
-from conduit_litellm.answer_checks import AnswerChecks, signal_values
-from conduit_litellm.background import BackgroundThread
-from conduit_litellm.control import Control, own_settings
-from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter
-from conduit_litellm.feedback import About, FeedbackDesk
-from conduit_litellm.judge import Judge
-from conduit_litellm.judgements import Judgement
-from conduit_litellm.ledger import Decision, Ledger
-from conduit_litellm.litellm_calls import Facts
+from conduit_litellm.decisions.judgements import Judgement
+from conduit_litellm.decisions.ledger import Decision, Ledger
+from conduit_litellm.events.connectivity import LogState
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.events.emitter import Emitter
+from conduit_litellm.events.spool import Spool, spool_folder
+from conduit_litellm.feedback.answer_checks import AnswerChecks, signal_values
+from conduit_litellm.feedback.judge import Judge
+from conduit_litellm.feedback.outcomes import OutcomeLogger
+from conduit_litellm.feedback.recorder import About, FeedbackDesk
+from conduit_litellm.feedback.validators import validators_of
 from conduit_litellm.litellm_compat import Deployment, RouterSlot, calling_object, is_filled_by
-from conduit_litellm.log_service import serve_log
-from conduit_litellm.log_state import LogState
-from conduit_litellm.outcomes import OutcomeLogger
-from conduit_litellm.policy_cache import PolicyCache
-from conduit_litellm.selection import Selection, Selector
-from conduit_litellm.spool import Spool, spool_folder
-from conduit_litellm.validators import validators_of
+from conduit_litellm.litellm_compat.calls import Facts
+from conduit_litellm.routing.directives import Control, own_settings
+from conduit_litellm.routing.policy_cache import PolicyCache
+from conduit_litellm.routing.selection import Selection, Selector
+from conduit_litellm.runtime import embedded_learner
+from conduit_litellm.runtime.background import BackgroundThread
+from conduit_litellm.runtime.log_service import serve_log
 from conduit_log import LogSettings, open_log
 from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm
 from conduit_schemas import ConfigurationError, LearningSettings
@@ -111,8 +111,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         Whether answers that are empty, cut off, no JSON where JSON was asked for, or soon asked for again count as
         failed in part; or by name how much of a success each still is. Answers are looked at in a thread of its own.
     validators
-        Checks of one's own on every answer, by name: a function of an :class:`~conduit_litellm.answers.Answer`, a JSON
-        schema, or ``"package.module:function"``.
+        Checks of one's own on every answer, by name: a function of an
+        :class:`~conduit_litellm.feedback.answers.Answer`, a JSON schema, or ``"package.module:function"``.
     judge
         A model, or a function, that judges a sample of the answers; see :class:`~conduit_litellm.Judge`.
 

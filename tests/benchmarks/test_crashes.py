@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import crashes
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import LogSettings, StoredMessage
 from conduit_log.memory import MemoryLog
 from conduit_schemas import Snapshot

@@ -20,7 +20,7 @@ from benchmarks.learner import (
     vw_teacher,
 )
 from benchmarks.traffic import kafka, traffic
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_schemas import decode_event
 
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from conduit_learner.cli import main
 from conduit_litellm import ConduitRoutingStrategy
-from conduit_litellm.proxy import ProxyHandler
-from conduit_litellm.proxy_settings import read_settings
+from conduit_litellm.proxy.proxy_handler import ProxyHandler
+from conduit_litellm.proxy.settings import read_settings
 from conduit_log import LogSettings
 
 ROOT = Path(__file__).parents[2]

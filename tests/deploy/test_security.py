@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from litellm.router import Router
 
 from conduit_learner.cli import main
-from conduit_learner.worker import WorkerOptions, run_worker
+from conduit_learner.worker.run import WorkerOptions, run_worker
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_log import LogSettings, LogUnavailableError, Message, open_log
 

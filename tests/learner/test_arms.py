@@ -8,7 +8,7 @@ import pytest
 from learner_traffic import POLICY, context, feedback, learned, outcome, selection, stored, traffic
 from pydantic import ValidationError
 
-from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_policy import Beliefs, Constraints, Objective, choose
 from conduit_schemas import ArmPrice, ArmSnapshot, Event, LearningSettings, PolicySettings, Snapshot
 

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from conduit_learner.bank import Bank, Tick
-from conduit_learner.regression import BLOCK, AdditiveRegression, fold
-from conduit_learner.signals import SIGNALS
+from conduit_learner.core.signals import SIGNALS
+from conduit_learner.models.arm_sums import Bank, Tick
+from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
 
 ONE = (1024).to_bytes(2, "little")
 Arms = dict[str, dict[str, AdditiveRegression]]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from learner_traffic import POLICY, learned, selection, stored, traffic
 
-from conduit_learner.checkpoint import CheckpointError, CheckpointWriter, Restoration, dump, restorations, wants
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.checkpoint import CheckpointError, CheckpointWriter, Restoration, dump, restorations, wants
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_log.ports import MAX_MESSAGE_BYTES
 from conduit_schemas import Event, LearningSettings, PolicySettings

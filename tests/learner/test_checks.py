@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conduit_learner import checks
-from conduit_learner.checks import CHECKS, check_algorithm
+from conduit_learner.testing import algorithm_checks as checks
+from conduit_learner.testing.algorithm_checks import CHECKS, check_algorithm
 from conduit_policy import ALGORITHMS, BanditAlgorithm, Utilities, register
 from conduit_policy.algorithms import algorithm
 from conduit_policy.custom import ENTRY_POINTS, MODULES, load_algorithms, registered

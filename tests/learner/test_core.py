@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learner_traffic import ARMS, POLICY, context, feedback, learned, outcome, selection, stored, traffic
 
-from conduit_learner.core import MAX_POLICIES, PartitionLearner
-from conduit_learner.join import MAX_EARLY, MAX_EARLY_MS, MAX_FEEDBACKS
-from conduit_learner.posterior import posteriors
-from conduit_learner.regression import BLOCK, Statistics
+from conduit_learner.core.join import MAX_EARLY, MAX_EARLY_MS, MAX_FEEDBACKS
+from conduit_learner.core.partition_learner import MAX_POLICIES, PartitionLearner
+from conduit_learner.models.posterior import posteriors
+from conduit_learner.models.regression import BLOCK, Statistics
 from conduit_log import StoredMessage
 from conduit_policy import Prior
 from conduit_schemas import (

@@ -8,7 +8,7 @@ from learner_traffic import POLICY, feedback, messages, outcome, selection
 from conduit_learner.audit.dead_letters import dead_letters, plan_replay, replay_dead_letters
 from conduit_learner.audit.history import BlockingLog
 from conduit_learner.audit.replay import rebuild
-from conduit_learner.worker import run_worker
+from conduit_learner.worker.run import run_worker
 from conduit_log import Message
 from conduit_log.memory import MemoryLog
 from conduit_schemas import DeadLetter, LearningSettings, PolicySettings, Topics, encode

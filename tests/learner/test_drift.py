@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from learner_traffic import ARMS, POLICY, context, feedback, learned, outcome, selection, stored
 
-from conduit_learner.arms import merged_watch
-from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.commands.text import changes
-from conduit_learner.core import PartitionLearner
-from conduit_learner.drift import LEAST_OLD, MARKS, Change, Watch, forget, look
-from conduit_learner.policy_learner import PolicyLearner
-from conduit_learner.regression import BLOCK, AdditiveRegression, fold
-from conduit_learner.signals import SIGNALS
+from conduit_learner.core.arm_settings import merged_watch
+from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.core.policy_learner import PolicyLearner
+from conduit_learner.core.signals import SIGNALS
+from conduit_learner.models.drift import LEAST_OLD, MARKS, Change, Watch, forget, look
+from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
 from conduit_log import StoredMessage
 from conduit_schemas import Event
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conduit_learner.elementary import exp
+from conduit_learner.models.elementary import exp
 
 
 @given(st.floats(-700.0, 0.0))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.evaluation.measures import JoinedDecision, measure
 from conduit_learner.evaluation.progressive import Evaluation, evaluate
 from conduit_log import StoredMessage

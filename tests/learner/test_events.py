@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from learner_traffic import traffic
 
 import conduit_schemas as contract
-from conduit_learner import events
-from conduit_learner.events import Feedback, Outcome, Selection, decode_event
+from conduit_learner.core import events
+from conduit_learner.core.events import Feedback, Outcome, Selection, decode_event
 from conduit_schemas import PolicySettings, RecordError, RoutingChange, encode
 
 GOLDEN = Path(__file__).parents[1] / "schemas" / "golden"

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learner_traffic import ARMS, feedback, learned, outcome, selection, stored, traffic
 
-from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_schemas import DeadLetter, Event, LearningSettings, PolicySettings, encode
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from learner_traffic import POLICY, feedback, learned, outcome, selection, traffic
 
-from conduit_learner.core import PartitionLearner
-from conduit_learner.join import MAX_EARLY_MS
-from conduit_learner.worker import WorkerOptions, run_worker
+from conduit_learner.core.join import MAX_EARLY_MS
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.worker.run import WorkerOptions, run_worker
 from conduit_log import Message, StoredMessage
 from conduit_log.memory import MemoryLog
 from conduit_schemas import (

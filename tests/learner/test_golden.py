@@ -2,7 +2,7 @@
 
 import random
 
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySettings, Selection, encode
 

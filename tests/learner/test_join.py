@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learner_traffic import POLICY, feedback, learned, outcome, selection, stored, traffic
 
-from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
-from conduit_learner.core import PartitionLearner
-from conduit_learner.join import MAX_SENDERS, ClosedDecisions
+from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.join import MAX_SENDERS, ClosedDecisions
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_schemas import Event, LearningSettings, PolicySettings
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from conduit_learner.linear_solver import solve_ridge
+from conduit_learner.models.linear_solver import solve_ridge
 
 
 def problems(count: int, dimension: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -23,12 +23,12 @@ from learner_traffic import POLICY, learned, messages, outcome, selection, store
 from prometheus_client.parser import text_string_to_metric_families
 
 from conduit_learner.cli import main
-from conduit_learner.core import PartitionLearner
-from conduit_learner.log_format import JsonFormatter
-from conduit_learner.metrics import MAX_NAMED_POLICIES, registry_of
-from conduit_learner.operations import IDLE_S, MAX_LAG, MAX_SILENCE_S, ailments, obstacles, serve
-from conduit_learner.status import Durations, WorkerStatus
-from conduit_learner.worker import WorkerOptions, run_worker
+from conduit_learner.commands.log_format import JsonFormatter
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.worker.metrics import MAX_NAMED_POLICIES, registry_of
+from conduit_learner.worker.operations import IDLE_S, MAX_LAG, MAX_SILENCE_S, ailments, obstacles, serve
+from conduit_learner.worker.run import WorkerOptions, run_worker
+from conduit_learner.worker.status import Durations, WorkerStatus
 from conduit_log import EventLog, LogSettings, Message, StoredMessage, open_log
 from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, Topics

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from river import datasets, linear_model, preprocessing
 from river.checks import common
 
-from conduit_learner.regression import BLOCK, AdditiveRegression
+from conduit_learner.models.regression import BLOCK, AdditiveRegression
 
 
 def rows(count: int, dimension: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

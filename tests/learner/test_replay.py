@@ -5,8 +5,8 @@ from audit_traffic import POLICY, Installation
 
 from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.replay import LATEST, Position, before, rebuild, relive, snapshots_at
-from conduit_learner.checkpoint import CheckpointError
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.checkpoint import CheckpointError
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_schemas import ConfigurationError, decode_snapshot
 
 OTHER = "default/code"

@@ -5,9 +5,9 @@ import random
 import pytest
 from learner_traffic import POLICY, feedback, learned, outcome, selection, stored
 
-from conduit_learner.checkpoint import CheckpointWriter, dump, restorations
-from conduit_learner.core import PartitionLearner
-from conduit_learner.rollout import MeanSequence
+from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.core.rollout import MeanSequence
 from conduit_log import StoredMessage
 from conduit_schemas import (
     AutomaticRollout,

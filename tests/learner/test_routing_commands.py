@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from learner_traffic import POLICY, messages, outcome, selection
 
 from conduit_learner.cli import main
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import LogSettings, Message, StoredMessage, open_log
 from conduit_schemas import Event, RoutingChange, RoutingGoal, RoutingSettings, encode
 

@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from learner_traffic import messages, traffic
 
-from conduit_learner.core import PartitionLearner
-from conduit_learner.status import WorkerStatus
-from conduit_learner.worker import WorkerOptions, run_worker
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.worker.run import WorkerOptions, run_worker
+from conduit_learner.worker.status import WorkerStatus
 from conduit_log import EventLog, LogSettings, StoredMessage, open_log
 from conduit_schemas import Snapshot, decode_snapshot
 

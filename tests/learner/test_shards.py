@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learner_traffic import POLICY, learned, stored, traffic
 
-from conduit_learner.core import PartitionLearner
-from conduit_learner.policy_learner import PolicyLearner
-from conduit_learner.regression import BLOCK
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.core.policy_learner import PolicyLearner
+from conduit_learner.models.regression import BLOCK
 from conduit_learner.shards import MAX_EPOCH_ROWS, EpochError, PolicyShard, WholePolicy
 from conduit_log import StoredMessage
 from conduit_schemas import ArmSnapshot, Event, LearningSettings, decode_event

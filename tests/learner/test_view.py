@@ -19,7 +19,7 @@ from conduit_learner.view.policy import MAX_ARMS_SHOWN, OTHERS, RANGES, PolicyVi
 from conduit_learner.view.report import installation_report, policy_report, quality_of
 from conduit_learner.view.savings import Ledger, Moments
 from conduit_learner.view.timeline import Cell, Timeline
-from conduit_learner.view.words import consequence, reason
+from conduit_learner.view.wording import consequence, reason
 from conduit_log import StoredMessage
 from conduit_schemas import (
     Alarm,

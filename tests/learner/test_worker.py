@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from learner_traffic import POLICY, learned, messages, outcome, selection, traffic
 
-from conduit_learner.worker import WorkerOptions, run_worker
+from conduit_learner.worker.run import WorkerOptions, run_worker
 from conduit_log import EventLog, LogUnavailableError, Message, StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_log.memory import MemoryLog

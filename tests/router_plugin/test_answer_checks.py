@@ -18,9 +18,9 @@ from conduit_litellm import (
     regenerated,
     thumbs,
 )
-from conduit_litellm.answers import Answer, answer_of
-from conduit_litellm.implicit_signals import Retries, implicit_signals
-from conduit_litellm.judge import JudgeError, Sampler
+from conduit_litellm.feedback.answers import Answer, answer_of
+from conduit_litellm.feedback.implicit_signals import Retries, implicit_signals
+from conduit_litellm.feedback.judge import JudgeError, Sampler
 
 JSON = {"type": "json_object"}
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from conduit_litellm import ConfigurationError
-from conduit_litellm.control import Control
-from conduit_litellm.counters import Counters
-from conduit_litellm.ledger import Decision
+from conduit_litellm.decisions.ledger import Decision
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.routing.directives import Control
 from conduit_policy import Beliefs, Constraints, Objective, choose
 from conduit_schemas import (
     ArmSnapshot,

@@ -6,12 +6,12 @@ import logging
 import numpy as np
 import pytest
 
-from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter
-from conduit_litellm.ledger import Decision, Ledger
-from conduit_litellm.litellm_calls import Facts
-from conduit_litellm.log_state import LogState
-from conduit_litellm.pending import PendingFeedback, PendingOutcome, PendingSelection
+from conduit_litellm.decisions.drafts import PendingFeedback, PendingOutcome, PendingSelection
+from conduit_litellm.decisions.ledger import Decision, Ledger
+from conduit_litellm.events.connectivity import LogState
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.events.emitter import Emitter
+from conduit_litellm.litellm_compat.calls import Facts
 from conduit_log import LogUnavailableError
 from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, RecordTooLargeError, decode_event

@@ -6,8 +6,8 @@ import contextvars
 import numpy as np
 import pytest
 
-from conduit_litellm import emitter
-from conduit_litellm.ledger import Decision
+from conduit_litellm.decisions.ledger import Decision
+from conduit_litellm.events import emitter
 
 ASK = [{"role": "user", "content": "hello"}]
 

@@ -7,7 +7,7 @@ import litellm
 import pytest
 from litellm.router import Router
 
-from conduit_litellm.litellm_calls import clear_stamp, read_stamp, write_stamp
+from conduit_litellm.litellm_compat.calls import clear_stamp, read_stamp, write_stamp
 
 ASK = [{"role": "user", "content": "hello"}]
 

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 
-from conduit_litellm.counters import Counters
-from conduit_litellm.log_state import LogState
-from conduit_litellm.policy_cache import PolicyCache
+from conduit_litellm.events.connectivity import LogState
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.routing.policy_cache import PolicyCache
 from conduit_log import LogUnavailableError, Message
 from conduit_log.memory import MemoryLog
 from conduit_schemas import encode
@@ -44,7 +44,7 @@ async def test_it_reads_what_is_there_and_what_comes_and_ignores_garbage(snapsho
 
 
 async def test_it_goes_on_after_the_log_was_away(snapshot, until, caplog, monkeypatch):
-    from conduit_litellm import policy_cache  # noqa: PLC0415 - to shorten its pauses
+    from conduit_litellm.routing import policy_cache  # noqa: PLC0415 - to shorten its pauses
 
     monkeypatch.setattr(policy_cache, "_POLL_S", 0.02)
 

@@ -5,7 +5,7 @@ from typing import Any
 import litellm
 import pytest
 
-from conduit_litellm.price_list import PriceList, price_of
+from conduit_litellm.litellm_compat.prices import PriceList, price_of
 from conduit_schemas import ArmPrice, LearningSettings
 
 

@@ -8,8 +8,8 @@ import sys
 import time
 from collections import Counter
 
-from conduit_litellm import background
-from conduit_litellm.background import BackgroundThread
+from conduit_litellm.runtime import background
+from conduit_litellm.runtime.background import BackgroundThread
 from conduit_log import LogSettings
 
 PREAMBLE = """
@@ -147,7 +147,7 @@ async def test_a_forked_child_can_learn_when_its_parent_is_gone(tmp_path, until)
 async def test_without_the_learner_installed_events_are_logged_all_the_same(
     new_strategy, new_router, events, monkeypatch, caplog
 ):
-    monkeypatch.setitem(sys.modules, "conduit_learner.worker", None)  # importing it now fails
+    monkeypatch.setitem(sys.modules, "conduit_learner.worker.run", None)  # importing it now fails
     strategy = new_strategy(host_learner=True)
     router = new_router(strategy)
     await router.acompletion(model="chat", messages=[{"role": "user", "content": "hello"}])
@@ -158,8 +158,8 @@ async def test_without_the_learner_installed_events_are_logged_all_the_same(
 
 
 async def test_a_learner_that_fails_is_started_again(new_strategy, new_router, until, monkeypatch, caplog):
-    from conduit_learner import worker  # noqa: PLC0415 - replaced for this test only
-    from conduit_litellm import embedded_learner  # noqa: PLC0415 - as above
+    from conduit_learner.worker import run as worker  # noqa: PLC0415 - replaced for this test only
+    from conduit_litellm.runtime import embedded_learner  # noqa: PLC0415 - as above
 
     starts = []
 
@@ -178,7 +178,7 @@ async def test_a_learner_that_fails_is_started_again(new_strategy, new_router, u
 async def test_a_log_that_cannot_be_opened_is_tried_again(  # noqa: PLR0917 - fixtures
     new_strategy, new_router, events, tmp_path, monkeypatch, caplog
 ):
-    from conduit_litellm import log_service  # noqa: PLC0415 - to shorten its pauses
+    from conduit_litellm.runtime import log_service  # noqa: PLC0415 - to shorten its pauses
 
     monkeypatch.setattr(log_service, "_RETRY_S", 0.05)
     blocked = tmp_path / "blocked"

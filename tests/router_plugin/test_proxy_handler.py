@@ -13,11 +13,11 @@ from litellm.router import Router
 from prometheus_client import CollectorRegistry
 
 from conduit_litellm import ConduitRoutingStrategy, ConfigurationError
-from conduit_litellm import proxy as conduit_proxy
-from conduit_litellm.litellm_calls import earlier_attempt, not_before
+from conduit_litellm.litellm_compat.calls import earlier_attempt, not_before
 from conduit_litellm.metrics import expose_metrics
-from conduit_litellm.proxy import DECISION_HEADER, POLICY_HEADER, ProxyHandler
-from conduit_litellm.proxy_settings import ALLOWED_KEYS, read_settings
+from conduit_litellm.proxy import proxy_handler as conduit_proxy
+from conduit_litellm.proxy.proxy_handler import DECISION_HEADER, POLICY_HEADER, ProxyHandler
+from conduit_litellm.proxy.settings import ALLOWED_KEYS, read_settings
 from conduit_policy import Objective
 
 ASK = [{"role": "user", "content": "hello"}]
@@ -99,7 +99,7 @@ def test_importing_the_module_without_a_proxy_does_nothing(tmp_path):
     source = """
 import asyncio, threading
 async def main():
-    from conduit_litellm.proxy import handler
+    from conduit_litellm.proxy.proxy_handler import handler
     handler.start()
     handler.keep_installed()
     assert handler.strategy is None and len(asyncio.all_tasks()) == 1 and threading.active_count() == 1

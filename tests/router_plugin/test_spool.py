@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from conduit_litellm import emitter as emitter_module
-from conduit_litellm.counters import Counters
-from conduit_litellm.emitter import Emitter
-from conduit_litellm.ledger import Decision, Ledger
-from conduit_litellm.litellm_calls import Facts
-from conduit_litellm.log_state import LogState
-from conduit_litellm.pending import PendingFeedback, PendingOutcome
-from conduit_litellm.spool import Spool, SpoolError, SpoolFile, spool_folder
+from conduit_litellm.decisions.drafts import PendingFeedback, PendingOutcome
+from conduit_litellm.decisions.ledger import Decision, Ledger
+from conduit_litellm.events import emitter as emitter_module
+from conduit_litellm.events.connectivity import LogState
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.events.emitter import Emitter
+from conduit_litellm.events.spool import Spool, SpoolError, SpoolFile, spool_folder
+from conduit_litellm.litellm_compat.calls import Facts
 from conduit_log import LogSettings, LogUnavailableError, Message
 from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings, decode_event, encode
@@ -171,7 +171,7 @@ class TestSpool:
 HOLD = """
 import sys, time
 from pathlib import Path
-from conduit_litellm.spool import Spool
+from conduit_litellm.events.spool import Spool
 from conduit_log import Message
 spool = Spool(Path(sys.argv[1]), 1 << 30)
 spool.put([Message(b"policy", value.encode()) for value in sys.argv[2:]])

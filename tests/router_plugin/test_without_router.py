@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from conduit_litellm.litellm_calls import Facts
-from conduit_litellm.pending import noted
+from conduit_litellm.decisions.drafts import noted
+from conduit_litellm.litellm_compat.calls import Facts
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
 

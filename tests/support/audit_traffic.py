@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conduit_learner.checkpoint import CheckpointWriter
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.checkpoint import CheckpointWriter
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import Message, StoredMessage
 from conduit_log.embedded import EmbeddedLog
 from conduit_policy import SIGNALS, UNCONSTRAINED, Beliefs, Constraints, Objective, choose, predictions

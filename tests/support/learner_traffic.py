@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import Message, StoredMessage
 from conduit_schemas import Event, Feedback, Outcome, Selection, encode
 

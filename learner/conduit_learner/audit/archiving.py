@@ -23,7 +23,7 @@ from conduit_learner.audit.archive import (
     partition_folder,
 )
 from conduit_learner.audit.history import BlockingLog
-from conduit_learner.checkpoint import restorations, wants
+from conduit_learner.core.checkpoint import restorations, wants
 from conduit_log import StoredMessage
 
 __all__ = ["Archived", "archive"]

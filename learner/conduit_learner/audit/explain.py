@@ -9,8 +9,8 @@ import numpy as np
 from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.recompute import Recomputation, recompute
 from conduit_learner.audit.replay import Position, snapshots_at
-from conduit_learner.checkpoint import CheckpointError
-from conduit_learner.view.words import FALLBACKS
+from conduit_learner.core.checkpoint import CheckpointError
+from conduit_learner.view.wording import FALLBACKS
 from conduit_log import StoredMessage
 from conduit_policy import SIGNALS, Beliefs, Context
 from conduit_schemas import (

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner import events
+from conduit_learner.core import events
 from conduit_policy import (
     REVISION,
     SIGNALS,

@@ -7,8 +7,8 @@ from itertools import chain, takewhile
 from typing import NamedTuple, Self
 
 from conduit_learner.audit.history import TrimmedError
-from conduit_learner.checkpoint import restorations
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.checkpoint import restorations
+from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_schemas import ConfigurationError, Snapshot
 
@@ -103,7 +103,8 @@ def relive(
     messages
         A partition from its oldest message on, all policies: their messages move the clock they share.
     checkpoints
-        Where the oldest messages are gone, returns the records to start from; see :mod:`conduit_learner.checkpoint`.
+        Where the oldest messages are gone, returns the records to start from; see
+        :mod:`conduit_learner.core.checkpoint`.
     until_end
         Whether to pause only at the end, which is faster.
 

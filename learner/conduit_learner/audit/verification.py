@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.recompute import recompute
 from conduit_learner.audit.replay import LATEST, Position, Relived, before, relive
-from conduit_learner.events import Selection, decode_event
+from conduit_learner.core.events import Selection, decode_event
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
 from conduit_schemas import RecordError, Snapshot, decode_snapshot

@@ -15,8 +15,8 @@ from multiprocessing.process import BaseProcess
 
 import click
 
+from conduit_learner.commands.log_format import configure_logging
 from conduit_learner.commands.options import MAX_EVENTS, address_option, check_log_exists, events_option, log_options
-from conduit_learner.log_format import configure_logging
 from conduit_log import LogSettings, open_log
 
 __all__ = ["dashboard", "page_beside"]

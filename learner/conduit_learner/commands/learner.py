@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from conduit_learner.commands.dashboard import page_beside
+from conduit_learner.commands.log_format import configure_logging
 from conduit_learner.commands.options import address_option, log_options
-from conduit_learner.log_format import configure_logging
 from conduit_log import LogSettings, open_log
 
 if TYPE_CHECKING:
-    from conduit_learner.status import WorkerStatus
+    from conduit_learner.worker.status import WorkerStatus
 
 __all__ = ["learner"]
 
@@ -69,7 +69,7 @@ def learner(
     configure_logging(log_format, verbose=verbose)
     _LOG.info("starting")
     # Loading takes a second or two, and an application server has not all of it.
-    worker = import_module("conduit_learner.worker")
+    worker = import_module("conduit_learner.worker.run")
     gc.freeze()  # what has been loaded stays: the garbage collector need not look at it time and again
 
     options = worker.WorkerOptions(
@@ -96,7 +96,7 @@ async def _watched(address: tuple[str, int] | None) -> "AsyncIterator[WorkerStat
     if address is None:
         yield None
         return
-    status: WorkerStatus = import_module("conduit_learner.status").WorkerStatus()
-    async with import_module("conduit_learner.operations").serve(status, *address) as port:
+    status: WorkerStatus = import_module("conduit_learner.worker.status").WorkerStatus()
+    async with import_module("conduit_learner.worker.operations").serve(status, *address) as port:
         _LOG.info("answering on http://%s:%d", address[0], port)
         yield status

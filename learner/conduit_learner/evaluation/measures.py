@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.elementary import ln
-from conduit_learner.events import Outcome
+from conduit_learner.core.events import Outcome
+from conduit_learner.models.elementary import ln
 from conduit_policy import Objective
 
 __all__ = ["BOUNDS", "MEASURES", "JoinedDecision", "measure"]

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from conduit_learner.core import PartitionLearner
+from conduit_learner.core.events import Feedback, Outcome, Selection, decode_event
+from conduit_learner.core.join import Decision
+from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_learner.evaluation.estimators import Estimate, estimates, snips
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import BOUNDS, JoinedDecision, measure
 from conduit_learner.evaluation.reward_model import ridge_predictions
-from conduit_learner.events import Feedback, Outcome, Selection, decode_event
-from conduit_learner.join import Decision
-from conduit_learner.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs, Constraints, Context, Objective, Prior, choose
 from conduit_policy.algorithms import algorithm

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from conduit_learner.events import Outcome, Selection
+from conduit_learner.core.events import Outcome, Selection
 
 __all__ = ["Decision", "Status", "decision_of"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from conduit_learner.events import decode_event
+from conduit_learner.core.events import decode_event
 from conduit_learner.view.decision import Decision
 from conduit_learner.view.policy import PolicyView, Published
 from conduit_log import StoredMessage

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.events import Event, Feedback, Outcome, Selection
+from conduit_learner.core.events import Event, Feedback, Outcome, Selection
 from conduit_learner.view.decision import Decision, decision_of
 from conduit_learner.view.savings import Ledger
 from conduit_learner.view.timeline import Cell, Timeline
-from conduit_learner.view.words import routing_words
+from conduit_learner.view.wording import routing_words
 from conduit_policy import Beliefs
 from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, RoutingSettings, Snapshot
 

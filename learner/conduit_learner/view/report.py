@@ -11,7 +11,7 @@ from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import OTHERS, PolicyView
 from conduit_learner.view.savings import Comparison, Moments
 from conduit_learner.view.timeline import Cell
-from conduit_learner.view.words import alarm_words, consequence, reason, routing_words
+from conduit_learner.view.wording import alarm_words, consequence, reason, routing_words
 
 __all__ = ["LEAST_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
 

@@ -13,11 +13,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_learner.core.events import Outcome
 from conduit_learner.evaluation.estimators import doubly_robust_scores
 from conduit_learner.evaluation.intervals import asymptotic_reach
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import JoinedDecision, measure
-from conduit_learner.events import Outcome
 from conduit_learner.view.decision import Decision
 from conduit_policy import Objective
 from conduit_schemas import ConfigurationError

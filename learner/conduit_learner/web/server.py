@@ -13,12 +13,12 @@ from typing import Any
 
 from aiohttp import web
 
-from conduit_learner.listening import listening
 from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import RANGES, PolicyView
 from conduit_learner.view.report import installation_report, policy_report
 from conduit_learner.web.control import Control
+from conduit_learner.worker.listening import listening
 from conduit_log import LogUnavailableError
 from conduit_schemas import ConfigurationError
 

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from conduit_litellm.pending import PendingSelection
-from conduit_litellm.selection import REASONS
+from conduit_litellm.decisions.drafts import PendingSelection
+from conduit_litellm.routing.selection import REASONS
 from conduit_schemas import Selection
 
 __all__ = ["explained"]

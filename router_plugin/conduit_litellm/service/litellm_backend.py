@@ -11,8 +11,8 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.router import Router
 from pydantic import ValidationError
 
-from conduit_litellm.litellm_calls import deployment_of
-from conduit_litellm.pending import noted
+from conduit_litellm.decisions.drafts import noted
+from conduit_litellm.litellm_compat.calls import deployment_of
 from conduit_litellm.service.backend import Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError, translated
 from conduit_litellm.service.result import Answer

@@ -21,7 +21,7 @@ from pydantic_ai.models import Model, infer_model, parse_model_id
 from pydantic_ai.providers import Provider, infer_provider_class
 from pydantic_ai.usage import RequestUsage
 
-from conduit_litellm.litellm_calls import Facts, failure_facts, read_stamp
+from conduit_litellm.litellm_compat.calls import Facts, failure_facts, read_stamp
 from conduit_litellm.service.backend import Call
 from conduit_litellm.service.errors import (
     CompletionError,

@@ -11,8 +11,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 from typing_extensions import TypeVar
 
-from conduit_litellm.litellm_calls import Facts
-from conduit_litellm.pending import PendingSelection, noted
+from conduit_litellm.decisions.drafts import PendingSelection, noted
+from conduit_litellm.litellm_compat.calls import Facts
 from conduit_litellm.service.backend import Backend, Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError
 from conduit_litellm.service.explanation import explained

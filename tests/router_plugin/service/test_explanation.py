@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conduit_litellm.pending import noted
+from conduit_litellm.decisions.drafts import noted
 from conduit_litellm.service.explanation import explained
 from conduit_schemas import ExplorationRule
 

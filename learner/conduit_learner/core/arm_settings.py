@@ -1,0 +1,71 @@
+"""What settings say about single arms: what is known beforehand, that one was renamed, what one charges."""
+
+from collections.abc import Mapping
+
+from conduit_learner.core.signals import LEAST_COST_USD, SIGNALS
+from conduit_learner.models.drift import Watch
+from conduit_learner.models.elementary import ln
+from conduit_learner.models.regression import AdditiveRegression, Statistics
+from conduit_schemas import ArmPrice, ArmPrior
+
+__all__ = ["merged_watch", "price_level", "price_step", "reprice", "with_prior"]
+
+
+def with_prior(signal: str, statistics: Statistics, prior: ArmPrior | None) -> Statistics:
+    """Return an arm's sums with what is known beforehand, as observations of the mean and the usual noise.
+
+    It is added to what a snapshot is made of and never stored, so it neither fades nor adds up.
+    """
+    mean = None if prior is None else _means(prior)[signal]
+    if prior is None or mean is None:
+        return statistics
+    count, sigma = prior.observations, SIGNALS[signal].sigma
+    gram, moment = statistics.gram.copy(), statistics.moment.copy()
+    gram[0, 0] += count
+    moment[0] += count * mean
+    return Statistics(gram, moment, statistics.energy + count * (mean * mean + sigma * sigma))
+
+
+def _means(prior: ArmPrior) -> dict[str, float | None]:
+    return {
+        "quality": prior.quality,
+        "success": prior.success,
+        "cost": None if prior.cost_usd is None else ln(max(prior.cost_usd, LEAST_COST_USD)),
+        "latency": None if prior.latency_s is None else ln(prior.latency_s),
+    }
+
+
+def price_level(price: ArmPrice | None) -> float | None:
+    """Return the logarithm of the price of three input tokens and one output token, the mix that comparisons use.
+
+    None where it is unknown or nothing. How many tokens a request takes is learned, from the costs of the whole pool.
+    """
+    mix = 0.0 if price is None else 3.0 * price.input + price.output
+    return ln(mix) if mix > 0.0 else None
+
+
+def price_step(before: ArmPrice | None, after: ArmPrice | None) -> float:
+    """Return by how much ln cost changes with the price.
+
+    Where input and output change alike, which is usual, the mix of tokens does not matter. Prices that are unknown or
+    nothing tell of no step.
+
+    Examples
+    --------
+    >>> price_step(ArmPrice(input=1.0, output=4.0), ArmPrice(input=2.0, output=8.0)) == ln(14.0) - ln(7.0)
+    True
+    """
+    old, new = price_level(before), price_level(after)
+    return 0.0 if old is None or new is None else new - old
+
+
+def reprice(model: AdditiveRegression, watch: Watch, step: float) -> None:
+    """Move everything that is known of an arm's cost by a step of its logarithm."""
+    _, total, _ = model.sums
+    model.move(step, model.context_sum.copy(), total)
+    watch.reset(list(SIGNALS).index("cost"), model.dimension)
+
+
+def merged_watch(models: Mapping[str, AdditiveRegression]) -> Watch:
+    """Return a watch that begins anew: two arms' pasts are no longer in the order in which they happened."""
+    return Watch({signal: model.dimension for signal, model in models.items()})

@@ -1,0 +1,332 @@
+"""A partition's state as records and back: what the next learner goes on from. Numbers and names only.
+
+A checkpoint is one *part* per policy, cut into chunks that a log accepts, and a *root* that names the parts with
+their digests and is written last. Keys alternate so that writing never damages the checkpoint before:
+a policy between two slots, and owners of a partition between two lanes, so that an owner that does not
+know yet that it has lost its partition does not write where its successor does. Parts of policies
+that no event has touched since are named again, not written again.
+
+Of an open decision a checkpoint holds offset and flags only. What the decision was stands in the log:
+:class:`Restoration` reads it there again, from ``resume_from`` on, and learns nothing from it twice.
+"""
+
+import base64
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from conduit_learner.core.events import Feedback, Outcome, Selection, decode_event
+from conduit_learner.core.join import ClosedDecisions, Decision, EarlyEvent, OpenDecisions, sender
+from conduit_learner.core.partition_learner import PartitionLearner, digest_of
+from conduit_learner.core.policy_learner import Arm, PolicyLearner
+from conduit_learner.models.drift import Watch
+from conduit_learner.models.regression import AdditiveRegression
+from conduit_log import Message, StoredMessage
+from conduit_schemas import Alarm, ConduitError, LearningSettings, RecordError
+
+__all__ = ["CheckpointError", "CheckpointWriter", "Restoration", "dump", "restorations", "wants"]
+
+_LOG = logging.getLogger(__name__)
+_FORMAT = 2
+_CHUNK_BYTES = 900_000
+_LANES = 2
+_COUNTERS = ("offset", "ticks", "selections", "outcomes", "feedbacks", "censored", "duplicates", "alarms")
+_ARM_FIELDS = ("model", "seen", "selections", "outcomes", "errors", "feedbacks")
+
+
+class CheckpointError(ConduitError):
+    """Raised when a checkpoint is damaged or does not belong to the log it is to continue."""
+
+
+class _Part(NamedTuple):
+    """Where a policy's part stands."""
+
+    lane: int
+    slot: int
+    chunks: int
+    digest: str
+    offset: int
+    """The policy's own offset that it covers: equal offsets mean equal parts."""
+
+
+def dump(learner: PartitionLearner) -> dict[str, bytes]:
+    """Return a partition's whole state, piece by piece: equal prefixes give equal bytes."""
+    pieces = {name: _dump_policy(policy, learner.now_ms) for name, policy in learner.policies.items()}
+    return {"": json.dumps(_root(learner)).encode(), **dict(sorted(pieces.items()))}
+
+
+class CheckpointWriter:
+    """Turns the states of one partition, one after the other, into records.
+
+    Parameters
+    ----------
+    restoration
+        What the partition's learner was restored from, if it was.
+    """
+
+    def __init__(self, restoration: "Restoration | None" = None) -> None:
+        self._lane = 0 if restoration is None else (restoration.lane + 1) % _LANES
+        self._parts: dict[str, _Part] = {} if restoration is None else restoration.parts
+
+    def records(self, learner: PartitionLearner) -> Iterator[list[Message]]:
+        """Yield batches of records, to be appended in order; the last one makes the checkpoint valid.
+
+        Stop at the first batch that could not be appended, and begin anew the next time.
+        """
+        parts: dict[str, _Part] = {}
+        for name in sorted(learner.policies):
+            policy = learner.policies[name]
+            part = self._parts.get(name)
+            if part is None or part.offset != policy.offset:
+                data = zlib.compress(_dump_policy(policy, learner.now_ms), level=1)
+                slot = 1 - part.slot if part is not None and part.lane == self._lane else 0
+                chunks = [data[start : start + _CHUNK_BYTES] for start in range(0, len(data), _CHUNK_BYTES)]
+                part = _Part(self._lane, slot, len(chunks), _digest(data), policy.offset)
+                yield [
+                    Message(_chunk_key(learner.partition, name, part, number), chunk)
+                    for number, chunk in enumerate(chunks)
+                ]
+            parts[name] = part
+        root = {**_root(learner), "policies": parts}
+        yield [Message(_root_key(learner.partition, self._lane), json.dumps(root).encode())]
+        self._parts = parts
+
+
+def wants(key: bytes, partitions: Collection[int]) -> bool:
+    """Tell whether a record of the checkpoint topic belongs to one of the partitions."""
+    number, _, _ = key.partition(b"/")
+    return number.isdigit() and len(number) < 10 and int(number) in partitions
+
+
+def restorations(partition: int, topic: str, records: Mapping[bytes, bytes]) -> Iterator["Restoration"]:
+    """Yield what a partition's learner can be restored from, the furthest first; damaged ones are left out.
+
+    Parameters
+    ----------
+    partition, topic
+        The partition of the event topic.
+    records
+        Newest record of every key of the checkpoint topic.
+    """
+    roots = []
+    for lane in range(_LANES):
+        record = records.get(_root_key(partition, lane))
+        if record is not None:
+            with suppress(ValueError, KeyError, TypeError):
+                root = json.loads(record)
+                if root["format"] == _FORMAT:
+                    roots.append((int(root["offset"]), lane, root))
+    for _, lane, root in sorted(roots, key=lambda found: found[:2], reverse=True):
+        try:
+            yield Restoration(partition, topic, lane, root, records)
+        except CheckpointError as error:
+            _LOG.warning("partition %d: %s; falling back to an older one", partition, error)
+
+
+class Restoration:
+    """A learner on its way back: statistics loaded, open decisions still to be read from the log.
+
+    Give every message from offset ``resume_from`` up to ``learner.offset`` to :meth:`recall`, then call
+    :meth:`finish`. The learner is then what it was when the checkpoint was taken, to the bit.
+
+    Raises
+    ------
+    CheckpointError
+        When a part is missing or damaged.
+    """
+
+    def __init__(
+        self, partition: int, topic: str, lane: int, root: Mapping[str, Any], records: Mapping[bytes, bytes]
+    ) -> None:
+        self.lane = lane
+        self.learner = learner = PartitionLearner(partition, topic)
+        self._decisions: dict[int, tuple[PolicyLearner, Decision]] = {}
+        try:
+            learner.offset, learner.now_ms, learner.tail = root["offset"], root["now_ms"], root["tail"]
+            self._early = dict(root["early"])
+            self.parts = {name: _Part(*part) for name, part in root["policies"].items()}
+            for name, part in self.parts.items():
+                data = b"".join(records[_chunk_key(partition, name, part, n)] for n in range(part.chunks))
+                if _digest(data) != part.digest:
+                    raise ValueError(f"policy {name!r} has been overwritten")
+                self._load(name, json.loads(zlib.decompress(data)))
+        except (ValueError, KeyError, TypeError, zlib.error) as error:
+            raise CheckpointError(f"the checkpoint at offset {root.get('offset')} is damaged: {error!r}") from error
+        wanted = [*self._decisions, *self._early]
+        if learner.offset:
+            wanted.append(learner.offset - 1)  # to see that it is still the same log
+        self.resume_from: int = min(wanted, default=learner.offset)
+
+    def recall(self, message: StoredMessage) -> None:
+        """Take from a message what the checkpoint left in the log.
+
+        Raises
+        ------
+        CheckpointError
+            When the log holds something else than what the checkpoint was made from.
+        """
+        learner = self.learner
+        if message.offset == learner.offset - 1 and digest_of(message) != learner.tail:
+            raise CheckpointError(f"offset {message.offset} holds another message: this is another log")
+        opened, read_ms = self._decisions.pop(message.offset, None), self._early.pop(message.offset, None)
+        if opened is None and read_ms is None:
+            return
+        try:
+            event = decode_event(message.value)
+        except RecordError as error:
+            raise CheckpointError(f"offset {message.offset}: {error}") from error
+        if opened is not None and isinstance(event, Selection):
+            policy, decision = opened
+            decision.describe(event)
+            policy.open.add(event.decision_id, decision)
+        elif read_ms is not None and isinstance(event, Outcome | Feedback):
+            learner.early.add(EarlyEvent(message, read_ms, event))
+        else:
+            raise CheckpointError(f"offset {message.offset} holds a {event.kind}: this is another log")
+
+    def finish(self) -> PartitionLearner:
+        """Return the learner. Decisions that the log has already deleted count as closed."""
+        for policy, decision in self._decisions.values():
+            policy.censored += not decision.has_outcome
+        if self._decisions or self._early:
+            _LOG.warning(
+                "partition %d: %d open decisions are no longer in the log; keep events for longer than the "
+                "feedback window",
+                self.learner.partition,
+                len(self._decisions) + len(self._early),
+            )
+        return self.learner
+
+    def _load(self, name: str, fields: Mapping[str, Any]) -> None:
+        policy = PolicyLearner(name, LearningSettings.model_validate(fields["settings"]))
+        for counter in _COUNTERS:
+            setattr(policy, counter, int(fields[counter]))
+        policy.routing.load(fields["routing"])
+        for arm in fields["arms"]:
+            models = {
+                signal: AdditiveRegression.from_array(dimension, _unpack(state, "<f8"), fixed_point=True)
+                for signal, (dimension, state) in arm["signals"].items()
+            }
+            policy.arms[arm["id"]] = Arm(
+                models,
+                _load_watch(models, arm["watch"]),
+                {signal: Alarm.model_validate(alarm) for signal, alarm in arm["alarms"].items()},
+                **{field: arm[field] for field in _ARM_FIELDS},
+            )
+        ids = _load_ids(fields["open"])
+        columns = (_unpack(fields["open"][column], "<i8").tolist() for column in ("offset", "opened_ms", "outcome"))
+        for index, (offset, opened_ms, flags) in enumerate(zip(*columns, strict=True)):
+            feedbacks = fields["open"]["feedbacks"].get(str(index), ())
+            policy.open.add(
+                ids.get(index, str(index)),
+                Decision(
+                    offset,
+                    opened_ms,
+                    has_outcome=bool(flags & 1),
+                    is_rated=bool(flags & 2),
+                    feedbacks=tuple((s, k) for s, k in feedbacks),
+                ),
+            )
+        policy.open.closed = ClosedDecisions((name, number) for name, number in fields["closed"])
+        # Time may have gone by for this policy since its part was written.
+        policy.close(self.learner.now_ms)
+        self._decisions.update({decision.offset: (policy, decision) for decision in policy.open})
+        closed, policy.open = policy.open.closed, OpenDecisions()
+        policy.open.closed = closed
+        self.learner.policies[name] = policy
+
+
+def _root(learner: PartitionLearner) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "partition": learner.partition,
+        "offset": learner.offset,
+        "now_ms": learner.now_ms,
+        "tail": learner.tail,
+        "early": [[early.message.offset, early.read_ms] for early in learner.early],
+    }
+
+
+def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
+    policy.close(now_ms)
+    decisions = list(policy.open)
+    fields = {
+        "settings": policy.settings.model_dump(mode="json"),
+        **{counter: getattr(policy, counter) for counter in _COUNTERS},
+        "routing": policy.routing.dump(),
+        "arms": [
+            {
+                "id": name,
+                **{field: getattr(arm, field) for field in _ARM_FIELDS},
+                "signals": {
+                    signal: [model.dimension, _pack(model.to_array(), "<f8")] for signal, model in arm.models.items()
+                },
+                "watch": _pack(arm.watch.to_array(), "<f8"),
+                "alarms": {signal: alarm.model_dump() for signal, alarm in arm.alarms.items()},
+            }
+            for name, arm in sorted(policy.arms.items())
+        ],
+        "open": {
+            "offset": _pack([decision.offset for decision in decisions], "<i8"),
+            "opened_ms": _pack([decision.opened_ms for decision in decisions], "<i8"),
+            "outcome": _pack([decision.has_outcome + 2 * decision.is_rated for decision in decisions], "<i8"),
+            "feedbacks": {index: decision.feedbacks for index, decision in enumerate(decisions) if decision.feedbacks},
+            **_dump_ids(policy.open.decisions),
+        },
+        "closed": list(policy.open.closed.numbers.items()),
+    }
+    return json.dumps(fields).encode()
+
+
+def _dump_ids(ids: Iterable[str]) -> dict[str, Any]:
+    """Return what is needed of open decisions' ids to close them before the log is read: senders and numbers."""
+    senders: dict[str, int] = {}
+    columns: dict[str, list[int]] = {"sender": [], "number": []}
+    for decision_id in ids:
+        name, number = sender(decision_id) or ("", 0)
+        columns["sender"].append(senders.setdefault(name, len(senders)))
+        columns["number"].append(number)
+    return {"senders": list(senders), **{name: _pack(column, "<i8") for name, column in columns.items()}}
+
+
+def _load_ids(fields: Mapping[str, Any]) -> dict[int, str]:
+    """Return what :func:`_dump_ids` noted, by index; ids of another form are left out."""
+    names = fields["senders"]
+    columns = (_unpack(fields[name], "<i8").tolist() for name in ("sender", "number"))
+    return {
+        index: f"{names[who]}{number:08x}"
+        for index, (who, number) in enumerate(zip(*columns, strict=True))
+        if names[who]
+    }
+
+
+def _load_watch(models: Mapping[str, AdditiveRegression], state: str) -> Watch:
+    watch = Watch({signal: model.dimension for signal, model in models.items()})
+    watch.restore(_unpack(state, "<f8"))
+    return watch
+
+
+def _pack(numbers: Any, kind: str) -> str:
+    return base64.b64encode(np.asarray(numbers, dtype=kind).tobytes()).decode()
+
+
+def _unpack(text: str, kind: str) -> Any:
+    return np.frombuffer(base64.b64decode(text), dtype=kind)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _root_key(partition: int, lane: int) -> bytes:
+    return f"{partition}/{lane}".encode()
+
+
+def _chunk_key(partition: int, policy: str, part: _Part, number: int) -> bytes:
+    return f"{partition}/{part.lane}/{part.slot}/{number}/{policy}".encode()

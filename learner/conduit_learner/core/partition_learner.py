@@ -1,0 +1,212 @@
+"""The learner's core: one partition's log in, snapshots and refusals out. No I/O, no clock, no chance."""
+
+import hashlib
+from typing import NamedTuple
+
+from conduit_learner.core.events import Event, Feedback, Outcome, Selection, decode_event
+from conduit_learner.core.join import Decision, EarlyEvent, EarlyEvents
+from conduit_learner.core.policy_learner import PolicyLearner
+from conduit_log import StoredMessage
+from conduit_policy import check_routing
+from conduit_policy.algorithms import algorithm
+from conduit_schemas import ConfigurationError, DeadLetter, PolicySettings, RecordError, RoutingChange, Snapshot
+
+__all__ = ["MAX_POLICIES", "Applied", "PartitionLearner", "digest_of"]
+
+MAX_POLICIES = 2_000
+"""Policies that one partition may hold, so that nobody who can write to the log can fill the memory."""
+
+
+class Applied(NamedTuple):
+    """What came of one message."""
+
+    policy: str | None
+    """The policy whose state the message changed, if any."""
+    dead_letters: tuple[DeadLetter, ...]
+    """Records that turned out unusable: this one, or earlier ones that waited in vain."""
+
+
+_NOTHING = Applied(None, ())
+
+
+class PartitionLearner:
+    """The state that follows from a prefix of one partition of the event topic.
+
+    Feed it every message in offset order. It never raises because of what a message holds, and a
+    message that it has had before changes nothing. Two learners that were given the same prefix are equal
+    to the bit, whatever happened in between: snapshots taken or not, checkpoints written and restored.
+
+    Parameters
+    ----------
+    partition
+        Number of the partition.
+    topic
+        The event topic's name, for dead letters.
+
+    Examples
+    --------
+    >>> from conduit_schemas import Outcome, Selection, encode
+    >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=0,
+    ...                       featurizer="text64-v2", context=bytes(128))
+    >>> outcome = Outcome(policy="default/chat", time=1.0, decision_id="d1", status="success", cost_usd=0.01)
+    >>> learner = PartitionLearner(0)
+    >>> for offset, event in enumerate([selection, outcome]):
+    ...     _ = learner.apply(StoredMessage(0, offset, 1000 + offset, b"default/chat", encode(event)))
+    >>> snapshot = learner.snapshot("default/chat")
+    >>> snapshot.offset, snapshot.outcomes, snapshot.arms["a"].signals["success"].average
+    (2, 1, 1.0)
+    """
+
+    def __init__(self, partition: int, topic: str = "conduit.events") -> None:
+        self.partition = partition
+        self.topic = topic
+        self.offset = 0
+        """The next offset to apply."""
+        self.now_ms = 0
+        """Stream time: the latest append time so far, milliseconds since 1970."""
+        self._last: StoredMessage | None = None
+        self._tail = ""
+        self._applied = _NOTHING
+        self.policies: dict[str, PolicyLearner] = {}
+        self.early = EarlyEvents()
+
+    def apply(self, message: StoredMessage) -> Applied:
+        """Apply the next message.
+
+        Outcomes and feedback that precede their selection wait for it, see
+        :class:`~conduit_learner.core.join.EarlyEvents`; in vain, they are refused as ``orphan``.
+        """
+        _, offset, time_ms, key, value = message
+        if offset < self.offset:
+            return _NOTHING
+        self.offset = offset + 1
+        self._last = message
+        self.now_ms = max(self.now_ms, time_ms)
+        letters = self._orphans() if self.early.waiting else []
+        policy = None
+        try:
+            event = decode_event(value)
+            policy = self.policies.get(event.policy)
+            if key != (event.policy.encode() if policy is None else policy.key):
+                raise _WrongPartitionError(f"the key is not the policy {event.policy!r}: order is not assured")
+            policy = self._apply(event, policy, message)
+        except RecordError as error:
+            policy = None
+            letters.append(self._dead_letter(message, error.reason, str(error)))
+        except ConfigurationError as error:
+            policy = None
+            letters.append(self._dead_letter(message, "invalid", str(error)))
+        if self.early.waiting:
+            letters += self._orphans()
+        name = None if policy is None else policy.name
+        if letters:
+            return Applied(name, tuple(letters))
+        if self._applied.policy != name:
+            self._applied = Applied(name, ())
+        return self._applied
+
+    def snapshot(self, policy: str) -> Snapshot:
+        """Return a policy's sealed snapshot after everything applied so far.
+
+        Raises
+        ------
+        KeyError
+            When the partition has held no event of this policy.
+        """
+        return self.policies[policy].snapshot(partition=self.partition, offset=self.offset, now_ms=self.now_ms)
+
+    @property
+    def tail(self) -> str:
+        """Digest of the latest message applied: tells this log from another one of the same name."""
+        if self._last is not None:
+            self._tail, self._last = digest_of(self._last), None
+        return self._tail
+
+    @tail.setter
+    def tail(self, digest: str) -> None:
+        self._tail = digest
+
+    def _apply(self, event: Event, policy: PolicyLearner | None, message: StoredMessage) -> PolicyLearner | None:
+        """Return the policy whose state has changed, if any."""
+        now_ms = self.now_ms
+        # The frequent kinds first: this is asked at every event.
+        if isinstance(event, Selection):
+            policy = policy or self._add_policy(event.policy)
+            policy.close(now_ms)
+            decision = Decision.of(event, message.offset, now_ms)
+            if policy.select(event, decision) and self.early.waiting:
+                for early in self.early.take(event):
+                    policy.resolve(early.event, decision, now_ms)
+        elif isinstance(event, (Outcome, Feedback)):
+            if policy is not None:
+                policy.close(now_ms)
+            known = None if policy is None else policy.open.decisions.get(event.decision_id)
+            if policy is None or known is None:
+                self.early.add(EarlyEvent(message, now_ms, event))
+                return None
+            policy.resolve(event, known, now_ms)
+        else:
+            policy = self._change(event, policy)
+        policy.offset = self.offset
+        return policy
+
+    def _change(self, event: PolicySettings | RoutingChange, policy: PolicyLearner | None) -> PolicyLearner:
+        if isinstance(event, PolicySettings):
+            algorithm(event.settings)  # refuse it before it leaves a trace
+        elif event.routing is not None:
+            check_routing(event.routing)
+        policy = policy or self._add_policy(event.policy)
+        policy.close(self.now_ms)
+        if isinstance(event, PolicySettings):
+            policy.change(event.settings)
+        else:
+            policy.routing.change(event)
+        return policy
+
+    def _add_policy(self, name: str) -> PolicyLearner:
+        if len(self.policies) >= MAX_POLICIES:
+            raise _TooManyError(f"the partition holds {MAX_POLICIES} policies already")
+        policy = self.policies[name] = PolicyLearner(name)
+        return policy
+
+    def _orphans(self) -> list[DeadLetter]:
+        return [self._orphan(early) for early in self.early.expire(self.now_ms)]
+
+    def _orphan(self, early: EarlyEvent) -> DeadLetter:
+        return self._dead_letter(
+            early.message,
+            "orphan",
+            f"{early.event.kind} of decision {early.event.decision_id!r} of policy {early.event.policy!r}: no such "
+            "decision is open; its selection never arrived, or its feedback window is over",
+        )
+
+    def _dead_letter(self, message: StoredMessage, reason: str, text: str) -> DeadLetter:
+        return DeadLetter(
+            topic=self.topic,
+            partition=self.partition,
+            offset=message.offset,
+            time_ms=max(0, message.time_ms),
+            reason=reason,
+            message=text[:1000],
+            record_key=message.key[:1024],
+            record=message.value[:32_768],
+            record_bytes=len(message.value),
+        )
+
+
+class _WrongPartitionError(RecordError):
+    """Raised when a record's key does not name its policy."""
+
+    reason = "wrong_partition"
+
+
+class _TooManyError(RecordError):
+    """Raised when a record would add more than a partition may hold."""
+
+    reason = "too_many"
+
+
+def digest_of(message: StoredMessage) -> str:
+    """Return a digest of a message and of when the log took it in."""
+    content = b"%d/%d/%d/%b%b" % (message.offset, message.time_ms, len(message.key), message.key, message.value)
+    return hashlib.sha256(content).hexdigest()[:32]

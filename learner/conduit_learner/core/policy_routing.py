@@ -1,0 +1,121 @@
+"""What the log says of how a policy is to be used: the settings in force, the money spent, the roll-out's stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from conduit_learner.core.events import Feedback, Outcome
+from conduit_learner.core.join import Decision
+from conduit_learner.core.rollout import Rollout
+from conduit_schemas import Mode, RoutingChange, RoutingState, Spend
+
+__all__ = ["PolicyRouting"]
+
+_DAY_MS = 86_400_000
+_THOUSAND = 1000
+
+
+class PolicyRouting:
+    """A deterministic state machine, like the learner that it belongs to; see :class:`conduit_schemas.RoutingState`."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, RoutingChange] = {}
+        """The newest by origin."""
+        self._spend: dict[str, Spend] = {}
+        self._rollout: Rollout | None = None
+        self.in_force: RoutingChange | None = None
+        """An operator's settings if there are any, else the newest that an application brought along."""
+
+    def change(self, change: RoutingChange) -> None:
+        """Take what an operator or an application says; what is in force already starts nothing anew."""
+        before = self.in_force
+        if change.routing is None:
+            self._changes.pop(change.origin, None)
+        elif (known := self._changes.get(change.origin)) is None or known.routing != change.routing:
+            self._changes[change.origin] = change
+        after = self.in_force = self._changes.get("operator") or self._changes.get("application")
+        settings = None if after is None else after.routing
+        if settings == (None if before is None else before.routing):
+            return
+        scopes = () if settings is None else ("", *settings.overrides)
+        self._spend = {scope: spend for scope, spend in self._spend.items() if scope in scopes}
+        automatic = None if settings is None or settings.mode != "canary" else settings.automatic
+        self._rollout = None if automatic is None else Rollout(automatic)
+
+    def observe_feedback(self, event: Feedback, decision: Decision, now_ms: int) -> None:
+        """Take what a feedback that counts, no duplicate, tells about a decision; ``now_ms`` is stream time."""
+        if event.signal == "quality" and not decision.is_rated:
+            decision.is_rated = True
+            if self._rollout is not None and decision.group:
+                self._rollout.observe(decision.group, "quality", event.quality, now_ms)
+
+    def observe_outcome(self, event: Outcome, decision: Decision, now_ms: int) -> None:
+        """Take what an outcome that counts tells about a decision; without settings in force, nothing."""
+        if event.status != "cache_hit":
+            self._pay(decision.scope, event.cost_usd, now_ms)
+        if self._rollout is not None and decision.group and event.status in {"success", "error"}:
+            self._rollout.observe(decision.group, "success", float(event.status == "success"), now_ms)
+
+    def published(self) -> RoutingState | None:
+        """Return what the snapshot carries; None when the log says nothing of it."""
+        change = self.in_force
+        if change is None or change.routing is None:
+            return None
+        mode, share = self._effective()
+        return RoutingState(
+            settings=change.routing,
+            origin=change.origin,
+            changed_by=change.changed_by,
+            changed_at=change.time,
+            mode=mode,
+            canary_share=share,
+            rollout=None if self._rollout is None else self._rollout.published(),
+            spend=dict(sorted(self._spend.items())),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the state as numbers and names."""
+        return {
+            "changes": {origin: change.model_dump(mode="json") for origin, change in sorted(self._changes.items())},
+            "spend": {scope: spend.model_dump(mode="json") for scope, spend in sorted(self._spend.items())},
+            "rollout": None if self._rollout is None else self._rollout.dump(),
+        }
+
+    def load(self, fields: Mapping[str, Any]) -> None:
+        """Take over a state that :meth:`dump` gave."""
+        for change in fields["changes"].values():
+            self.change(RoutingChange.model_validate(change))
+        self._spend = {scope: Spend.model_validate(spend) for scope, spend in fields["spend"].items()}
+        if self._rollout is not None and fields["rollout"] is not None:
+            self._rollout.load(fields["rollout"])
+
+    def _effective(self) -> tuple[Mode, float]:
+        settings = self._changes["operator" if "operator" in self._changes else "application"].routing
+        if settings is None or settings.mode == "active":
+            return "active", 1.0
+        if settings.mode != "canary":
+            return settings.mode, 0.0
+        stage = "testing" if self._rollout is None else self._rollout.state.stage
+        if stage == "rolled_back":
+            return "shadow", 0.0
+        if stage == "promoted" and settings.automatic is not None:
+            held = settings.automatic.holdout
+            return ("canary", 1.0 - held) if held > 0.0 else ("active", 1.0)
+        return "canary", settings.canary_share
+
+    def _pay(self, scope: str, cost_usd: float | None, now_ms: int) -> None:
+        change = self.in_force
+        if change is None or change.routing is None:
+            return
+        for name in {"", scope} & {"", *change.routing.overrides}:
+            self._spend[name] = _paid(self._spend.get(name, Spend()), cost_usd or 0.0, now_ms)
+
+
+def _paid(spend: Spend, usd: float, now_ms: int) -> Spend:
+    day = max(0, now_ms) // _DAY_MS * _DAY_MS
+    same_day, same_thousand = spend.day_start_ms == day, spend.thousand_requests < _THOUSAND
+    return Spend(
+        day_start_ms=day,
+        day_usd=(spend.day_usd if same_day else 0.0) + usd,
+        thousand_requests=(spend.thousand_requests if same_thousand else 0) + 1,
+        thousand_usd=(spend.thousand_usd if same_thousand else 0.0) + usd,
+    )

@@ -1,0 +1,1 @@
+"""Checks for algorithms of your own, the same that Conduit's own pass."""

@@ -1,0 +1,1 @@
+"""What this process has decided, and what is still to be told of it."""

@@ -1,0 +1,135 @@
+"""What the request path and the callbacks note; the events are built of it later, in the background."""
+
+from contextvars import ContextVar
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_litellm.decisions.judgements import Judgement
+from conduit_litellm.decisions.ledger import Decision
+from conduit_litellm.litellm_compat.calls import Facts
+from conduit_litellm.routing.directives import Orders
+from conduit_policy import SIGNALS, Beliefs, Choice, predictions
+from conduit_schemas import Event, Feedback, Outcome, PolicySettings, RoutingChange, Selection
+
+__all__ = ["Pending", "PendingFeedback", "PendingOutcome", "PendingSelection", "noted"]
+
+
+class PendingSelection(NamedTuple):
+    """What the request path notes of a selection; the event is built later, elsewhere."""
+
+    time: float
+    policy: str
+    decision_id: str
+    request_id: object
+    arms: tuple[str, ...]
+    models: tuple[str, ...]
+    chosen: int
+    context: NDArray[np.int16]
+    featurizer: str
+    choice: Choice | None
+    beliefs: Beliefs | None
+    fallback: str | None
+    orders: Orders | None = None
+    shadow: Choice | None = None
+    """What Conduit would have chosen where it was not to be obeyed."""
+
+    def event(self) -> Event:
+        """Build the event."""
+        choice, beliefs, orders, shadow = self.choice or self.shadow, self.beliefs, self.orders, self.shadow
+        return Selection(
+            policy=self.policy,
+            time=self.time,
+            decision_id=self.decision_id,
+            request_id=_valid_id(self.request_id),
+            arms=self.arms,
+            models=self.models,
+            chosen=self.chosen,
+            probabilities=self._probabilities(),
+            fallback=self.fallback,
+            snapshot_version=None if beliefs is None else beliefs.snapshot.offset,
+            snapshot_hash=None if beliefs is None else beliefs.snapshot.hash,
+            featurizer=self.featurizer,
+            context=self.context.astype("<i2").tobytes(),
+            predictions={} if beliefs is None else self._predictions(beliefs),
+            objective={} if orders is None else orders.weights,
+            constraints={} if orders is None else orders.logged,
+            flags=() if choice is None else choice.flags,
+            mode=None if orders is None else orders.mode,
+            scope=None if orders is None else orders.scope,
+            shadow_chosen=None if shadow is None else shadow.index,
+            shadow_probabilities=None if shadow is None else tuple(shadow.probabilities.tolist()),
+        )
+
+    def _probabilities(self) -> tuple[float, ...] | None:
+        if self.choice is not None:
+            return tuple(self.choice.probabilities.tolist())
+        return (1.0,) if len(self.arms) == 1 else None
+
+    def _predictions(self, beliefs: Beliefs) -> dict[str, tuple[float, ...]]:
+        rows = predictions(beliefs, self.context, self.arms).tolist()
+        return {signal: tuple(row) for signal, row in zip(SIGNALS, rows, strict=True)}
+
+
+class PendingOutcome(NamedTuple):
+    """What a callback, or the application, told of a decision."""
+
+    time: float
+    decision: Decision
+    facts: Facts
+    source: str
+
+    def event(self) -> Event:
+        """Build the event."""
+        return Outcome(
+            policy=self.decision.policy,
+            time=self.time,
+            decision_id=self.decision.id,
+            source=self.source,
+            **self.facts._asdict(),
+        )
+
+
+class PendingFeedback(NamedTuple):
+    """What somebody thought of the answer."""
+
+    time: float
+    policy: str
+    decision_id: str
+    quality: float
+    source: str = "app"
+    key: str = ""
+    signal: Literal["quality", "success"] = "quality"
+    sampling_probability: float | None = None
+    details: dict[str, str | float | bool | None] = {}  # noqa: RUF012 - never changed
+
+    @classmethod
+    def of(cls, decision: Decision, judgement: Judgement, time: float) -> Self:
+        """Return what a judgement says about a decision."""
+        return cls(
+            time,
+            decision.policy,
+            decision.id,
+            float(judgement.value),
+            judgement.source,
+            judgement.key,
+            judgement.signal,
+            judgement.sampling_probability,
+            dict(judgement.details),
+        )
+
+    def event(self) -> Event:
+        """Build the event."""
+        return Feedback(**self._asdict())
+
+
+noted: ContextVar[list[PendingSelection] | None] = ContextVar("conduit_noted", default=None)
+"""Where whoever makes a request wants to see its selections, one per attempt, the first one first."""
+
+Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings | RoutingChange
+
+
+def _valid_id(value: object) -> str | None:
+    """Return a caller's id where the contract allows it."""
+    return value if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable() else None

@@ -1,0 +1,198 @@
+"""Answers looked at after they were given, off the request path: implicit signals, validators, a judge."""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+from conduit_litellm.decisions.drafts import PendingFeedback
+from conduit_litellm.decisions.judgements import Judgement
+from conduit_litellm.decisions.ledger import Decision, Ledger
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.events.emitter import Emitter
+from conduit_litellm.feedback.answers import Answer, answer_of
+from conduit_litellm.feedback.implicit_signals import DEFAULT_VALUES, Retries, implicit_signals
+from conduit_litellm.feedback.judge import Judge, JudgeError, Sampler
+from conduit_litellm.feedback.validators import Validator
+from conduit_litellm.litellm_compat.calls import read_stamp
+from conduit_litellm.runtime.background import BackgroundThread
+from conduit_schemas import ConfigurationError
+
+__all__ = ["AnswerChecks", "signal_values"]
+
+_logger = logging.getLogger("conduit")
+
+_MOST_WAITING = 1_000
+_MOST_AT_THE_JUDGE = 4
+_IDLE_S = 0.05
+
+
+class _Waiting(NamedTuple):
+    decision: Decision
+    answer: Answer
+
+
+def signal_values(wanted: bool | Mapping[str, float]) -> dict[str, float]:
+    """Return how much of a success each implicit signal still is; empty when none is wanted.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such signal, or a value is out of range.
+
+    Examples
+    --------
+    >>> signal_values({"truncated": 0.9})
+    {'empty': 0.0, 'truncated': 0.9, 'invalid_json': 0.0, 'retry': 0.5}
+    """
+    if isinstance(wanted, bool):
+        return dict(DEFAULT_VALUES) if wanted else {}
+    for name, value in wanted.items():
+        if name not in DEFAULT_VALUES:
+            raise ConfigurationError(f"implicit_signals: no {name!r}; there are {', '.join(DEFAULT_VALUES)}")
+        if not (isinstance(value, Real) and 0.0 <= value <= 1.0):
+            raise ConfigurationError(f"implicit_signals: {name}={value!r} must be between 0 and 1")
+    return {**DEFAULT_VALUES, **wanted}
+
+
+class AnswerChecks:
+    """Looks at answers in a thread of its own, and queues what it finds as feedback.
+
+    Answers wait in memory, a thousand at most; beyond that the newest are left out and counted. A check that
+    raises is counted, said once, and says nothing of its answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        signals: Mapping[str, float],
+        validators: Mapping[str, Validator],
+        judge: Judge | None,
+        ledger: Ledger,
+        emitter: Emitter,
+        counters: Counters,
+    ) -> None:
+        self._signals = signals
+        self._validators = validators
+        self._judge = judge
+        self._sampler = None if judge is None else Sampler(judge)
+        self._ledger = ledger
+        self._emitter = emitter
+        self._counters = counters
+        self._retries = Retries()
+        self._waiting: deque[_Waiting] = deque()
+        self._busy = 0
+        self._at_the_judge: set[asyncio.Task[None]] = set()
+        self._thread = BackgroundThread("conduit-checks", self._run, forked=self._forked)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything to check."""
+        return bool(self._signals or self._validators or self._judge)
+
+    @property
+    def waiting(self) -> int:
+        """Answers that are not fully checked yet."""
+        return len(self._waiting) + self._busy + len(self._at_the_judge)
+
+    def offer(self, kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) -> None:
+        """Take what LiteLLM's success callback tells; never raises."""
+        try:
+            record = kwargs.get("standard_logging_object") or {}
+            stamp = read_stamp(kwargs.get("litellm_params") or {})
+            decision = None if stamp is None else self._ledger.get(stamp)
+            is_ours = decision is not None and not decision.is_checked
+            if not is_ours or decision is None or record.get("cache_hit") or kwargs.get("cache_hit"):
+                return
+            answer = answer_of(kwargs, response, start, end)
+            if answer is None or (record.get("error_information") or {}).get("error_class"):
+                return
+            decision.is_checked = True
+            if len(self._waiting) >= _MOST_WAITING:
+                self._counters.add("checks_dropped")
+                return
+            self._waiting.append(_Waiting(decision, answer))
+            self._thread.start()
+        except Exception:  # a callback must never disturb the call it is told of
+            self._counters.add("callback_errors")
+
+    def close(self, timeout_s: float) -> None:
+        """Finish what waits, for at most so many seconds."""
+        self._thread.close(timeout_s)
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        while True:
+            while self._waiting and len(self._at_the_judge) < _MOST_AT_THE_JUDGE:
+                self._busy = 1
+                try:
+                    await self._check(*self._waiting.popleft())
+                finally:
+                    self._busy = 0
+            if stop.is_set() and not self._waiting and not self._at_the_judge:
+                return
+            await asyncio.sleep(_IDLE_S)
+
+    async def _check(self, decision: Decision, answer: Answer) -> None:
+        if self._signals:
+            for name in implicit_signals(answer):
+                self._note_signal(decision, name)
+            earlier = self._ledger.get(self._retries.ask(answer, decision.id) or "")
+            if earlier is not None:
+                self._note_signal(earlier, "retry")
+        for name, validator in self._validators.items():
+            await self._validate(name, validator, decision, answer)
+        if self._judge is not None and self._sampler is not None and self._sampler.picks(decision.id):
+            if not self._sampler.has_money(time.time()):
+                self._counters.add("judge_budget_spent")
+                return
+            task = asyncio.ensure_future(self._ask(self._judge, self._sampler, decision, answer))
+            self._at_the_judge.add(task)
+            task.add_done_callback(self._at_the_judge.discard)
+
+    async def _validate(self, name: str, validator: Validator, decision: Decision, answer: Answer) -> None:
+        try:
+            found = validator(answer)
+            verdict = await found if inspect.isawaitable(found) else found
+            if verdict is not None:
+                self._note(decision, Judgement(float(verdict), source="validator", key=name[:256]))
+        except Exception as error:  # somebody else's code
+            self._say("validator_errors", f"validator {name!r}", error)
+
+    async def _ask(self, judge: Judge, sampler: Sampler, decision: Decision, answer: Answer) -> None:
+        try:
+            verdict = await judge.ask(answer)
+            sampler.pay(verdict.cost_usd)
+            details: dict[str, str | float | bool | None] = {"cost_usd": verdict.cost_usd, "model": judge.model}
+            judged = Judgement(
+                verdict.quality,
+                source="judge",
+                key=(judge.model or "function")[:256],
+                details=details,
+                sampling_probability=judge.share,
+            )
+            self._note(decision, judged)
+        except Exception as error:  # somebody else's code, and a network
+            sampler.pay(error.cost_usd if isinstance(error, JudgeError) else 0.0)
+            self._say("judge_errors", "the judge", error)
+
+    def _note_signal(self, decision: Decision, name: str) -> None:
+        self._note(decision, Judgement(self._signals[name], signal="success", source="implicit", key=name))
+
+    def _note(self, decision: Decision, judgement: Judgement) -> None:
+        self._emitter.put(PendingFeedback.of(decision, judgement, time.time()))
+        self._counters.add("feedbacks")
+        self._counters.add(f"feedbacks_{judgement.source}")
+
+    def _say(self, counter: str, who: str, error: Exception) -> None:
+        self._counters.add(counter)
+        if self._counters[counter] == 1:
+            _logger.warning("%s failed: %s: %s (counted as %s, said once)", who, type(error).__name__, error, counter)
+
+    def _forked(self) -> None:
+        self._waiting.clear()
+        self._at_the_judge.clear()
+        self._busy = 0

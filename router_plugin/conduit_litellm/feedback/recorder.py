@@ -1,0 +1,158 @@
+"""Feedback from the application, brought to the decision it is about."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+from conduit_litellm.decisions.drafts import PendingFeedback, PendingOutcome
+from conduit_litellm.decisions.judgements import Judgement
+from conduit_litellm.decisions.ledger import Decision, Ledger
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.events.emitter import Emitter
+from conduit_litellm.litellm_compat.calls import (
+    Facts,
+    call_of,
+    deployment_of,
+    failure_facts,
+    read_stamp,
+    stamp_of_response,
+)
+
+__all__ = ["About", "FeedbackDesk"]
+
+_logger = logging.getLogger("conduit")
+
+Error = BaseException | str | bool | None
+
+
+class About(NamedTuple):
+    """Which answer is meant: by one of the ids."""
+
+    decision_id: str | None = None
+    call_id: str | None = None
+    trace_id: str | None = None
+    policy: str | None = None
+    """Who made the decision, in case another process did."""
+
+
+class FeedbackDesk:
+    """Finds the decision that a report is about, and queues the events."""
+
+    def __init__(self, ledger: Ledger, emitter: Emitter, counters: Counters) -> None:
+        self._ledger = ledger
+        self._emitter = emitter
+        self._counters = counters
+
+    def record(
+        self,
+        deployment_id: str,
+        cost: float | None,
+        latency: float | None,
+        quality_score: float | None,
+        *,
+        error: Error,
+        decision_id: str | None,
+    ) -> str | None:
+        """Queue what was reported; return the decision's id, or None when no decision fits."""
+        cost = _checked_if_given("cost", cost, "US dollars", 1e6)
+        latency = _checked_if_given("latency", latency, "seconds", 1e6)
+        quality = _checked_if_given("quality_score", quality_score, "a quality", 1.0)
+        decision = self._find(deployment_id, decision_id)
+        if decision is None:
+            self._counters.add("feedback_without_decision")
+            if self._counters["feedback_without_decision"] == 1:
+                _logger.warning(
+                    "feedback on deployment %r fits no decision of this process and is ignored; pass the "
+                    "decision_id of the response to be sure it finds its decision",
+                    deployment_id,
+                )
+            return None
+        now = time.time()
+        if quality is not None:
+            decision.has_feedback = True
+            self._emitter.put(PendingFeedback(now, decision.policy, decision.id, quality))
+            self._counters.add("feedbacks")
+        if not decision.has_outcome and (cost is not None or latency is not None or error):
+            facts = _facts(cost, latency, error)
+            self._emitter.put_app_outcome(PendingOutcome(now, decision, facts, "app"))
+        return decision.id
+
+    def judge(self, judgement: Judgement, about: About) -> str | None:
+        """Queue what somebody thought of an answer; return the decision's id, or None when it cannot be found."""
+        decision = self._named(about)
+        if decision is not None and decision.failure is not None and decision.call is not None:
+            decision = self._ledger.of_call(decision.call)  # a failed attempt gave no answer; the last one did
+        if decision is None and about.decision_id and about.policy:
+            decision = Decision(about.decision_id, about.policy, "", time.time())  # made by another process
+        if decision is None:
+            self._counters.add("feedback_without_decision")
+            return None
+        decision.has_feedback = True
+        self._emitter.put(PendingFeedback.of(decision, judgement, time.time()))
+        self._counters.add("feedbacks")
+        return decision.id
+
+    def _named(self, about: About) -> Decision | None:
+        if about.decision_id:
+            return self._ledger.get(about.decision_id)
+        if about.call_id:
+            return self._ledger.of_call(about.call_id)
+        return self._ledger.of_trace(about.trace_id or "")
+
+    def decision_of(self, response: object) -> str | None:
+        """Return the id of the decision behind a response or a stream; see the strategy's method."""
+        current = self._ledger.current
+        if response is None:
+            return None if current is None else current.id
+        stamp = stamp_of_response(response)
+        if stamp is not None:
+            return stamp
+        called = self._ledger.of_call(call_of(response) or "")
+        if called is not None:
+            return called.id
+        if current is not None and current.deployment == deployment_of(response):
+            return current.id
+        return None
+
+    def decision_behind(self, arguments: Mapping[str, Any], response: object) -> Decision | None:
+        """Return the decision behind a proxied request; see the strategy's method."""
+        stamp = stamp_of_response(response)
+        found = None if stamp is None else self._ledger.get(stamp)
+        found = found or self._ledger.of_call(str(arguments.get("litellm_call_id")))
+        stamp = read_stamp(arguments)
+        return found or (None if stamp is None else self._ledger.get(stamp))
+
+    def _find(self, deployment_id: str, decision_id: str | None) -> Decision | None:
+        if decision_id is not None:
+            return self._ledger.get(decision_id) or self._foreign(deployment_id, decision_id)
+        current = self._ledger.current
+        if current is not None and current.deployment == deployment_id:
+            return current
+        return self._ledger.newest_without_feedback(deployment_id)
+
+    def _foreign(self, deployment_id: str, decision_id: str) -> Decision | None:
+        """Stand in for a decision of another process, or one so old that it was forgotten here."""
+        policy = self._ledger.policy_of(deployment_id)
+        return None if policy is None else Decision(decision_id, policy, deployment_id, time.time())
+
+
+def _facts(cost: float | None, latency: float | None, error: Error) -> Facts:
+    if not error:
+        return Facts("success", cost_usd=cost, latency_s=latency)
+    if isinstance(error, asyncio.CancelledError):
+        return Facts("cancelled", cost_usd=cost, latency_s=latency)
+    told = failure_facts(error)
+    if isinstance(error, str):
+        told = told._replace(error_class=error[:256])
+    return told._replace(cost_usd=cost, latency_s=latency)
+
+
+def _checked_if_given(name: str, value: float | None, what: str, most: float) -> float | None:
+    if value is None:
+        return None
+    if not (isinstance(value, Real) and 0.0 <= value <= most):  # which NaN is not, either
+        raise ValueError(f"{name}={value!r} is not {what} between 0 and {most:g}")
+    return float(value)

@@ -1,0 +1,112 @@
+"""``POST /conduit/feedback``: clients of a LiteLLM proxy say how good an answer was."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from conduit_litellm.decisions.judgements import Judgement, edited, rating, regenerated, thumbs
+from conduit_litellm.strategy import ConduitRoutingStrategy
+from conduit_schemas.fields import Id, Label
+
+__all__ = ["FEEDBACK_PATH", "Rating", "mount_feedback"]
+
+FEEDBACK_PATH = "/conduit/feedback"
+
+
+class Edit(BaseModel):
+    """An answer and what became of it; both are compared and forgotten."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answer: str
+    accepted: str
+
+
+class Rating(BaseModel):
+    """The body of a request: which answer, and how good it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    quality: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """0 (useless) to 1 (perfect)."""
+    thumbs: Literal["up", "down"] | None = None
+    stars: float | None = None
+    """A rating from ``worst`` to ``best``."""
+    best: float = 5.0
+    worst: float = 1.0
+    edit: Edit | None = None
+    regenerated: Literal[True] | None = None
+    """The user asked for another answer."""
+    decision_id: Id | None = None
+    """The response's header ``x-conduit-decision-id``."""
+    call_id: Id | None = None
+    """The response's header ``x-litellm-call-id``, in place of the decision's."""
+    trace_id: Id | None = None
+    """LiteLLM's id of the trace; its newest decision is meant."""
+    policy: Id | None = None
+    """The response's header ``x-conduit-policy``, as it is: needed where another worker made the decision."""
+    source: Label = "client"
+    key: Label = ""
+
+    @model_validator(mode="after")
+    def _says_one_thing_of_one_answer(self) -> Self:
+        if sum(name is not None for name in (self.decision_id, self.call_id, self.trace_id)) != 1:
+            raise ValueError("give one of decision_id, call_id and trace_id")
+        forms = (self.quality, self.thumbs, self.stars, self.edit, self.regenerated)
+        if sum(form is not None for form in forms) != 1:
+            raise ValueError("give one of quality, thumbs, stars, edit and regenerated")
+        self.judgement()
+        return self
+
+    def judgement(self) -> Judgement:
+        """Return what is said."""
+        if self.quality is not None:
+            found = Judgement(self.quality)
+        elif self.thumbs is not None:
+            found = thumbs(self.thumbs == "up")
+        elif self.stars is not None:
+            found = rating(self.stars, best=self.best, worst=self.worst)
+        elif self.edit is not None:
+            found = edited(self.edit.answer, self.edit.accepted)
+        else:
+            found = regenerated()
+        return replace(found, source=self.source, key=self.key or found.key)
+
+
+def mount_feedback(server: Any, strategy: ConduitRoutingStrategy) -> None:
+    """Add the route to the proxy's application, for everybody whose key may call a model.
+
+    Parameters
+    ----------
+    server
+        The proxy's module.
+    """
+    from fastapi import Depends, HTTPException  # noqa: PLC0415 - only a proxy has it
+    from litellm.proxy._types import LiteLLMRoutes  # noqa: PLC0415 - only a proxy needs it
+
+    async def give_feedback(given: Rating) -> dict[str, str]:
+        """Say how good an answer was, so that the next ones get better."""
+        policy = None if given.policy is None else unquote(given.policy)
+        decision = strategy.rate(
+            given.judgement(),
+            decision_id=given.decision_id,
+            call_id=given.call_id,
+            trace_id=given.trace_id,
+            policy=policy,
+        )
+        if decision is None:
+            raise HTTPException(404, detail=_UNKNOWN)
+        return {"decision_id": decision}
+
+    checked = [Depends(server.user_api_key_auth)]
+    server.app.add_api_route(FEEDBACK_PATH, give_feedback, methods=["POST"], tags=["conduit"], dependencies=checked)
+    if FEEDBACK_PATH not in LiteLLMRoutes.openai_routes.value:  # what any key may call, not the master key alone
+        LiteLLMRoutes.openai_routes.value.append(FEEDBACK_PATH)
+
+
+_UNKNOWN = (
+    "this worker knows no such decision. If another one made it, give decision_id and policy as the response's headers "
+    "x-conduit-decision-id and x-conduit-policy had them"
+)

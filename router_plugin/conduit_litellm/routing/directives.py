@@ -1,0 +1,256 @@
+"""What is in force for one request: who chooses, what is wanted, within which limits."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from conduit_litellm.decisions.ledger import Decision
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.litellm_compat.callers import scopes, session_of, user_of
+from conduit_litellm.routing.request_goal import RequestGoals
+from conduit_litellm.routing.sessions import Sessions
+from conduit_litellm.routing.spending import Spending
+from conduit_policy import (
+    UNCONSTRAINED,
+    Beliefs,
+    Constraints,
+    Objective,
+    check_routing,
+    merged,
+    objective_of,
+    pace,
+)
+from conduit_schemas import ConfigurationError, Mode, RoutingGoal, RoutingSettings, Spend, checked
+
+__all__ = ["Control", "Orders", "own_settings"]
+
+_NOTHING_SPENT = Spend()
+_MOST_REMEMBERED = 1_000
+
+
+class Orders(NamedTuple):
+    """What is in force for one request, and logged with its selection."""
+
+    mode: Mode
+    left_to: str | None
+    """Why LiteLLM is to choose: ``off``, ``shadow`` or ``control``; None where Conduit is."""
+    objective: Objective
+    weights: dict[str, float]
+    constraints: Constraints
+    logged: dict[str, float]
+    """The constraints by name."""
+    scope: str | None = None
+    session: tuple[str, str] | None = None
+    """Policy and session, where it matters which arm serves it."""
+
+
+class _Wanted(NamedTuple):
+    """What is wanted of a request, from policy, override and request made one."""
+
+    policy: RoutingGoal
+    override: RoutingGoal | None
+    scope: str | None
+    """Whose override it is."""
+    request: RoutingGoal | None
+    goal: RoutingGoal
+    """All of them in one; of the caps on a request's cost the least counts."""
+    objective: Objective
+    weights: dict[str, float]
+
+
+class _InForce(NamedTuple):
+    """A policy's settings, as of one snapshot."""
+
+    beliefs: Beliefs | None
+    settings: RoutingSettings
+    mode: Mode
+    share: float
+    spend: Mapping[str, Spend]
+    plain: Orders | None
+    """What holds for every request that wants nothing for itself; None where requests differ."""
+    wanted: dict[tuple[str | None, int], _Wanted]
+    """By scope and identity of the request's own goal, which is kept alive in it."""
+
+
+class Control:
+    """Finds out what is in force for a request.
+
+    An operator's settings, which come with the snapshot, stand above the application's own. Within them a key's
+    or else a team's override, and at last the request itself, replace what they name; but what
+    a request may cost is the least that any of them says.
+
+    Parameters
+    ----------
+    own
+        The application's settings.
+    objective
+        The application's objective, for where no goal names one.
+    clock
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        own: RoutingSettings,
+        objective: Objective,
+        counters: Counters,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.own = own
+        self.spending = Spending()
+        self.sessions = Sessions()
+        self._objective = objective
+        self._requests = RequestGoals(counters)
+        self._clock = clock
+        self._in_force: dict[str, _InForce] = {}
+
+    def paid(self, decision: Decision, cost_usd: float | None) -> None:
+        """Note what an attempt was billed, for the budgets."""
+        self.spending.pay(decision.policy, decision.scope, cost_usd or 0.0, int(self._clock() * 1000.0))
+
+    def orders(
+        self, policy: str, beliefs: Beliefs | None, params: Mapping[str, Any], arms: Sequence[str], decision_id: str
+    ) -> Orders:
+        """Return what is in force for a request.
+
+        Parameters
+        ----------
+        beliefs
+            The policy's newest, if there are any.
+        params
+            The request's arguments, as LiteLLM has them.
+        arms
+            Those that may serve it.
+        decision_id
+            Decides for a canary where neither user nor session is known.
+        """
+        found = self._in_force.get(policy)
+        if found is None or found.beliefs is not beliefs:
+            found = self._in_force[policy] = self._settled(policy, beliefs)
+        own = self._requests.read(params)
+        if found.plain is not None and own is None:
+            return found.plain
+        scope = next((scope for scope in scopes(params) if scope in found.settings.overrides), None)
+        wanted = self._wanted(found, scope, own)
+        session = self._session(policy, found.settings, params)
+        constraints = self._constraints(policy, found, wanted, self._index(session, arms))
+        return Orders(
+            mode=found.mode,
+            left_to=self._left_to(policy, found, params, decision_id),
+            objective=wanted.objective,
+            weights=wanted.weights,
+            constraints=constraints,
+            logged=constraints.logged(),
+            scope=scope,
+            session=session,
+        )
+
+    def _settled(self, policy: str, beliefs: Beliefs | None) -> _InForce:
+        state = None if beliefs is None else beliefs.snapshot.routing
+        spend = {} if state is None else state.spend
+        if beliefs is not None:
+            self.spending.covered(policy, beliefs.snapshot.stream_time_ms)
+        if state is not None and (state.origin == "operator" or state.settings == self.own):
+            settings, mode, share = state.settings, state.mode, state.canary_share
+        else:
+            settings, mode, share = self.own, self.own.mode, self.own.canary_share
+        found = _InForce(beliefs, settings, mode, share, spend, None, {})
+        differs = settings.overrides or settings.session_stickiness or settings.switching_cost
+        if mode == "canary" or settings.goal.budget is not None or differs:
+            return found
+        wanted = self._wanted(found, None, None)
+        constraints = self._constraints(policy, found, wanted, None)
+        left_to = None if mode == "active" else mode
+        orders = Orders(mode, left_to, wanted.objective, wanted.weights, constraints, constraints.logged())
+        return found._replace(plain=orders)
+
+    def _wanted(self, found: _InForce, scope: str | None, own: RoutingGoal | None) -> _Wanted:
+        known = found.wanted.get((scope, id(own)))
+        if known is not None:
+            return known
+        override = None if scope is None else found.settings.overrides[scope]
+        levels = [level for level in (found.settings.goal, override, own) if level is not None]
+        cap = min((level.max_cost_usd for level in levels if level.max_cost_usd is not None), default=None)
+        goal = merged([*levels, RoutingGoal.model_construct(max_cost_usd=cap)])
+        objective = objective_of(goal, self._objective)
+        wanted = _Wanted(found.settings.goal, override, scope, own, goal, objective, objective.weights())
+        if len(found.wanted) >= _MOST_REMEMBERED:
+            found.wanted.clear()
+        found.wanted[scope, id(own)] = wanted
+        return wanted
+
+    def _constraints(self, policy: str, found: _InForce, wanted: _Wanted, previous: int | None) -> Constraints:
+        goal = wanted.goal
+        price = spent = 0.0
+        for scope, level in (("", wanted.policy), (wanted.scope or "", wanted.override)):
+            if level is not None and level.budget is not None:
+                now_ms = int(self._clock() * 1000.0)
+                known = found.spend.get(scope, _NOTHING_SPENT)
+                asked = pace(level.budget, self.spending.total(policy, scope, known, now_ms), now_ms)
+                price, spent = max(price, asked.price), max(spent, float(asked.is_spent))
+        floor, settings = goal.quality_floor, found.settings
+        constraints = Constraints(
+            max_cost_usd=goal.max_cost_usd,
+            max_latency_s=goal.max_latency_s,
+            floor_relative=None if floor is None else floor.relative,
+            floor_confidence=0.95 if floor is None else floor.confidence,
+            budget_price=price,
+            budget_spent=spent,
+            min_exploration=settings.min_exploration,
+            switching_cost=0.0 if previous is None else settings.switching_cost,
+            stickiness=float(settings.session_stickiness and previous is not None),
+            previous=previous,
+        )
+        return UNCONSTRAINED if constraints == UNCONSTRAINED else constraints
+
+    def _left_to(self, policy: str, found: _InForce, params: Mapping[str, Any], decision_id: str) -> str | None:
+        if found.mode == "active":
+            return None
+        if found.mode != "canary":
+            return found.mode
+        by = found.settings.sticky_by
+        who = user_of(params) if by == "user" else session_of(params) if by == "session" else None
+        return None if _position(policy, who or decision_id) < found.share else "control"
+
+    @staticmethod
+    def _session(policy: str, settings: RoutingSettings, params: Mapping[str, Any]) -> tuple[str, str] | None:
+        if not (settings.session_stickiness or settings.switching_cost):
+            return None
+        session = session_of(params)
+        return None if session is None else (policy, session)
+
+    def _index(self, session: tuple[str, str] | None, arms: Sequence[str]) -> int | None:
+        last = None if session is None else self.sessions.last(session)
+        return arms.index(last) if last in arms else None
+
+
+def own_settings(
+    objective: str | Objective,
+    constraints: Mapping[str, Any] | None,
+    overrides: Mapping[str, Mapping[str, Any]] | None,
+    mode: str,
+    rollout: Mapping[str, Any] | None,
+) -> tuple[RoutingSettings, Objective]:
+    """Return an application's own settings, and its objective, of the strategy's arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        When they make no sense; the message names the field.
+    """
+    for name, taken in (("objective", constraints), ("mode", rollout), ("goal", rollout), ("overrides", rollout)):
+        if taken and name in taken:
+            raise ConfigurationError(f"{name!r} does not belong there: it is an argument of its own")
+    wanted: object = objective.weights() if isinstance(objective, Objective) else objective
+    goal = {**(constraints or {}), "objective": wanted}
+    fields = {**(rollout or {}), "goal": goal, "overrides": dict(overrides or {}), "mode": mode}
+    settings = checked(RoutingSettings, fields, "routing")
+    check_routing(settings)
+    return settings, objective if isinstance(objective, Objective) else Objective.preset(objective)
+
+
+def _position(policy: str, who: str) -> float:
+    """Return where somebody stands between 0 and 1: the same in every process, another in every policy."""
+    digest = blake2b(f"{policy}\0{who}".encode("utf-8", "replace"), digest_size=8, person=b"canary").digest()
+    return int.from_bytes(digest, "big") / 2.0**64

@@ -1,0 +1,332 @@
+"""One selection: from LiteLLM's healthy deployments to a choice, noted for the log."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from conduit_litellm.decisions.drafts import PendingSelection, noted
+from conduit_litellm.decisions.ledger import Decision, Ledger
+from conduit_litellm.events.counters import Counters
+from conduit_litellm.events.emitter import Emitter
+from conduit_litellm.litellm_compat import Deployment
+from conduit_litellm.litellm_compat.callers import buckets
+from conduit_litellm.litellm_compat.calls import clear_stamp, earlier_attempt, write_stamp
+from conduit_litellm.litellm_compat.prices import PriceList
+from conduit_litellm.routing.directives import Control, Orders
+from conduit_litellm.routing.policy_cache import PolicyCache
+from conduit_litellm.runtime.tracing import annotate_span
+from conduit_policy import Beliefs, Choice, Featurizer, Request, choose
+from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, policy_name
+from conduit_schemas.fields import MAX_ARMS
+
+__all__ = ["Selection", "Selector"]
+
+_logger = logging.getLogger("conduit")
+
+REASONS = {
+    "no_snapshot": "nothing has been learned yet",
+    "stale_snapshot": "the log, or the learner, has been silent for too long",
+    "unknown_featurizer": "the newest snapshot was learned with another featurizer than this strategy has",
+    "too_many_deployments": f"more than {MAX_ARMS} deployments to choose from",
+    "error": "an error of Conduit's own, see the traceback",
+}
+
+
+class Selector:
+    """What every selection of one strategy shares."""
+
+    def __init__(
+        self,
+        *,
+        settings: LearningSettings,
+        featurizer: Featurizer,
+        control: Control,
+        namespace: str,
+        model_groups: frozenset[str] | None,
+        policies: PolicyCache,
+        ledger: Ledger,
+        emitter: Emitter,
+        counters: Counters,
+    ) -> None:
+        self.settings = settings
+        self.featurizer = featurizer
+        self.control = control
+        self.namespace = namespace
+        self.model_groups = model_groups
+        self.policies = policies
+        self.ledger = ledger
+        self.emitter = emitter
+        self.counters = counters
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new series of decision ids, and introduce every policy to the log again."""
+        self._names: dict[str, str] = {}
+        self._prices = PriceList(self.settings)
+        self._rated: set[str] = set()
+        self._unrated: set[str] = set()
+        self._prefix = os.urandom(8).hex()
+        self._numbers = count()
+
+    def decision_id(self) -> str:
+        """Return a new id; the random prefix tells processes apart."""
+        return f"{self._prefix}{next(self._numbers):08x}"
+
+    def policy(self, group: str, found: Sequence[Deployment] = ()) -> str:
+        """Return the policy of a model group.
+
+        The first time, say in the log how it is to be learned and used; later, when prices have changed.
+        """
+        name = self._names.get(group)
+        is_new = name is None
+        if name is None:
+            name = self._names[group] = policy_name(self.namespace, group)
+        settings = self._prices.changed(name, found, time.monotonic())
+        if is_new or settings is not None:
+            now, who = time.time(), f"{platform.node()}:{os.getpid()}"[:256]
+            settings = settings or self.settings
+            self.emitter.put(PolicySettings(policy=name, time=now, settings=settings, changed_by=who))
+        if is_new:
+            own = self.control.own
+            self.emitter.put(RoutingChange(policy=name, time=now, routing=own, origin="application", changed_by=who))
+        return name
+
+    def count_fallback(self, reason: str) -> None:
+        """Count a selection left to LiteLLM, and say so the first time it happens for this reason."""
+        self.counters.add("fallbacks")
+        self.counters.add(f"fallback_{reason}")
+        if self.counters[f"fallback_{reason}"] == 1:
+            level = logging.INFO if reason == "no_snapshot" else logging.WARNING
+            _logger.log(
+                level,
+                "LiteLLM's own selection serves: %s (counted as fallback_%s, said once)",
+                REASONS.get(reason, reason),
+                reason,
+                exc_info=reason == "error",
+            )
+
+    def warn_until_rated(self, policy: str, beliefs: Beliefs, arms: Sequence[str]) -> None:
+        """Count choices made while little is known of the quality, and say so the first time for each policy."""
+        if policy in self._rated:
+            return
+        coverage = beliefs.candidates(arms).coverage
+        if coverage >= 1.0:
+            self._rated.add(policy)
+            return
+        self.counters.add("selections_without_quality")
+        if policy not in self._unrated:
+            self._unrated.add(policy)
+            _logger.warning(
+                "policy %r: too little is known of the quality of its answers (%.0f %% of the ratings needed). "
+                "Until there are more, failures decide, and cost and latency count only that much: give feedback "
+                "(counted as selections_without_quality)",
+                policy,
+                100.0 * coverage,
+            )
+
+    def count_unnoted(self) -> None:
+        """Count a selection that served but could not be noted, and say so the first time."""
+        self.counters.add("selections_not_noted")
+        if self.counters["selections_not_noted"] == 1:
+            _logger.warning("a selection could not be noted and will not be learned from", exc_info=True)
+
+
+class Selection:
+    """One selection; see :class:`conduit_litellm.litellm_compat.Attempt`."""
+
+    __slots__ = (
+        "_arms",
+        "_before",
+        "_beliefs",
+        "_choice",
+        "_context",
+        "_fallback",
+        "_found",
+        "_id",
+        "_orders",
+        "_policy",
+        "_shadow",
+        "_with",
+    )
+
+    def __init__(self, selector: Selector) -> None:
+        self._with = selector
+        self._found: list[Deployment] | None = None
+        self._arms: tuple[str, ...] = ()
+        self._policy: str | None = None
+        self._id = ""
+        self._context: Any = None
+        self._beliefs: Beliefs | None = None
+        self._choice: Choice | None = None
+        self._shadow: Choice | None = None
+        self._orders: Orders | None = None
+        self._fallback: str | None = None
+        self._before = selector.ledger.current
+
+    def offer(
+        self, model: str, found: Any, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
+    ) -> Deployment | None:
+        """Pick a deployment, or return None to leave the pick to LiteLLM."""
+        if not isinstance(found, list):
+            return None  # the request named its deployment: there is nothing to choose and nothing to learn
+        try:
+            return self._choose(model, found, messages, input, request_kwargs or {})
+        except Exception:  # whatever went wrong, LiteLLM can still serve the request
+            self._choice = self._shadow = None
+            self._fallback = "error"
+            self._with.count_fallback("error")
+            return None
+
+    def _choose(
+        self, model: str, found: list[Deployment], messages: Any, input: Any, params: Mapping[str, Any]
+    ) -> Deployment | None:
+        selector = self._with
+        group = _group(model, found)
+        managed = selector.model_groups
+        if managed is not None and group not in managed and model not in managed:
+            return None
+        if len(found) > MAX_ARMS:
+            selector.count_fallback("too_many_deployments")
+            return None
+        allowed = _with_weight(found)
+        arms = self._offered(allowed)
+        self._context = selector.featurizer(Request(messages, input, params))
+        self._id = decision_id = selector.decision_id()
+        self._policy = policy = selector.policy(group, found)
+        beliefs = selector.policies.get(policy)
+        self._orders = orders = selector.control.orders(policy, beliefs, params, arms, decision_id)
+        picked = allowed[0] if len(allowed) == 1 else self._decide(policy, beliefs, orders, allowed)
+        if picked is None and self._shadow is None:
+            self._offered(found)  # LiteLLM picks, and its strategies do not all look at weights
+        return picked
+
+    def _offered(self, found: list[Deployment]) -> tuple[str, ...]:
+        self._found = found
+        self._arms = tuple([deployment["model_info"]["id"] for deployment in found])
+        return self._arms
+
+    def _decide(
+        self, policy: str, beliefs: Beliefs | None, orders: Orders, found: list[Deployment]
+    ) -> Deployment | None:
+        selector = self._with
+        if orders.left_to == "off":
+            self._leave("off")
+            return None
+        reason = self._objection(policy, beliefs)
+        if reason is not None or beliefs is None:
+            self._fallback = reason
+            selector.count_fallback(reason or "no_snapshot")
+            return None
+        choice = choose(
+            beliefs,
+            self._context,
+            self._arms,
+            objective=orders.objective,
+            decision_id=self._id,
+            constraints=orders.constraints,
+        )
+        self._beliefs = beliefs
+        if orders.left_to is not None:
+            self._shadow = choice
+            self._leave(orders.left_to)
+            return None
+        self._choice = choice
+        selector.warn_until_rated(policy, beliefs, self._arms)
+        return found[choice.index]
+
+    def _leave(self, why: str) -> None:
+        """Leave the pick to LiteLLM because that is what was asked for."""
+        self._fallback = why
+        self._with.counters.add(f"selections_{why}")
+
+    def _objection(self, policy: str, beliefs: Beliefs | None) -> str | None:
+        if beliefs is None:
+            return "no_snapshot"
+        learned = beliefs.snapshot.settings
+        ours = self._with.settings
+        if learned.featurizer != ours.featurizer or learned.dimension != ours.dimension:
+            return "unknown_featurizer"
+        if self._with.policies.is_stale(policy):
+            return "stale_snapshot"
+        return None
+
+    def finish(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+        """Note what was selected: for the log, on the request, and for feedback."""
+        try:
+            if self._policy is not None:
+                self._note(deployment, request_kwargs)
+            elif self._with.ledger.current is self._before:
+                # Not a managed group, or the request named its deployment; a strategy of LiteLLM's that selects
+                # synchronously inside an asynchronous call has made its own decision here, which stays.
+                self._with.counters.add("selections_left_alone")
+                clear_stamp(request_kwargs)
+        except Exception:  # the deployment is selected: nothing here may keep it from serving
+            self._with.count_unnoted()
+
+    def _note(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+        selector, policy = self._with, self._policy
+        arm = deployment["model_info"]["id"]
+        if policy is None or self._found is None or arm not in self._arms:
+            clear_stamp(request_kwargs)
+            return
+        now = time.time()
+        orders = self._orders
+        decision = Decision(self._id, policy, arm, now)
+        decision.traces = _traces(request_kwargs or {})
+        if orders is not None:
+            decision.scope = orders.scope or ""
+            if orders.session is not None:
+                selector.control.sessions.served(orders.session, arm)
+        selector.ledger.add(decision)
+        if request_kwargs is not None:
+            decision.earlier = selector.ledger.get(earlier_attempt(request_kwargs) or "")
+            write_stamp(request_kwargs, self._id)
+        selector.counters.add("selections")
+        pending = PendingSelection(
+            time=now,
+            policy=policy,
+            decision_id=self._id,
+            request_id=_request_id(request_kwargs or {}),
+            arms=self._arms,
+            models=tuple([candidate["litellm_params"]["model"] for candidate in self._found]),
+            chosen=self._arms.index(arm),
+            context=self._context,
+            featurizer=selector.settings.featurizer,
+            orders=orders,
+            shadow=self._shadow,
+            choice=self._choice,
+            fallback=self._fallback,
+            beliefs=self._beliefs,
+        )
+        selector.emitter.put(pending)
+        annotate_span(pending)
+        seen = noted.get()
+        if seen is not None:
+            seen.append(pending)
+
+
+def _with_weight(found: list[Deployment]) -> list[Deployment]:
+    """Leave out the deployments of weight 0, by which operators take one out of the traffic, unless all have it."""
+    return [deployment for deployment in found if deployment["litellm_params"].get("weight") != 0] or found
+
+
+def _group(model: str, found: list[Deployment]) -> str:
+    """Return the model group: what the deployments call themselves, or the request's name where they differ."""
+    name = found[0].get("model_name")
+    if isinstance(name, str) and all(deployment.get("model_name") == name for deployment in found):
+        return name
+    return model
+
+
+def _traces(request_kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the trace's ids: LiteLLM's own, which it may have made up, and the one in the metadata."""
+    found = (request_kwargs.get("litellm_trace_id"), *(bucket.get("trace_id") for bucket in buckets(request_kwargs)))
+    return tuple({trace for trace in found if isinstance(trace, str) and trace})
+
+
+def _request_id(request_kwargs: Mapping[str, Any]) -> object:
+    return request_kwargs.get("litellm_trace_id") or request_kwargs.get("litellm_call_id")

@@ -1,0 +1,1 @@
+"""The threads behind a strategy: its event loop, the log it serves, the learner it may host."""

@@ -1,0 +1,66 @@
+"""What a strategy does with the log: deliver its events and follow the snapshots."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from conduit_litellm.events.emitter import Emitter
+from conduit_litellm.routing.policy_cache import PolicyCache
+from conduit_log import EventLog, LogSettings, open_log
+from conduit_schemas import Topics
+
+__all__ = ["serve_log"]
+
+_logger = logging.getLogger("conduit")
+
+_RETRY_S = 5.0
+
+
+async def serve_log(settings: LogSettings, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event) -> None:
+    """Hold the log open until told to stop and everything is delivered; a log that cannot be opened is tried again."""
+    try:
+        await _serve_with_retries(settings, emitter, policies, stop)
+    finally:
+        emitter.release()
+
+
+async def _serve_with_retries(
+    settings: LogSettings, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event
+) -> None:
+    said = False
+    while True:
+        try:
+            async with open_log(settings) as log:
+                await _serve(log, settings.topics, emitter, policies, stop)
+            return
+        except Exception as error:  # whatever is wrong with the log, the requests are served meanwhile
+            if not said:
+                said = True
+                _logger.warning(
+                    "the event log cannot be used: %s; requests are served without it, next try in %g s",
+                    error,
+                    _RETRY_S,
+                )
+        emitter.keep()
+        if await _is_set_within(stop, _RETRY_S):
+            return
+
+
+async def _is_set_within(stop: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+    return stop.is_set()
+
+
+async def _serve(log: EventLog, topics: Topics, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event) -> None:
+    follow = asyncio.ensure_future(policies.run(log, topics.snapshots))
+    deliver = asyncio.ensure_future(emitter.run(log, topics.events, stop))
+    try:
+        await asyncio.wait({follow, deliver}, return_when=asyncio.FIRST_COMPLETED)
+        if follow.done():
+            follow.result()
+        await deliver
+    finally:
+        follow.cancel()
+        deliver.cancel()
+        await asyncio.gather(follow, deliver, return_exceptions=True)
