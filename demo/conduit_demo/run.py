@@ -74,7 +74,7 @@ class Result:
     """How many the Router took over while it served."""
     feedbacks: int
     selection_us: dict[str, list[float]] = field(repr=False)
-    """How long each selection took, from call to return, by policy that really ran; microseconds."""
+    """How long selections took on an idle router after the run, by policy that really ran; microseconds."""
     seconds: float
     """Wall clock, everything included."""
 
@@ -122,12 +122,11 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
     requests = len(world.texts)
     table = world.table
     objective = Objective.preset("balanced")
-    times_us: dict[str, list[float]] = {"conduit": [], "simple_shuffle": []}
+    times_us: dict[str, list[float]] = {}
     async with model_server(settings.data, settings.requests, settings.seed, settings.speed) as url:
         async with _strategy(settings, objective) as strategy:
             router = new_router(world, url, settings.speed)
             strategy.install(router)
-            time_selections(router, times_us["conduit"])
 
             async def feedback(answer: Answer) -> None:
                 await strategy.record_feedback(
@@ -138,11 +137,14 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
             traffic = Traffic(world, router, settings.concurrency, seed=settings.seed)
             await traffic.run(watch.answered, feedback)
             snapshots, feedbacks = strategy.counters["snapshots"], strategy.counters["feedbacks"]
+            idle = new_router(world, url, settings.speed)
+            strategy.install(idle)
+            times_us["conduit"] = await time_selections(idle, world)
         conduit = metrics.replayed(table, await take_calls(url))
         watch.begin("simple_shuffle", requests, world.models)
         router = new_router(world, url, settings.speed)
-        time_selections(router, times_us["simple_shuffle"])
         await Traffic(world, router, settings.concurrency).run(watch.answered)
+        times_us["simple_shuffle"] = await time_selections(new_router(world, url, settings.speed), world)
         shuffle = metrics.replayed(table, await take_calls(url))
     fixed = {
         "best_fixed": metrics.best_by_objective(table, objective.weights()),

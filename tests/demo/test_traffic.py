@@ -25,10 +25,8 @@ SPEED = 200.0
 async def test_billed_cost_and_graded_quality_are_those_of_the_table() -> None:
     world = SimulatedWorld(120, 5)
     answers: list[Answer] = []
-    times_us: list[float] = []
     async with model_server(None, 120, 5, SPEED) as url:
         router = new_router(world, url, SPEED)
-        time_selections(router, times_us)
         await Traffic(world, router, concurrency=8).run(answers.append)
         calls = await take_calls(url)
         assert await take_calls(url) == {}
@@ -38,7 +36,12 @@ async def test_billed_cost_and_graded_quality_are_those_of_the_table() -> None:
         assert answer.model == world.models[served.chosen[answer.row]]
         assert answer.quality == served.quality[answer.row]
         assert answer.cost_usd == pytest.approx(served.cost_usd[answer.row], rel=1e-9)
-    assert len(times_us) == sum(len(models) for models in calls.values())
+
+
+async def test_selections_are_timed_without_a_call() -> None:
+    world = SimulatedWorld(7, 1)
+    times_us = await time_selections(new_router(world, "http://127.0.0.1:1", SPEED), world, count=20)
+    assert len(times_us) == 20
     assert min(times_us) > 0.0
 
 
