@@ -226,8 +226,8 @@ class Plugin:
         """How often the cache held something older than before."""
         self._counters = Counters()
         self.cache = PolicyCache(max_age_s=_LIMIT_S, counters=self._counters, state=LogState())
-        self._offer = self.cache.offer
-        self.cache.offer = self._watch  # type: ignore[method-assign]  # on this one cache only
+        self._update = self.cache.update
+        self.cache.update = self._watch  # type: ignore[method-assign]  # on this one cache only
 
     @property
     def refused(self) -> int:
@@ -244,7 +244,7 @@ class Plugin:
         self.records += 1
         self.regressed_records += snapshot.offset < before
         self.seen.add(Seen(snapshot.partition, snapshot.offset, snapshot.policy, snapshot.hash))
-        taken = self._offer(snapshot)
+        taken = self._update(snapshot)
         self.went_back += self.offset(snapshot.policy) < before
         return taken
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from river.drift import ADWIN
 
 from conduit_learner.core.signals import SIGNALS
-from conduit_learner.models.drift import Watch, forget, look
+from conduit_learner.models.drift import Watch, detect_changes, rebase
 from conduit_learner.models.regression import AdditiveRegression, fold
 
 STEADY: dict[str, tuple[str, Callable[[np.random.Generator, int], NDArray[np.float64]]]] = {
@@ -40,8 +40,8 @@ def alarms(targets: Sequence[float], signal: str, block: int) -> list[int]:
         for target in targets[start : start + block]:
             models[signal].learn_row(_ONE, target)
         fold(models.values())
-        for change in look([(watch, models)], prior=np.ones(1))[0]:
-            forget(watch, row, models[signal], change)
+        for change in detect_changes([(watch, models)], prior=np.ones(1))[0]:
+            rebase(watch, row, models[signal], change)
             found.append(start + block)
         factor = 1.0 - block / _REMEMBERED
         for model in models.values():

@@ -266,13 +266,13 @@ def run_same_job(log: Sequence[StoredMessage], teacher: Callable[[], Teacher]) -
     began = time.perf_counter()
     for message in log:
         event = read_event(message.value)
-        if isinstance(event, quick.Selection):
+        if isinstance(event, quick.SelectionEvent):
             decisions[event.decision_id] = (
                 event.chosen,
                 np.frombuffer(event.context, "<i2"),
                 event.propensity or 1.0,
             )
-        elif isinstance(event, quick.Outcome | quick.Feedback):
+        elif isinstance(event, quick.OutcomeEvent | quick.FeedbackEvent):
             for signal, value in targets(event).items():
                 teachers[signal](*decisions[event.decision_id], value)
     return len(log) / (time.perf_counter() - began)

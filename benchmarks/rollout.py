@@ -11,7 +11,7 @@ import random
 from conduit_learner.core.rollout import Rollout
 from conduit_schemas import AutomaticRollout
 
-_MOST = 50_000
+_MAX_STEPS = 50_000
 
 CASES = {
     "promotion, both at 0.9, margin 0.1": (0.9, 0.9, 0.1),
@@ -27,13 +27,13 @@ def decisions(conduit: float, control: float, margin: float, seed: int) -> tuple
     """Return how many decisions a side it took to leave the testing stage, and for which stage."""
     rng = random.Random(seed)
     rollout = Rollout(AutomaticRollout(margin=margin))
-    for number in range(1, _MOST + 1):
+    for number in range(1, _MAX_STEPS + 1):
         for group, quality in (("conduit", conduit), ("control", control)):
             rollout.observe(group, "success", 1.0, 0)
             rollout.observe(group, "quality", float(rng.random() < quality), 0)
         if rollout.state.stage != "testing":
             return number, rollout.state.stage
-    return _MOST, "testing"
+    return _MAX_STEPS, "testing"
 
 
 def main() -> None:

@@ -159,7 +159,7 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
     contexts = [featurizer(Request(messages=_messages(number))) for number in range(len(PROMPTS))]
     healthy: Any = await listing(router)({}, _messages(0))
 
-    def noted(number: int) -> None:
+    def attempts_of_request(number: int) -> None:
         selection = strategy._new_selection()
         selection._found, selection._arms, selection._policy = healthy, arms, "default/chat"
         selection._id, selection._context = f"benchmark-{number}", contexts[number % len(contexts)]
@@ -172,7 +172,7 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
     steps: dict[str, Callable[[int], object]] = {
         "features": lambda number: featurizer(Request(messages=_messages(number))),
         "choose": chosen,
-        "emit": noted,
+        "emit": attempts_of_request,
     }
     parts = {"healthy": percentiles(await _timed(listing(router), repetitions))["p50"]}
     for name, step in steps.items():

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from conduit_log import Message
-from conduit_schemas import FRACTION_BITS, Event, Feedback, LearningSettings, Outcome, PolicySettings, Selection, encode
+from conduit_schemas import FRACTION_BITS, Event, Feedback, LearningChange, LearningSettings, Outcome, Selection, encode
 
 __all__ = ["kafka", "settings_event", "traffic"]
 
@@ -55,7 +55,7 @@ def traffic(events: int, *, dimension: int = 64, arms: int = 8, policies: int = 
 
 def settings_event(settings: LearningSettings, policy: str = "bench/p0") -> Message:
     """Return the event that changes how a policy learns."""
-    return Message(policy.encode(), encode(PolicySettings(policy=policy, time=0.0, settings=settings)))
+    return Message(policy.encode(), encode(LearningChange(policy=policy, time=0.0, settings=settings)))
 
 
 def _message(policy: str, decision: bytes, body: bytes) -> Message:

@@ -130,7 +130,7 @@ def full_information(stream: Stream, features: Matrix) -> Indices:
         Shape (n, p), in the order of the stream; column 0 is the intercept, which is not penalised.
     """
     half = len(stream) // 2
-    train = np.random.default_rng([stream.seed, 3]).permutation(half)[:_MOST_TRAINED]
+    train = np.random.default_rng([stream.seed, 3]).permutation(half)[:_MAX_TRAINED]
     x, y = features[train], stream.utility[train]
     folds = np.arange(len(train)) % 5
     scores = np.zeros(len(_PENALTIES))
@@ -162,7 +162,7 @@ def text_features(stream: Stream) -> Matrix:
 
 
 _WORDS = 1024
-_MOST_TRAINED = 20_000
+_MAX_TRAINED = 20_000
 _PENALTIES = (0.3, 3.0, 30.0, 300.0, 3_000.0, 30_000.0)
 
 

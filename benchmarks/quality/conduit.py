@@ -11,7 +11,7 @@ from benchmarks.quality.stream import Observed, Requests
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose, predictions
-from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySettings, Selection, encode
+from conduit_schemas import Event, Feedback, LearningChange, LearningSettings, Outcome, Selection, encode
 
 __all__ = ["POLICY", "ConduitPolicy"]
 
@@ -41,7 +41,7 @@ class ConduitPolicy:
         self._objective = Objective(quality=1.0, cost=requests.tradeoff, latency=0.0)
         self._learner = PartitionLearner(0)
         self._now_ms = 0
-        self._append(PolicySettings(policy=POLICY, time=0.0, settings=settings or LearningSettings()))
+        self._append(LearningChange(policy=POLICY, time=0.0, settings=settings or LearningSettings()))
         self._prices = PriceList(settings or LearningSettings()) if prices else None
         self.beliefs = Beliefs(self._learner.snapshot(POLICY))
 
@@ -120,7 +120,7 @@ class ConduitPolicy:
         now = self._now_ms / 1e3
         settings = self._prices.changed(POLICY, self._deployments(position), now)
         if settings is not None:
-            self._append(PolicySettings(policy=POLICY, time=now, settings=settings))
+            self._append(LearningChange(policy=POLICY, time=now, settings=settings))
 
     def _deployments(self, position: int) -> Iterator[Mapping[str, Any]]:
         """Yield what a LiteLLM Router would know of the models there are to choose from."""

@@ -15,7 +15,7 @@ from conduit_schemas.fields import MAX_ARMS, Id
 
 __all__ = ["Dataset", "load"]
 
-LEAST_PROMPTS = 50
+MIN_PROMPTS = 50
 """Fewer than that do not fill a stream with delays."""
 
 _FREE = 1e-3
@@ -99,9 +99,9 @@ def load(directory: Path, name: str | None = None, *, most: int | None = None) -
     """
     outcomes = read_outcomes(directory, most=most)
     prompts_file, outcomes_file = directory / "prompts.parquet", directory / "outcomes.parquet"
-    if len(outcomes) < LEAST_PROMPTS:
+    if len(outcomes) < MIN_PROMPTS:
         raise RecordedDataError(
-            f"{prompts_file} has {len(outcomes)} prompts; a replay needs at least {LEAST_PROMPTS}: add some"
+            f"{prompts_file} has {len(outcomes)} prompts; a replay needs at least {MIN_PROMPTS}: add some"
         )
     if len(outcomes.models) < 2:
         raise RecordedDataError(

@@ -16,7 +16,7 @@ _COLOURS = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2"),
     *("#17becf", "#b8a800", "#14365f", "#0b6e4f", "#a05dff", "#f2a900"),
 )
-_MOST_LABELS = 12
+_MAX_LABELS = 12
 """With more models than that, only those on the frontier are named in the picture; all are in the tooltips."""
 _SINGLE = {
     *("best_fixed", "oracle", "random", "cheapest", "most_expensive"),
@@ -159,7 +159,7 @@ def _frontier(data: Json) -> str:
     hull = [(p["cost_usd"], p["quality"]) for p in references["static_hull"]]
     chart.line(hull, _GREY, "best mix of single models")
     for name, cost, quality in fixed:
-        named = len(fixed) <= _MOST_LABELS or (cost, quality) in hull
+        named = len(fixed) <= _MAX_LABELS or (cost, quality) in hull
         label = name.rpartition("/")[2] if named else ""
         chart.marker(Marker(cost, quality, _GREY, f"always {name}: {quality:.4f} at {cost:.6g} USD", label=label))
     for name, colour in lines.items():

@@ -23,7 +23,7 @@ _PRIOR_MEAN = (0.5, 1.0, 0.0, 0.0)
 _PRIOR_SIGMA = (0.3, 0.2, 1.0, 1.0)
 """Used for arms of which a snapshot says nothing, when it says nothing of any other arm either."""
 
-_LEAST_SPAN = math.log(4.0)
+_MIN_SPAN = math.log(4.0)
 """A pool whose dearest arm costs less than four times its cheapest is scaled as if it were four times, so
 that small differences stay small."""
 
@@ -169,7 +169,7 @@ def _span(average: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[fl
     seen = average[weight > 0.0]
     if not len(seen):
         return 0.0, math.inf  # nothing is known of this signal: it counts for nothing
-    return float(seen.min()), max(float(seen.max() - seen.min()), _LEAST_SPAN)
+    return float(seen.min()), max(float(seen.max() - seen.min()), _MIN_SPAN)
 
 
 def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:

@@ -28,7 +28,7 @@ _WORKING = 0.5
 _Z_COST = 1.6448536269514722
 """A cost cap holds with 95 % probability, as far as the model of the cost is right."""
 
-_FEWEST_RATINGS = 10.0
+_MIN_RATINGS = 10.0
 """Ratings without which an arm cannot be what others are measured against."""
 
 _UNDECIDED_SHARE = 0.1
@@ -192,7 +192,7 @@ def _cheapest_good_enough(
     may yet turn out to reach it, so that the floor is learned where it matters.
     """
     quality = signals.quality
-    rated = allowed & (quality.ratings >= _FEWEST_RATINGS) & (quality.success >= _WORKING)
+    rated = allowed & (quality.ratings >= _MIN_RATINGS) & (quality.success >= _WORKING)
     if not rated.any():
         return None
     best = int(np.where(rated, quality.mean, -np.inf).argmax())

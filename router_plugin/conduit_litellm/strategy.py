@@ -19,13 +19,13 @@ from conduit_litellm.events.spool import Spool, spool_folder
 from conduit_litellm.feedback.answer_checks import AnswerChecks, signal_values
 from conduit_litellm.feedback.judge import Judge
 from conduit_litellm.feedback.outcomes import OutcomeLogger
-from conduit_litellm.feedback.recorder import About, FeedbackDesk
+from conduit_litellm.feedback.recorder import About, FeedbackRecorder
 from conduit_litellm.feedback.validators import validators_of
 from conduit_litellm.litellm_compat import Deployment, RouterSlot, calling_object, is_filled_by
 from conduit_litellm.litellm_compat.calls import Facts
-from conduit_litellm.routing.directives import Control, own_settings
+from conduit_litellm.routing.directives import Directives, own_settings
 from conduit_litellm.routing.policy_cache import PolicyCache
-from conduit_litellm.routing.selection import Selection, Selector
+from conduit_litellm.routing.selection import DeploymentSelection, Selector
 from conduit_litellm.runtime import embedded_learner
 from conduit_litellm.runtime.background import BackgroundThread
 from conduit_litellm.runtime.log_service import serve_log
@@ -197,7 +197,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             spool=Spool(spool, spool_limit_bytes) if spools else None,
         )
         own, objective = own_settings(objective, constraints, overrides, mode, rollout)
-        self._control = Control(own, objective, self.counters)
+        self._directives = Directives(own, objective, self.counters)
         self._checks = AnswerChecks(
             signals=signal_values(implicit_signals),
             validators=validators_of(validators),
@@ -210,15 +210,15 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             self._ledger,
             self._emitter,
             self.counters,
-            paid=self._control.paid,
-            answered=self._checks.offer if self._checks.is_wanted else None,
+            paid=self._directives.paid,
+            answered=self._checks.submit if self._checks.is_wanted else None,
         )
-        self._feedback = FeedbackDesk(self._ledger, self._emitter, self.counters)
+        self._feedback = FeedbackRecorder(self._ledger, self._emitter, self.counters)
         self._service = BackgroundThread("conduit-log", self._serve_log, forked=self._forked)
         self._selector = Selector(
             settings=self.settings,
             featurizer=featurizer,
-            control=self._control,
+            directives=self._directives,
             namespace=namespace,
             model_groups=None if model_groups is None else frozenset(model_groups),
             policies=self._policies,
@@ -261,7 +261,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         """Choose among deployments for a call that is made without LiteLLM's Router.
 
         Where nothing has been learned, each is as likely as the others. How the call went has to be said with
-        :meth:`conclude`.
+        :meth:`record_outcome`.
 
         Parameters
         ----------
@@ -275,16 +275,16 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             The request's other arguments; the decision's id is put into their ``metadata``.
         """
         attempt = self._new_selection()
-        picked = attempt.offer(model_group, list(deployments), messages, None, request_kwargs)
+        picked = attempt.pick(model_group, list(deployments), messages, None, request_kwargs)
         chosen = picked or random.choice(deployments)
         attempt.finish(chosen, request_kwargs)
         return chosen
 
-    def conclude(self, decision_id: str, facts: Facts, source: str) -> None:
+    def record_outcome(self, decision_id: str, facts: Facts, source: str) -> None:
         """Say how the call of one of this process's decisions went; the first report of a decision counts."""
         decision = self._ledger.get(decision_id)
         if decision is not None and not decision.has_outcome:
-            self._outcomes.conclude(decision, facts, source)
+            self._outcomes.record_outcome(decision, facts, source)
 
     async def record_feedback(
         self,
@@ -369,7 +369,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             When the quality is out of range.
         """
         judgement = quality if isinstance(quality, Judgement) else Judgement(quality, source=source, key=key)
-        return self._feedback.judge(judgement, About(decision_id, call_id, trace_id, policy))
+        return self._feedback.record_rating(judgement, About(decision_id, call_id, trace_id, policy))
 
     def decision_id(self, response: object = None) -> str | None:
         """Return the id of the decision behind a response or a stream, or None when it cannot be told.
@@ -418,12 +418,12 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._outcomes.register()
         return RouterSlot(self._new_selection, hint)
 
-    def _new_selection(self) -> Selection:
+    def _new_selection(self) -> DeploymentSelection:
         self._outcomes.register()
         self._service.start()
         if self._learner is not None:
             self._learner.start()
-        return Selection(self._selector)
+        return DeploymentSelection(self._selector)
 
     async def _serve_log(self, stop: asyncio.Event) -> None:
         await serve_log(self.log_settings, self._emitter, self._policies, stop)

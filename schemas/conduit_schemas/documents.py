@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from conduit_schemas.codec import MAX_EVENT_BYTES, MAX_SNAPSHOT_BYTES
-from conduit_schemas.events import DeadLetter, Event, Feedback, Outcome, PolicySettings, RoutingChange, Selection
+from conduit_schemas.events import DeadLetter, Event, Feedback, LearningChange, Outcome, RoutingChange, Selection
 from conduit_schemas.fields import SCHEMA_VERSION
 from conduit_schemas.snapshot import Snapshot
 from conduit_schemas.topics import Topics
@@ -24,7 +24,7 @@ _MODELS: Mapping[str, Any] = {
     "selection": Selection,
     "outcome": Outcome,
     "feedback": Feedback,
-    "settings": PolicySettings,
+    "settings": LearningChange,
     "routing": RoutingChange,
     "snapshot": Snapshot,
     "dead_letter": DeadLetter,

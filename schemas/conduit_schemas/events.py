@@ -14,7 +14,7 @@ from conduit_schemas.fields import MAX_ARMS, SCHEMA_VERSION, Context, Count, Id,
 from conduit_schemas.routing import RoutingSettings
 from conduit_schemas.settings import LearningSettings
 
-__all__ = ["DeadLetter", "Event", "Feedback", "Outcome", "PolicySettings", "RoutingChange", "Selection"]
+__all__ = ["DeadLetter", "Event", "Feedback", "LearningChange", "Outcome", "RoutingChange", "Selection"]
 
 Usd = Annotated[float, Field(ge=0.0, le=1e6)]
 Seconds = Annotated[float, Field(ge=0.0, le=1e6)]
@@ -156,7 +156,7 @@ class Feedback(_Event):
     details: Annotated[dict[Label, JsonValue], Field(max_length=32)] = {}
 
 
-class PolicySettings(_Event):
+class LearningChange(_Event):
     """How a policy is to learn from here on. Repeating the settings in force changes nothing."""
 
     kind: Literal["settings"] = "settings"
@@ -175,7 +175,7 @@ class RoutingChange(_Event):
     changed_by: Label = ""
 
 
-Event = Annotated[Selection | Outcome | Feedback | PolicySettings | RoutingChange, Field(discriminator="kind")]
+Event = Annotated[Selection | Outcome | Feedback | LearningChange | RoutingChange, Field(discriminator="kind")]
 """Any event, told apart by its ``kind``."""
 
 

@@ -57,12 +57,12 @@ async def test_a_snapshot_that_does_not_follow_from_the_log_is_counted() -> None
     honest = snapshots(stored)
     plugin = crashes.Plugin()
     for snapshot in honest:
-        plugin.cache.offer(snapshot)
+        plugin.cache.update(snapshot)
     assert await crashes.different(log, log.topics.events, plugin) == 0
     forged = honest[7].model_copy(update={"selections": 99, "hash": ""}).sealed()
     beyond = honest[9].model_copy(update={"offset": 21, "hash": ""}).sealed()
-    plugin.cache.offer(forged)
-    plugin.cache.offer(beyond)
+    plugin.cache.update(forged)
+    plugin.cache.update(beyond)
     assert await crashes.different(log, log.topics.events, plugin) == 2
 
 
@@ -71,7 +71,7 @@ async def test_a_cache_that_goes_back_is_counted(monkeypatch: pytest.MonkeyPatch
     older, newer = snapshots(stored)[3:5]
     plugin = crashes.Plugin()
     for snapshot in (newer, older, newer):
-        plugin.cache.offer(snapshot)
+        plugin.cache.update(snapshot)
     assert (plugin.records, plugin.regressed_records, plugin.went_back) == (3, 1, 0)
 
     careless = crashes.Plugin()
@@ -80,10 +80,10 @@ async def test_a_cache_that_goes_back_is_counted(monkeypatch: pytest.MonkeyPatch
         careless.cache._beliefs.pop(snapshot.policy, None)
         return keep(snapshot)
 
-    keep: Any = careless._offer
-    monkeypatch.setattr(careless, "_offer", take)
+    keep: Any = careless._update
+    monkeypatch.setattr(careless, "_update", take)
     for snapshot in (newer, older):
-        careless.cache.offer(snapshot)
+        careless.cache.update(snapshot)
     assert careless.went_back == 1
 
 

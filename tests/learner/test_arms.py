@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_policy import Beliefs, Constraints, Objective, choose
-from conduit_schemas import ArmPrice, ArmSnapshot, Event, LearningSettings, PolicySettings, Snapshot
+from conduit_schemas import ArmPrice, ArmSnapshot, Event, LearningChange, LearningSettings, Snapshot
 
 PRICES = {"large": 8.0, "small": 0.5, "new": 64.0}
 
 
-def change(**fields: object) -> PolicySettings:
-    return PolicySettings(policy=POLICY, time=0.0, settings=LearningSettings.model_validate(fields))
+def change(**fields: object) -> LearningChange:
+    return LearningChange(policy=POLICY, time=0.0, settings=LearningSettings.model_validate(fields))
 
 
 def result(events: list[Event]) -> Snapshot:

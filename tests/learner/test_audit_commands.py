@@ -18,7 +18,7 @@ from conduit_learner.cli import main
 from conduit_learner.commands.options import progress_bar
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
-from conduit_schemas import DeadLetter, LearningSettings, PolicySettings, Topics, decode_snapshot, encode
+from conduit_schemas import DeadLetter, LearningChange, LearningSettings, Topics, decode_snapshot, encode
 
 TOPICS = Topics()
 COMMANDS = [
@@ -228,7 +228,7 @@ class TestDiff:
         made = Installation().run(60)
         half = len(made.log)
         other = LearningSettings(featurizer="eight", dimension=8, lambda_reg=4.0, params={"cold_ratings": 5.0})
-        made.put(PolicySettings(policy=POLICY, time=0.0, settings=other))
+        made.put(LearningChange(policy=POLICY, time=0.0, settings=other))
         for number in range(60):
             made.put(made.select(f"late{number}", POLICY, made_context()))
             made.put(outcome(f"late{number}", latency_s=900.0, cost_usd=1e-9))

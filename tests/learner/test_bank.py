@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conduit_learner.core.signals import SIGNALS
-from conduit_learner.models.arm_sums import Bank, Tick
+from conduit_learner.models.arm_sums import ArmSums, Observation
 from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
 
 ONE = (1024).to_bytes(2, "little")
@@ -24,9 +24,9 @@ def fresh(arms: int, dimension: int) -> Arms:
     }
 
 
-def block(rng: random.Random, arms: list[str], dimension: int, count: int = BLOCK) -> list[Tick]:
+def block(rng: random.Random, arms: list[str], dimension: int, count: int = BLOCK) -> list[Observation]:
     """Ratings, outcomes with and without a cost, failures; contexts that nobody understands among them."""
-    ticks: list[Tick] = []
+    ticks: list[Observation] = []
     for _ in range(count):
         context = ONE + rng.randbytes(2 * dimension - 2) if rng.random() < 0.9 else None
         quality, success, cost, latency = math.nan, math.nan, math.nan, math.nan
@@ -41,7 +41,7 @@ def block(rng: random.Random, arms: list[str], dimension: int, count: int = BLOC
     return ticks
 
 
-def teach(arms: Arms, ticks: list[Tick]) -> None:
+def teach(arms: Arms, ticks: list[Observation]) -> None:
     for name, context, values in ticks:
         for model, value in zip(arms[name].values(), values, strict=True):
             if not math.isnan(value) and (model.dimension == 1 or context is not None):
@@ -58,42 +58,42 @@ def state(arms: Arms) -> list[bytes]:
 def test_a_block_gives_the_bits_of_rows_taught_one_by_one(dimension: int, occurring: int) -> None:
     rng = random.Random(dimension + occurring)
     ours, theirs = fresh(7, dimension), fresh(7, dimension)
-    bank = Bank(ours)
+    arm_sums = ArmSums(ours)
     for _ in range(5):
         ticks = block(rng, rng.sample(sorted(ours), occurring), dimension)
-        bank.learn(ticks)
+        arm_sums.learn(ticks)
         teach(theirs, ticks)
         assert state(ours) == state(theirs)
-        bank.fade(0.97)
+        arm_sums.fade(0.97)
         for model in (model for models in theirs.values() for model in models.values()):
             model.fade(0.97)
     assert state(ours) == state(theirs)
     sums = [[model.sums for model in models.values()] for models in theirs.values()]
-    assert bank.sums.tolist() == np.array(sums).tolist()
+    assert arm_sums.sums.tolist() == np.array(sums).tolist()
 
 
 def test_looking_ahead_leaves_no_trace() -> None:
     rng = random.Random(1)
     arms = fresh(3, 8)
-    bank = Bank(arms)
-    bank.learn(block(rng, sorted(arms), 8))
-    bank.fade(0.9)
+    arm_sums = ArmSums(arms)
+    arm_sums.learn(block(rng, sorted(arms), 8))
+    arm_sums.fade(0.9)
     before, ticks = state(arms), block(rng, sorted(arms), 8, 20)
-    with bank.ahead(ticks):
+    with arm_sums.ahead(ticks):
         assert state(arms) != before
     assert state(arms) == before
-    with bank.ahead([]):
+    with arm_sums.ahead([]):
         assert state(arms) == before
 
 
 def test_it_knows_its_own_models_only() -> None:
     arms = fresh(2, 4)
-    bank = Bank(arms)
-    assert bank.holds(arms)
-    assert not bank.holds({"arm0": arms["arm0"]})
-    assert not bank.holds({"arm1": arms["arm1"], "arm0": arms["arm0"]})
-    assert not bank.holds(fresh(2, 4))
-    assert Bank({}).holds({})
-    moved = Bank(arms)
+    arm_sums = ArmSums(arms)
+    assert arm_sums.holds(arms)
+    assert not arm_sums.holds({"arm0": arms["arm0"]})
+    assert not arm_sums.holds({"arm1": arms["arm1"], "arm0": arms["arm0"]})
+    assert not arm_sums.holds(fresh(2, 4))
+    assert ArmSums({}).holds({})
+    moved = ArmSums(arms)
     moved.learn(block(random.Random(2), sorted(arms), 4))
     assert arms["arm0"]["success"].sums[0] > 0.0

@@ -6,7 +6,7 @@ from audit_traffic import POLICY, SETTINGS, Installation
 from conduit_learner.evaluation.candidate_file import logged_settings, parse_candidate, read_candidate
 from conduit_log import StoredMessage
 from conduit_policy import Objective
-from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings
+from conduit_schemas import ConfigurationError, LearningChange, LearningSettings
 
 LOGGED = LearningSettings(algorithm="linucb", params={"alpha": 0.7}, window_size=300, featurizer="eight", dimension=8)
 
@@ -93,6 +93,6 @@ def test_the_logs_last_settings_count() -> None:
     made = Installation().run(3)
     assert logged_settings(made.log, POLICY) == SETTINGS
     assert logged_settings(made.log, "default/other") == LearningSettings()
-    made.put(PolicySettings(policy=POLICY, time=0.0, settings=LOGGED))
+    made.put(LearningChange(policy=POLICY, time=0.0, settings=LOGGED))
     junk = StoredMessage(0, 99, 0, POLICY.encode(), b'{"kind": "settings"}')
     assert logged_settings([*made.log, junk], POLICY) == LOGGED

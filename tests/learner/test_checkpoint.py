@@ -9,7 +9,7 @@ from conduit_learner.core.checkpoint import CheckpointError, CheckpointWriter, R
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_log.ports import MAX_MESSAGE_BYTES
-from conduit_schemas import Event, LearningSettings, PolicySettings
+from conduit_schemas import Event, LearningChange, LearningSettings
 
 TOPIC = "conduit.events"
 LOG = stored(traffic(300, policies=("default/a", "default/b")))
@@ -37,7 +37,7 @@ def test_a_learner_comes_back_as_it_was() -> None:
 def test_only_the_open_window_is_read_again() -> None:
     window = LearningSettings(feedback_window_s=2.0)
     events = [
-        *(PolicySettings(policy=policy, time=0.0, settings=window) for policy in ("default/a", "default/b")),
+        *(LearningChange(policy=policy, time=0.0, settings=window) for policy in ("default/a", "default/b")),
         *traffic(300, policies=("default/a", "default/b")),
     ]
     log = stored(events)
@@ -52,7 +52,7 @@ def test_only_the_open_window_is_read_again() -> None:
 def test_every_record_fits_into_the_log() -> None:
     names = tuple(f"arm{number}" for number in range(12))
     events: list[Event] = [
-        PolicySettings(policy=POLICY, time=0.0, settings=LearningSettings(dimension=256)),
+        LearningChange(policy=POLICY, time=0.0, settings=LearningSettings(dimension=256)),
         selection("d1", arms=names, models=(), chosen=0, context=bytes(512)),
     ]
     learner = learned(stored(events))

@@ -20,15 +20,15 @@ from conduit_schemas import (
     MAX_SNAPSHOT_BYTES,
     DeadLetter,
     Event,
+    LearningChange,
     LearningSettings,
-    PolicySettings,
     Snapshot,
     encode,
 )
 
 
-def change(**fields: object) -> PolicySettings:
-    return PolicySettings(policy=POLICY, time=0.0, settings=LearningSettings.model_validate(fields))
+def change(**fields: object) -> LearningChange:
+    return LearningChange(policy=POLICY, time=0.0, settings=LearningSettings.model_validate(fields))
 
 
 def at(*timed: tuple[int, Event]) -> list[StoredMessage]:

@@ -11,7 +11,7 @@ from conduit_learner.audit.replay import rebuild
 from conduit_learner.worker.run import run_worker
 from conduit_log import Message
 from conduit_log.memory import MemoryLog
-from conduit_schemas import DeadLetter, LearningSettings, PolicySettings, Topics, encode
+from conduit_schemas import DeadLetter, LearningChange, LearningSettings, Topics, encode
 
 TOPICS = Topics()
 KEY = POLICY.encode()
@@ -102,7 +102,7 @@ def test_outcomes_of_decisions_long_closed_come_back() -> None:
         (encode(outcome("d1"))[:-1], {"record_bytes": 40_000}, "too long to have been kept in full"),
         (b'{"schema_version": "2.0"}', {}, "still unusable: record of schema version '2.0'"),
         (
-            encode(PolicySettings(policy=POLICY, time=0.0, settings=LearningSettings())),
+            encode(LearningChange(policy=POLICY, time=0.0, settings=LearningSettings())),
             {},
             "settings, which would overrule newer ones",
         ),

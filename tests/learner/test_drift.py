@@ -13,7 +13,7 @@ from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_learner.core.signals import SIGNALS
-from conduit_learner.models.drift import LEAST_OLD, MARKS, Change, Watch, forget, look
+from conduit_learner.models.drift import MARKS, MIN_OLD, Change, Watch, detect_changes, rebase
 from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
 from conduit_log import StoredMessage
 from conduit_schemas import Event
@@ -32,8 +32,8 @@ def watched(targets: Sequence[float], signal: str = "quality", block: int = 16) 
         for target in targets[start : start + block]:
             models[signal].learn_row(ONE, float(target))
         fold(models.values())
-        for change in look([(watch, models)], prior=np.ones(1))[0]:
-            forget(watch, row, models[signal], change)
+        for change in detect_changes([(watch, models)], prior=np.ones(1))[0]:
+            rebase(watch, row, models[signal], change)
             found.append((start + block, change))
         for model in models.values():
             model.fade(1.0 - block / 2000)
@@ -77,7 +77,7 @@ def test_a_failing_deployment_is_noticed_at_once() -> None:
 
 
 def test_too_little_was_known_to_say_that_it_changed() -> None:
-    assert not watched([1.0] * int(LEAST_OLD - 4) + [0.0] * 16, "success", block=8)
+    assert not watched([1.0] * int(MIN_OLD - 4) + [0.0] * 16, "success", block=8)
 
 
 class TestForgetting:
@@ -97,7 +97,7 @@ class TestForgetting:
             model.learn_array(row, float(target))
         fold([model])
         change = Change("quality", 1.0, -1.0, 20.0, MARKS - 1)
-        forget(watch, 0, model, change)
+        rebase(watch, 0, model, change)
         assert not watch.sums.any()
         return model, change
 
@@ -235,7 +235,7 @@ class TestFailing:
         for _ in range(30):
             learner.learn("large", self.ROW, {"quality": 0.8})
         before = learner.arms["large"].models["quality"].sums
-        learner.arms["large"].watch.doubt(learner.arms["large"].models["success"], BLOCK)
+        learner.arms["large"].watch.fade_failing(learner.arms["large"].models["success"], BLOCK)
         assert learner.arms["large"].models["quality"].sums == before
 
     def test_it_is_remembered_by_a_checkpoint(self) -> None:

@@ -18,9 +18,9 @@ from conduit_schemas import (
     ConfigurationError,
     Event,
     Feedback,
+    LearningChange,
     LearningSettings,
     Outcome,
-    PolicySettings,
     Selection,
     decode_event,
     encode,
@@ -45,7 +45,7 @@ class Traffic:
         self.contexts: list[np.ndarray] = []
         self.learner = PartitionLearner(0)
         self.share, self.failures = share, failures
-        self.put(PolicySettings(policy="p", time=0.0, settings=settings))
+        self.put(LearningChange(policy="p", time=0.0, settings=settings))
         self.beliefs = Beliefs(self.learner.snapshot("p"))
         self.late: deque[Feedback] = deque()
 
@@ -143,7 +143,7 @@ def test_the_candidate_knows_what_the_logging_snapshot_covered_and_no_more(
         learner = PartitionLearner(0)
         for past in traffic.log[: event.snapshot_version]:
             if past.offset == 0 and settings is not None:
-                first = PolicySettings(policy="p", time=0.0, settings=settings)
+                first = LearningChange(policy="p", time=0.0, settings=settings)
                 learner.apply(past._replace(value=encode(first)))
             else:
                 learner.apply(past)
@@ -251,7 +251,7 @@ def test_what_is_said_twice_counts_once() -> None:
 def test_a_new_featurizer_starts_a_new_comparison() -> None:
     traffic = Traffic(failures=False).run(6, 50)
     two = LearningSettings(featurizer="two", dimension=2)
-    traffic.put(PolicySettings(policy="p", time=0.0, settings=two))
+    traffic.put(LearningChange(policy="p", time=0.0, settings=two))
     version = len(traffic.log)
     for number in range(20):
         selection = Selection(

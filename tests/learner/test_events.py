@@ -14,14 +14,14 @@ from learner_traffic import traffic
 
 import conduit_schemas as contract
 from conduit_learner.core import events
-from conduit_learner.core.events import Feedback, Outcome, Selection, decode_event
-from conduit_schemas import PolicySettings, RecordError, RoutingChange, encode
+from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
+from conduit_schemas import LearningChange, RecordError, RoutingChange, encode
 
 GOLDEN = Path(__file__).parents[1] / "schemas" / "golden"
 KINDS: Mapping[str, Any] = {
-    "selection": (Selection, contract.Selection),
-    "outcome": (Outcome, contract.Outcome),
-    "feedback": (Feedback, contract.Feedback),
+    "selection": (SelectionEvent, contract.Selection),
+    "outcome": (OutcomeEvent, contract.Outcome),
+    "feedback": (FeedbackEvent, contract.Feedback),
 }
 
 
@@ -116,7 +116,7 @@ def verdict(decode: Callable[[bytes], Any], data: bytes) -> tuple[str, ...] | di
         event = decode(data)
     except RecordError as error:
         return type(error).__name__, str(error)
-    if isinstance(event, PolicySettings | RoutingChange):
+    if isinstance(event, LearningChange | RoutingChange):
         return {"event": repr(event)}
     names = KINDS[event.kind][0].__struct_fields__
     fields = {name: getattr(event, name) for name in names}
@@ -129,7 +129,7 @@ def accepted_at_once(data: bytes) -> dict[str, str] | None:
     """What the structs make of a record on their own, or None where they leave it to the contract."""
     try:
         event = events._decode(data)
-        if isinstance(event, Selection):
+        if isinstance(event, SelectionEvent):
             event.context = events._from_text(event.context)
     except ValueError:
         return None

@@ -13,7 +13,7 @@ from learner_traffic import ARMS, feedback, learned, outcome, selection, stored,
 from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
-from conduit_schemas import DeadLetter, Event, LearningSettings, PolicySettings, encode
+from conduit_schemas import DeadLetter, Event, LearningChange, LearningSettings, encode
 
 POLICIES = ("default/a", "default/b")
 
@@ -57,7 +57,7 @@ class Chance(random.Random):
             return feedback(decision_id, self.random(), policy=policy, source=self.choice(("app", "judge")))
         return self.change(policy)
 
-    def change(self, policy: str) -> PolicySettings:
+    def change(self, policy: str) -> LearningChange:
         settings = LearningSettings(
             algorithm=self.choice(("linucb", "linucb", "ucb1", "no such thing")),
             featurizer=self.choice(("tiny", "tiny", "other")),
@@ -66,7 +66,7 @@ class Chance(random.Random):
             max_open=self.choice((2, 5, 100)),
             window_size=self.choice((10, 100)),
         )
-        return PolicySettings(policy=policy, time=0.0, settings=settings)
+        return LearningChange(policy=policy, time=0.0, settings=settings)
 
     def log(self, length: int) -> list[StoredMessage]:
         log, time_ms = [], 10_000

@@ -20,8 +20,8 @@ from conduit_schemas import (
     MAX_EVENT_BYTES,
     DeadLetter,
     Event,
+    LearningChange,
     LearningSettings,
-    PolicySettings,
     Topics,
     decode_snapshot,
     encode,
@@ -147,7 +147,7 @@ def incomplete(rng: random.Random, sent: Sequence[Event]) -> Input:
 
 def senseless_settings(rng: random.Random, sent: Sequence[Event]) -> Input:
     settings = LearningSettings(algorithm=rng.choice(["magic", ""]))
-    return refused(encode(PolicySettings(policy=POLICY, time=0.0, settings=settings)), "invalid")
+    return refused(encode(LearningChange(policy=POLICY, time=0.0, settings=settings)), "invalid")
 
 
 def wrong_key(rng: random.Random, sent: Sequence[Event]) -> Input:

@@ -4,7 +4,7 @@ import random
 
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
-from conduit_schemas import Event, Feedback, LearningSettings, Outcome, PolicySettings, Selection, encode
+from conduit_schemas import Event, Feedback, LearningChange, LearningSettings, Outcome, Selection, encode
 
 POLICY = "default/golden"
 ARMS = ("large", "medium", "small")
@@ -23,7 +23,7 @@ def golden(algorithm: str) -> list[StoredMessage]:
     """Only integers and divisions by powers of two: no machine's mathematics library has a say in it."""
     rng = random.Random(7)
     settings = LearningSettings(algorithm=algorithm, featurizer="golden", dimension=16, window_size=300, max_open=50)
-    events: list[Event] = [PolicySettings(policy=POLICY, time=0.0, settings=settings)]
+    events: list[Event] = [LearningChange(policy=POLICY, time=0.0, settings=settings)]
     for number in range(700):
         context = b"".join(rng.randrange(-2048, 2048).to_bytes(2, "little", signed=True) for _ in range(16))
         decision_id, chosen = f"d{number}", rng.randrange(3)

@@ -12,13 +12,13 @@ from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.join import MAX_SENDERS, ClosedDecisions
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
-from conduit_schemas import Event, LearningSettings, PolicySettings
+from conduit_schemas import Event, LearningChange, LearningSettings
 
 SENDER = "0123456789abcdef"
 
 
-def change(**changes: object) -> PolicySettings:
-    return PolicySettings(policy=POLICY, time=0.0, settings=LearningSettings.model_validate(changes))
+def change(**changes: object) -> LearningChange:
+    return LearningChange(policy=POLICY, time=0.0, settings=LearningSettings.model_validate(changes))
 
 
 def ids(number: int, sender: str = SENDER) -> str:

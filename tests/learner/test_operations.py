@@ -26,7 +26,14 @@ from conduit_learner.cli import main
 from conduit_learner.commands.log_format import JsonFormatter
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.worker.metrics import MAX_NAMED_POLICIES, registry_of
-from conduit_learner.worker.operations import IDLE_S, MAX_LAG, MAX_SILENCE_S, ailments, obstacles, serve
+from conduit_learner.worker.operations import (
+    IDLE_S,
+    MAX_LAG,
+    MAX_SILENCE_S,
+    liveness_problems,
+    readiness_problems,
+    serve,
+)
 from conduit_learner.worker.run import WorkerOptions, run_worker
 from conduit_learner.worker.status import Durations, WorkerStatus
 from conduit_log import EventLog, LogSettings, Message, StoredMessage, open_log
@@ -103,53 +110,53 @@ async def observed(log: EventLog) -> AsyncIterator[tuple[WorkerStatus, int]]:
 
 class TestHealth:
     def test_a_worker_that_gets_on_is_well(self) -> None:
-        assert ailments(working()) == []
+        assert liveness_problems(working()) == []
 
     def test_a_worker_that_is_stuck_is_not(self) -> None:
         status = working(turned_at=time.monotonic() - MAX_SILENCE_S - 1.0)
-        assert ailments(status) == [f"the worker has not got on for {MAX_SILENCE_S + 1:.0f} s"]
-        assert ailments(status)[0] in obstacles(status)
+        assert liveness_problems(status) == [f"the worker has not got on for {MAX_SILENCE_S + 1:.0f} s"]
+        assert liveness_problems(status)[0] in readiness_problems(status)
 
     def test_an_absent_log_is_no_reason_to_restart(self) -> None:
         status = working()
         status.failed()
-        assert ailments(status) == []
+        assert liveness_problems(status) == []
 
 
 class TestReadiness:
     def test_caught_up_is_ready(self) -> None:
-        assert obstacles(working()) == []
-        assert obstacles(working(lag={0: MAX_LAG})) == []
+        assert readiness_problems(working()) == []
+        assert readiness_problems(working(lag={0: MAX_LAG})) == []
 
     def test_far_behind_is_not(self) -> None:
-        assert obstacles(working(lag={0: MAX_LAG + 1})) == ["partition 0 is 10,001 events behind"]
+        assert readiness_problems(working(lag={0: MAX_LAG + 1})) == ["partition 0 is 10,001 events behind"]
 
     def test_a_partition_of_unknown_lag_is_not(self) -> None:
         status = working(partitions={0: Owned(), 3: Owned()})
-        assert obstacles(status) == ["partition 3 is being taken over"]
+        assert readiness_problems(status) == ["partition 3 is being taken over"]
 
     def test_an_absent_log_is_not(self) -> None:
         status = working()
         status.failed()
-        assert obstacles(status) == ["the event log has been away for 0 s"]
+        assert readiness_problems(status) == ["the event log has been away for 0 s"]
         status.back()
-        assert obstacles(status) == []
+        assert readiness_problems(status) == []
 
     def test_idle_is_ready_once_the_group_must_have_dealt(self) -> None:
         status = working(partitions={})
-        assert obstacles(status) == ["no partition is assigned yet"]
+        assert readiness_problems(status) == ["no partition is assigned yet"]
         assert status.working_since is not None
         status.working_since -= IDLE_S
-        assert obstacles(status) == []
+        assert readiness_problems(status) == []
 
     def test_idle_counts_anew_after_a_failure_or_a_new_deal(self) -> None:
         for interrupt in (WorkerStatus.failed, WorkerStatus.reassigned):
             status = working(partitions={}, working_since=time.monotonic() - IDLE_S)
             interrupt(status)
             status.away_since = None
-            assert obstacles(status) == ["no partition is assigned yet"]
+            assert readiness_problems(status) == ["no partition is assigned yet"]
             status.worked()
-            assert obstacles(status) == ["no partition is assigned yet"]
+            assert readiness_problems(status) == ["no partition is assigned yet"]
 
     def test_partitions_that_left_have_no_lag(self) -> None:
         status = working(lag={0: 5, 1: 7})
@@ -274,7 +281,7 @@ class TestHttp:
         log = MemoryLog(TOPICS)
         events = messages(traffic(120, policies=("a/a", "b/b")))
         async with observed(log) as (status, port):
-            await until(lambda: not obstacles(status))
+            await until(lambda: not readiness_problems(status))
             assert (await get(port, "/healthz"))[:2] == (200, "application/json")
             assert json.loads((await get(port, "/readyz"))[2]) == {"ok": True, "reasons": []}
             await log.append(TOPICS.events, [*events, Message(b"a/a", b"not an event"), Message(b"b/b", b" " * 70_000)])
@@ -317,7 +324,7 @@ class TestHttp:
             await log.append(settings.topics.events, events)
             worker = asyncio.create_task(run_worker(log, topics=settings.topics, stop=stop, status=status))
             await until(lambda: status.events == len(events) and sorted(status.lag) == [0, 1, 2])
-            await until(lambda: not obstacles(status))
+            await until(lambda: not readiness_problems(status))
             assert sum(owned.learner.offset for owned in status.partitions.values()) == len(events)
             stop.set()
             await asyncio.wait_for(worker, DEADLINE_S)
@@ -381,7 +388,7 @@ class TestTheEnd:
         await asyncio.wait_for(log.polled.wait(), DEADLINE_S)
         before = status.turned_at = time.monotonic() - 2 * MAX_SILENCE_S
         await until(lambda: status.turned_at > before)
-        assert obstacles(status) == ["no partition is assigned yet"]
+        assert readiness_problems(status) == ["no partition is assigned yet"]
         stop.set()
         await asyncio.wait_for(worker, DEADLINE_S)
 

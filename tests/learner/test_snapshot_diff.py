@@ -5,13 +5,13 @@ from audit_traffic import POLICY, SETTINGS, Installation
 
 from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.audit.snapshot_diff import diff_snapshots
-from conduit_schemas import ArmSnapshot, ConfigurationError, PolicySettings, SignalPosterior, Snapshot
+from conduit_schemas import ArmSnapshot, ConfigurationError, LearningChange, SignalPosterior, Snapshot
 
 
 @pytest.fixture(scope="module")
 def installation() -> Installation:
     made = Installation().run(40)
-    made.put(PolicySettings(policy=POLICY, time=0.0, settings=SETTINGS.model_copy(update={"window_size": 500})))
+    made.put(LearningChange(policy=POLICY, time=0.0, settings=SETTINGS.model_copy(update={"window_size": 500})))
     return made.run(100, seed=1)
 
 

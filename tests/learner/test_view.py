@@ -13,11 +13,11 @@ from conduit_learner.evaluation.estimators import doubly_robust
 from conduit_learner.evaluation.intervals import asymptotic_sequence
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.view import savings
-from conduit_learner.view.decision import Decision, Status
+from conduit_learner.view.decision import ShownDecision, Status
 from conduit_learner.view.installation import MAX_POLICIES_SHOWN, InstallationView
 from conduit_learner.view.policy import MAX_ARMS_SHOWN, OTHERS, RANGES, PolicyView
 from conduit_learner.view.report import installation_report, policy_report, quality_of
-from conduit_learner.view.savings import Ledger, Moments
+from conduit_learner.view.savings import Moments, SavingsLedger
 from conduit_learner.view.timeline import Cell, Timeline
 from conduit_learner.view.wording import consequence, reason
 from conduit_log import StoredMessage
@@ -26,8 +26,8 @@ from conduit_schemas import (
     Budget,
     DeadLetter,
     Event,
+    LearningChange,
     LearningSettings,
-    PolicySettings,
     QualityFloor,
     RoutingChange,
     RoutingGoal,
@@ -146,9 +146,9 @@ class TestFold:
         assert only([outcome("d1"), feedback("d2", 0.5)]).unmatched == 2
 
     def test_changes_are_told_once_with_who_and_what(self) -> None:
-        def settings(by: str, **changes: object) -> PolicySettings:
+        def settings(by: str, **changes: object) -> LearningChange:
             wanted = LearningSettings.model_validate(changes)
-            return PolicySettings(policy=POLICY, time=0.0, settings=wanted, changed_by=by)
+            return LearningChange(policy=POLICY, time=0.0, settings=wanted, changed_by=by)
 
         def routing(by: str, wanted: RoutingSettings | None, origin: str = "operator") -> RoutingChange:
             fields = {"policy": POLICY, "time": 0.0, "routing": wanted, "changed_by": by, "origin": origin}
@@ -236,14 +236,14 @@ class TestBounds:
         assert report["totals"]["selections"] == len(arms)
 
 
-def logged(count: int, *, seed: int = 0, probabilities: Sequence[float] = (0.6, 0.3, 0.1)) -> list[Decision]:
+def logged(count: int, *, seed: int = 0, probabilities: Sequence[float] = (0.6, 0.3, 0.1)) -> list[ShownDecision]:
     """Decisions among three arms of known cost and quality; a third of the answers are rated, one in 20 calls fails."""
     rng = random.Random(seed)
     decisions = []
     for number in range(count):
         chosen = rng.choices(range(3), probabilities)[0]
         size = rng.lognormvariate(0.0, 0.7)
-        decision = Decision(
+        decision = ShownDecision(
             decision_id=f"d{number}",
             time_ms=0,
             arms=ARMS,
@@ -273,8 +273,8 @@ QUALITIES = (0.8, 0.7, 0.3)
 MEAN_SIZE = math.exp(0.5 * 0.7**2)
 
 
-def ledger_of(decisions: Iterable[Decision]) -> Ledger:
-    ledger = Ledger()
+def ledger_of(decisions: Iterable[ShownDecision]) -> SavingsLedger:
+    ledger = SavingsLedger()
     for decision in decisions:
         ledger.add(decision)
     return ledger
@@ -464,7 +464,7 @@ class TestReport:
 
 class TestWords:
     def test_a_best_guess_says_what_was_expected(self) -> None:
-        made = Decision(
+        made = ShownDecision(
             "d1", 0, ("a", "b"), (), 0, (0.75, 0.25),
             {"quality": (0.8, 0.7), "cost": (0.0021, 0.1), "latency": (1.23, 2.0)}, {}, ("cold_share",), None,
         )  # fmt: skip
@@ -474,7 +474,7 @@ class TestWords:
         )
 
     def test_a_fallback_says_why_and_what_conduit_wanted(self) -> None:
-        made = Decision("d1", 0, ("a", "b"), (), 0, None, {}, {}, (), "shadow", shadow="b")
+        made = ShownDecision("d1", 0, ("a", "b"), (), 0, None, {}, {}, (), "shadow", shadow="b")
         assert reason(made, str) == (
             "LiteLLM's own selection took a: Conduit watches and is not obeyed. Conduit would have chosen b."
         )
@@ -483,7 +483,7 @@ class TestWords:
         ("arms", "said"), [(("a",), "it was the only candidate"), (("a", "b"), "something other than Conduit chose it")]
     )
     def test_no_choice_says_so(self, arms: tuple[str, ...], said: str) -> None:
-        assert reason(Decision("d1", 0, arms, (), 0, None, {}, {}, (), None), str) == f"a served: {said}."
+        assert reason(ShownDecision("d1", 0, arms, (), 0, None, {}, {}, (), None), str) == f"a served: {said}."
 
     @pytest.mark.parametrize(
         ("status", "said"),
@@ -495,12 +495,12 @@ class TestWords:
         ],
     )
     def test_what_came_of_it(self, status: Status | None, said: str) -> None:
-        made = Decision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status=status)
+        made = ShownDecision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status=status)
         if status == "error":
             made.latency_s, made.error_class = 2.0, "Timeout"
         assert consequence(made) == said
 
     def test_a_rating_names_who(self) -> None:
-        made = Decision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status="success", cost_usd=1.5)
+        made = ShownDecision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status="success", cost_usd=1.5)
         made.ratings, made.raters = [0.5, 1.0], {("judge", ""), ("app", "")}
         assert consequence(made) == "It worked, for $1.50. The answer was rated 0.75 by app, judge."

@@ -10,7 +10,7 @@ import pytest
 from conduit_litellm import ConfigurationError
 from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.events.counters import Counters
-from conduit_litellm.routing.directives import Control
+from conduit_litellm.routing.directives import Directives
 from conduit_policy import Beliefs, Constraints, Objective, choose
 from conduit_schemas import (
     ArmSnapshot,
@@ -97,7 +97,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(arguments, message, new
 
 async def test_off_leaves_everything_to_litellm_and_still_learns(new_strategy, new_router, deployment, priced, events):
     strategy = new_strategy(mode="off")
-    strategy._policies.offer(priced())
+    strategy._policies.update(priced())
     router = new_router(strategy, [deployment("dear", weight=1e-9), deployment("cheap", weight=1)])
     assert {await ask(router) for _ in range(10)} == {"cheap"}
     assert (strategy.counters["selections_off"], strategy.counters["fallbacks"]) == (10, 0)
@@ -108,7 +108,7 @@ async def test_off_leaves_everything_to_litellm_and_still_learns(new_strategy, n
 
 async def test_shadow_notes_what_conduit_would_have_done(new_strategy, new_router, deployment, priced, events):
     strategy, newest = new_strategy(mode="shadow"), priced()
-    strategy._policies.offer(newest)
+    strategy._policies.update(newest)
     router = new_router(strategy, [deployment("dear", weight=1e-9), deployment("cheap", weight=1)])
     assert {await ask(router) for _ in range(10)} == {"cheap"}
     beliefs = Beliefs(newest)
@@ -130,7 +130,7 @@ async def test_a_canary_is_a_share_of_the_users_each_always_on_the_same_side(
     new_strategy, new_router, deployment, priced, events
 ):
     strategy = new_strategy(mode="canary", rollout={"canary_share": 0.3})
-    strategy._policies.offer(priced())
+    strategy._policies.update(priced())
     router = new_router(strategy, [deployment("dear", weight=1e-9), deployment("cheap", weight=1)])
     sides = {f"user-{number}": await ask(router, user=f"user-{number}") for number in range(100)}
     assert 15 <= Counter(sides.values())["dear"] <= 45
@@ -147,11 +147,11 @@ async def test_a_canary_is_a_share_of_the_users_each_always_on_the_same_side(
 @pytest.mark.parametrize(("share", "sides"), [(0.0, {"control"}), (0.5, {None, "control"}), (1.0, {None})])
 def test_the_share_is_kept_and_the_side_depends_on_what_it_is_sticky_by(share, sides):
     settings = RoutingSettings(mode="canary", canary_share=share, sticky_by="session")
-    control = Control(settings, Objective(), Counters())
+    directives = Directives(settings, Objective(), Counters())
 
     def side(session: str | None, decision_id: str) -> str | None:
         params = {} if session is None else {"metadata": {"session_id": session}, "user": "same"}
-        return control.orders(POLICY, None, params, ("a", "b"), decision_id).left_to
+        return directives.of_request(POLICY, None, params, ("a", "b"), decision_id).left_to
 
     found = Counter(side(None, f"d{number}") for number in range(2000))
     assert set(found) == sides
@@ -161,10 +161,10 @@ def test_the_share_is_kept_and_the_side_depends_on_what_it_is_sticky_by(share, s
 
 
 def test_an_operator_stands_above_the_application_and_only_an_operator(priced):
-    control = Control(RoutingSettings(goal=RoutingGoal(objective="cost")), Objective.preset("cost"), Counters())
+    directives = Directives(RoutingSettings(goal=RoutingGoal(objective="cost")), Objective.preset("cost"), Counters())
 
     def orders(snapshot):
-        return control.orders(POLICY, Beliefs(snapshot), {}, ("dear", "cheap"), "d")
+        return directives.of_request(POLICY, Beliefs(snapshot), {}, ("dear", "cheap"), "d")
 
     other = RoutingSettings(mode="off", goal=RoutingGoal(objective="speed"))
     assert orders(priced(settings=other, origin="application", mode="off")).objective == Objective.preset("cost")
@@ -174,19 +174,19 @@ def test_an_operator_stands_above_the_application_and_only_an_operator(priced):
 
 def test_what_a_rollout_has_come_to_is_obeyed(priced):
     own = RoutingSettings(mode="canary", canary_share=0.0)
-    control = Control(own, Objective(), Counters())
+    directives = Directives(own, Objective(), Counters())
     promoted = priced(settings=own, origin="application", mode="canary", canary_share=1.0)
-    assert control.orders(POLICY, Beliefs(promoted), {}, ("dear", "cheap"), "d").left_to is None
+    assert directives.of_request(POLICY, Beliefs(promoted), {}, ("dear", "cheap"), "d").left_to is None
     back = priced(settings=own, origin="application", mode="shadow", canary_share=0.0)
-    assert control.orders(POLICY, Beliefs(back), {}, ("dear", "cheap"), "d").left_to == "shadow"
+    assert directives.of_request(POLICY, Beliefs(back), {}, ("dear", "cheap"), "d").left_to == "shadow"
 
 
-def _control(**settings: object) -> Control:
-    return Control(RoutingSettings.model_validate(settings), Objective(), Counters())
+def _control(**settings: object) -> Directives:
+    return Directives(RoutingSettings.model_validate(settings), Objective(), Counters())
 
 
 def test_the_most_particular_goal_counts_but_the_lowest_cap():
-    control = _control(
+    directives = _control(
         goal={"objective": "quality", "max_cost_usd": 0.05, "max_latency_s": 9.0},
         overrides={
             "team:growth": {"objective": "cost", "max_cost_usd": 0.5},
@@ -195,7 +195,7 @@ def test_the_most_particular_goal_counts_but_the_lowest_cap():
     )
 
     def orders(**metadata):
-        return control.orders(POLICY, None, {"metadata": metadata}, ("a", "b"), "d")
+        return directives.of_request(POLICY, None, {"metadata": metadata}, ("a", "b"), "d")
 
     everybody = orders()
     assert everybody.objective == Objective.preset("quality") and everybody.scope is None
@@ -228,7 +228,7 @@ def test_the_most_particular_goal_counts_but_the_lowest_cap():
 async def test_a_request_that_wants_nonsense_is_served_and_it_is_counted_and_said_once(  # noqa: PLR0917 - fixtures
     wanted, message, strategy, new_router, priced, caplog
 ):
-    strategy._policies.offer(priced())
+    strategy._policies.update(priced())
     router = new_router(strategy, ["dear", "cheap"])
     assert [await ask(router, metadata={"conduit": wanted}) for _ in range(3)] == ["dear"] * 3
     assert strategy.counters["request_goals_refused"] == 3 and strategy.counters["fallbacks"] == 0
@@ -237,7 +237,7 @@ async def test_a_request_that_wants_nonsense_is_served_and_it_is_counted_and_sai
 
 
 async def test_the_good_part_of_what_a_request_wants_counts(strategy, new_router, priced, events):
-    strategy._policies.offer(priced())
+    strategy._policies.update(priced())
     router = new_router(strategy, ["dear", "cheap"])
     served = await ask(router, metadata={"conduit": {"max_cost_usd": 0.01, "objective": "best"}})
     assert served == "cheap"
@@ -251,7 +251,7 @@ async def test_the_goal_of_a_request_is_logged_so_that_the_choice_can_be_taken_a
     strategy, new_router, priced, events
 ):
     newest = priced()
-    strategy._policies.offer(newest)
+    strategy._policies.update(newest)
     router = new_router(strategy, ["dear", "cheap"])
     await ask(router, metadata={"conduit": {"quality_floor": {"relative": 0.9, "confidence": 0.9}}})
     (event,) = await events(strategy, "selection")
@@ -272,10 +272,10 @@ def test_a_budget_presses_by_what_the_log_knows_and_what_this_process_paid_since
     settings = RoutingSettings(
         goal=RoutingGoal(budget=Budget(usd=100.0)), overrides={"key:ci": RoutingGoal(budget=Budget(usd=10.0))}
     )
-    control = Control(settings, Objective(), Counters(), clock=lambda: now / 1000.0)
+    directives = Directives(settings, Objective(), Counters(), clock=lambda: now / 1000.0)
 
     def price(beliefs, **metadata):
-        found = control.orders(POLICY, beliefs, {"metadata": metadata}, ("dear", "cheap"), "d")
+        found = directives.of_request(POLICY, beliefs, {"metadata": metadata}, ("dear", "cheap"), "d")
         return found.constraints.budget_price, found.constraints.budget_spent
 
     today = Spend(day_start_ms=20 * DAY_MS, day_usd=46.0)
@@ -283,11 +283,11 @@ def test_a_budget_presses_by_what_the_log_knows_and_what_this_process_paid_since
     known = Beliefs(priced(**fields))
     assert price(None) == (0.0, 0.0)
     assert price(known) == (pytest.approx(0.1), 0.0)
-    control.paid(Decision("d1", POLICY, "dear", 0.0, scope="key:ci"), 5.0)
-    control.paid(Decision("d2", POLICY, "dear", 0.0), None)
+    directives.paid(Decision("d1", POLICY, "dear", 0.0, scope="key:ci"), 5.0)
+    directives.paid(Decision("d2", POLICY, "dear", 0.0), None)
     assert price(known) == (pytest.approx(0.6), 0.0)
     assert price(known, user_api_key_alias="ci") == (pytest.approx(0.6), 0.0)  # the policy's budget is for all
-    control.paid(Decision("d3", POLICY, "dear", 0.0, scope="key:ci"), 1.0)
+    directives.paid(Decision("d3", POLICY, "dear", 0.0, scope="key:ci"), 1.0)
     assert price(known, user_api_key_alias="ci") == (1.0, 1.0)  # 6 of 10 USD at noon, planned are 4.5
     newer = priced(offset=11, **fields | {"spend": {"": Spend(day_start_ms=20 * DAY_MS, day_usd=52.0)}})
     covering = Beliefs(newer.model_copy(update={"stream_time_ms": now + 1}))
@@ -298,7 +298,7 @@ async def test_a_budget_sends_requests_to_cheaper_deployments_and_refuses_none(
     new_strategy, new_router, deployment, priced, until
 ):
     strategy = new_strategy(constraints={"budget": {"usd": 0.5, "per": "1000_requests"}})
-    strategy._policies.offer(priced(quality=(0.9, 0.5)))
+    strategy._policies.update(priced(quality=(0.9, 0.5)))
     price = {"input_cost_per_token": 1e-4, "output_cost_per_token": 1e-4}
     router = new_router(strategy, [deployment("dear", **price), deployment("cheap")])
     served = []
@@ -311,10 +311,10 @@ async def test_a_budget_sends_requests_to_cheaper_deployments_and_refuses_none(
 
 async def test_a_session_stays_where_its_prompt_cache_is_warm(new_strategy, new_router, priced, events):
     strategy = new_strategy(rollout={"switching_cost": 0.2})
-    strategy._policies.offer(priced(quality=(0.9, 0.5)))
+    strategy._policies.update(priced(quality=(0.9, 0.5)))
     router = new_router(strategy, ["dear", "cheap"])
     assert await ask(router, litellm_session_id="s1") == "dear"
-    strategy._policies.offer(priced(offset=11, quality=(0.5, 0.6)))
+    strategy._policies.update(priced(offset=11, quality=(0.5, 0.6)))
     assert await ask(router, litellm_session_id="s1") == "dear"
     assert await ask(router, litellm_session_id="s2") == "cheap"
     assert await ask(router) == "cheap"
@@ -325,10 +325,10 @@ async def test_a_session_stays_where_its_prompt_cache_is_warm(new_strategy, new_
 
 async def test_a_sticky_session_keeps_its_deployment_while_it_can(new_strategy, new_router, priced):
     strategy = new_strategy(rollout={"session_stickiness": True})
-    strategy._policies.offer(priced(quality=(0.9, 0.1)))
+    strategy._policies.update(priced(quality=(0.9, 0.1)))
     router = new_router(strategy, ["dear", "cheap"])
     assert await ask(router, metadata={"session_id": "s1"}) == "dear"
-    strategy._policies.offer(priced(offset=11, quality=(0.1, 0.9)))
+    strategy._policies.update(priced(offset=11, quality=(0.1, 0.9)))
     assert await ask(router, metadata={"session_id": "s1"}) == "dear"
     assert await ask(router, metadata={"session_id": "s1", "conduit": {"max_cost_usd": 0.01}}) == "cheap"
 
@@ -342,18 +342,18 @@ async def test_until_quality_is_known_price_decides_nothing_and_one_warning_says
         name: ArmSnapshot(signals={signal: known for signal, known in arm.signals.items() if signal != "quality"})
         for name, arm in unrated.arms.items()
     }
-    strategy._policies.offer(unrated.model_copy(update={"arms": arms}))
+    strategy._policies.update(unrated.model_copy(update={"arms": arms}))
     router = new_router(strategy, ["dear", "cheap"])
     with caplog.at_level(logging.WARNING, logger="conduit"):
         served = Counter([await ask(router) for _ in range(60)])
     assert min(served["dear"], served["cheap"]) > 10
     assert strategy.counters["selections_without_quality"] == 60
     assert sum("too little is known of the quality" in record.message for record in caplog.records) == 1
-    strategy._policies.offer(priced(offset=11, quality=(0.9, 0.88)))
+    strategy._policies.update(priced(offset=11, quality=(0.9, 0.88)))
     assert {await ask(router) for _ in range(10)} == {"cheap"}
     assert strategy.counters["selections_without_quality"] == 60
 
 
 def test_a_goal_may_have_a_floor_of_its_own():
-    found = _control(goal={"quality_floor": QualityFloor(relative=0.9)}).orders(POLICY, None, {}, ("a", "b"), "d")
+    found = _control(goal={"quality_floor": QualityFloor(relative=0.9)}).of_request(POLICY, None, {}, ("a", "b"), "d")
     assert found.logged == {"floor_relative": 0.9, "floor_confidence": 0.95}

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from conduit_litellm.decisions.drafts import PendingFeedback, PendingOutcome, PendingSelection
+from conduit_litellm.decisions.drafts import FeedbackDraft, OutcomeDraft, SelectionDraft
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.connectivity import LogState
 from conduit_litellm.events.counters import Counters
@@ -58,7 +58,7 @@ def new_emitter(delivered):
 
 
 def feedback(number, name=None):
-    return PendingFeedback(1.0, "default/chat", name or f"d{number}", 0.5)
+    return FeedbackDraft(1.0, "default/chat", name or f"d{number}", 0.5)
 
 
 async def run_to_the_end(emitter, log):
@@ -96,7 +96,7 @@ async def test_beyond_the_limit_new_events_are_dropped_and_counted(new_emitter, 
     emitter = new_emitter(limit=3)
     for number in range(5):
         emitter.put(feedback(number))
-    held = PendingOutcome(0.0, Decision("x", "default/chat", "a", 0.0), Facts("success"), "app")
+    held = OutcomeDraft(0.0, Decision("x", "default/chat", "a", 0.0), Facts("success"), "app")
     for _ in range(5):
         emitter.put_app_outcome(held)
     assert emitter._counters["events_dropped"] == 4
@@ -152,7 +152,7 @@ async def test_after_a_reset_nothing_waits(new_emitter, log):
 
 
 def test_a_selections_request_id_is_kept_only_where_the_contract_allows_it():
-    pending = PendingSelection(
+    pending = SelectionDraft(
         time=0.0,
         policy="default/chat",
         decision_id="d1",

@@ -28,7 +28,7 @@ async def test_the_metrics_are_the_counts(strategy, new_router, deployment, snap
     broken = deployment("c", group="broken", mock_response="litellm.InternalServerError")
     router = new_router(strategy, ["a", "b", broken])
     await ask(router)
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     assert [await ask(router), await ask(router, "b")] == ["b", "b"]
     with pytest.raises(Exception, match="mock internal server error"):
         await ask(router, "broken")
@@ -109,7 +109,7 @@ async def test_a_decision_is_on_the_span_that_is_current(strategy, new_router, s
     first, second, third = Span(True), Span(True), Span(False)
     with trace.use_span(first):
         served = await ask(router)
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     for span in (second, third):
         with trace.use_span(span):
             await ask(router)

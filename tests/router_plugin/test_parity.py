@@ -81,7 +81,7 @@ class World:
             self._offset += 1
             qualities = {name: 0.9 if name == favourite else 0.1 for name in self._names}
             newest = self._fixtures["snapshot"](qualities, policy=f"default/{group}", offset=self._offset)
-            assert self.strategy._policies.offer(newest)
+            assert self.strategy._policies.update(newest)
 
     def pretend_there_is_a_proxy(self) -> None:
         """Keep LiteLLM from loading its whole proxy to look for a router there."""

@@ -78,7 +78,7 @@ async def test_it_goes_on_after_the_log_was_away(snapshot, until, caplog, monkey
 def test_silence_of_the_log_makes_stale_but_absence_of_traffic_does_not(snapshot):
     clock = Clock()
     cache = new_cache(clock)
-    cache.offer(snapshot({"a": 0.5}, offset=1))
+    cache.update(snapshot({"a": 0.5}, offset=1))
     clock.now += 1000.0
     assert cache.is_stale(POLICY)  # the log was not heard for 1000 s
     cache._heard = clock.now
@@ -88,7 +88,7 @@ def test_silence_of_the_log_makes_stale_but_absence_of_traffic_does_not(snapshot
 def test_events_without_a_newer_snapshot_make_stale(snapshot):
     clock = Clock()
     cache = new_cache(clock)
-    cache.offer(snapshot({"a": 0.5}, offset=1))
+    cache.update(snapshot({"a": 0.5}, offset=1))
     cache.delivered({POLICY})
     clock.now += 9.0
     cache._heard = clock.now
@@ -97,7 +97,7 @@ def test_events_without_a_newer_snapshot_make_stale(snapshot):
     clock.now += 2.0
     cache._heard = clock.now
     assert cache.is_stale(POLICY) and not cache.is_stale("default/other")
-    cache.offer(snapshot({"a": 0.5}, offset=1))  # the same again: no sign of life
+    cache.update(snapshot({"a": 0.5}, offset=1))  # the same again: no sign of life
     assert cache.is_stale(POLICY)
-    cache.offer(snapshot({"a": 0.5}, offset=2))
+    cache.update(snapshot({"a": 0.5}, offset=2))
     assert not cache.is_stale(POLICY)

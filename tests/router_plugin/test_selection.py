@@ -52,7 +52,7 @@ async def test_with_a_snapshot_its_choice_serves_and_can_be_taken_again_from_the
     newest = snapshot(
         {"a": 0.5, "b": 0.6, "c": 0.2}, rule=ExplorationRule(name="epsilon_greedy", params={"epsilon": 0.3})
     )
-    assert strategy._policies.offer(newest)
+    assert strategy._policies.update(newest)
     router = new_router(strategy, ["a", "b", "c"])
     served = [await ask(router) for _ in range(200)]
     share = Counter(served)
@@ -89,7 +89,7 @@ def test_synchronous_calls_choose_and_fall_back_in_the_same_way(strategy, new_ro
         return router.completion(model="chat", messages=ASK)._hidden_params["model_id"]
 
     assert {complete() for _ in range(20)} == {"a"}  # no snapshot: LiteLLM's weights
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     assert {complete() for _ in range(20)} == {"b"}
     assert strategy.counters["fallback_no_snapshot"] == 20
     assert strategy.counters["selections"] == 40
@@ -116,12 +116,12 @@ async def test_whatever_strategy_litellm_is_configured_with_serves_the_fallback(
     assert strategy.counters["fallback_no_snapshot"] == len(asynchronous + synchronous)
     logged = [event.arm for event in await events(strategy, "selection")]
     assert logged == asynchronous + synchronous
-    strategy._policies.offer(snapshot({"cheap": 0.1, "dear": 0.9}))
+    strategy._policies.update(snapshot({"cheap": 0.1, "dear": 0.9}))
     assert {await ask(router) for _ in range(6)} == {"dear"}
 
 
 async def test_a_deployment_in_cooldown_is_never_chosen(strategy, new_router, deployment, snapshot):
-    strategy._policies.offer(snapshot({"a": 0.1, "broken": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "broken": 0.9}))
     broken = deployment("broken", mock_response="litellm.RateLimitError")
     router = new_router(strategy, [deployment("a"), broken], allowed_fails=0, cooldown_time=60)
     with pytest.raises(litellm.RateLimitError):
@@ -132,7 +132,7 @@ async def test_a_deployment_in_cooldown_is_never_chosen(strategy, new_router, de
 
 
 async def test_a_request_for_one_deployment_gets_it_and_teaches_nothing(strategy, new_router, snapshot, events):
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     router = new_router(strategy)
     assert await ask(router, model="a") == "a"
     assert await ask(router) == "b"
@@ -145,7 +145,7 @@ async def test_a_request_for_one_deployment_gets_it_and_teaches_nothing(strategy
 async def test_unmanaged_groups_are_left_to_litellm(new_strategy, new_router, deployment, snapshot, events):
     strategy = new_strategy(model_groups=["chat"])
     for policy in ("default/chat", "default/other"):
-        strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9, "c": 0.1, "d": 0.9}, policy=policy))
+        strategy._policies.update(snapshot({"a": 0.1, "b": 0.9, "c": 0.1, "d": 0.9}, policy=policy))
     router = new_router(
         strategy,
         [
@@ -162,7 +162,7 @@ async def test_unmanaged_groups_are_left_to_litellm(new_strategy, new_router, de
 
 
 async def test_an_alias_is_the_group_it_stands_for(strategy, new_router, snapshot, events):
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     router = new_router(strategy, model_group_alias={"nickname": "chat"})
     assert await ask(router, model="nickname") == "b"
     assert (await events(strategy, "selection"))[0].policy == "default/chat"
@@ -188,7 +188,7 @@ class _OnlyModel:
 
 
 async def test_litellms_routing_plugins_are_obeyed(strategy, new_router, deployment, snapshot):
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     entries = [deployment("a", model="openai/gpt-4o-mini"), deployment("b", model="openai/gpt-4o")]
     router = new_router(strategy, entries, plugins=[_OnlyModel("openai/gpt-4o-mini")])
     assert {await ask(router) for _ in range(5)} == {"a"}
@@ -210,7 +210,7 @@ async def test_a_group_without_healthy_deployments_raises_litellms_own_error(str
 
 async def test_a_silent_log_makes_a_snapshot_stale(new_strategy, new_router, deployment, snapshot, caplog):
     strategy = new_strategy(max_snapshot_age_s=0.01)
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     strategy._policies._heard -= 10.0
     strategy._service.tell_to_stop()  # nobody reads the log
     router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=1e-9)])
@@ -221,7 +221,7 @@ async def test_a_silent_log_makes_a_snapshot_stale(new_strategy, new_router, dep
 
 async def test_a_snapshot_learned_with_another_featurizer_is_not_used(strategy, new_router, deployment, snapshot):
     other = LearningSettings(featurizer="other-v9", dimension=8)
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}, settings=other))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}, settings=other))
     router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=1e-9)])
     assert await ask(router) == "a"
     assert strategy.counters["fallback_unknown_featurizer"] == 1
@@ -247,7 +247,7 @@ async def test_an_error_of_ours_leaves_the_request_to_litellm(new_strategy, new_
 
 
 async def test_an_error_while_choosing_is_logged_as_a_fallback(strategy, new_router, snapshot, events):
-    strategy._policies.offer(snapshot({"a": 0.1}, rule=ExplorationRule(name="from-the-future")))
+    strategy._policies.update(snapshot({"a": 0.1}, rule=ExplorationRule(name="from-the-future")))
     router = new_router(strategy)
     served = await ask(router)
     (selection,) = await events(strategy, "selection")
@@ -284,14 +284,14 @@ async def test_a_legacy_strategy_that_selects_synchronously_serves_as_before(str
 
 
 async def test_one_strategy_serves_several_routers(strategy, new_router, snapshot):
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9, "c": 0.1, "d": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9, "c": 0.1, "d": 0.9}))
     one, two = new_router(strategy, ["a", "b"]), new_router(strategy, ["c", "d"])
     assert [await ask(router) for router in (one, two, one)] == ["b", "d", "b"]
 
 
 async def test_the_documented_way_of_installing_works(new_strategy, deployment, snapshot, recwarn):
     strategy = new_strategy(bandit_algorithm="contextual_thompson", lambda_reg=1.0, window_size=1000)
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     router = Router(model_list=[deployment("a"), deployment("b")])
     router.set_custom_routing_strategy(strategy)
     assert await ask(router) == "b"
@@ -304,7 +304,7 @@ async def test_the_documented_way_of_installing_works(new_strategy, deployment, 
 
 
 async def test_a_router_that_was_given_the_methods_by_hand_is_found(strategy, deployment, snapshot):
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     router = Router(model_list=[deployment("a"), deployment("b")])
     router.async_get_available_deployment = strategy.async_get_available_deployment
     assert await ask(router) == "b"

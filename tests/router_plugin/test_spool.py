@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conduit_litellm.decisions.drafts import PendingFeedback, PendingOutcome
+from conduit_litellm.decisions.drafts import FeedbackDraft, OutcomeDraft
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events import emitter as emitter_module
 from conduit_litellm.events.connectivity import LogState
@@ -21,7 +21,7 @@ from conduit_litellm.events.spool import Spool, SpoolError, SpoolFile, spool_fol
 from conduit_litellm.litellm_compat.calls import Facts
 from conduit_log import LogSettings, LogUnavailableError, Message
 from conduit_log.memory import MemoryLog
-from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings, decode_event, encode
+from conduit_schemas import ConfigurationError, LearningChange, LearningSettings, decode_event, encode
 
 PLENTY = 1 << 30
 
@@ -245,11 +245,11 @@ def new_emitter(tmp_path):
 
 def put(emitter, numbers):
     for number in numbers:
-        emitter.put(PendingFeedback(1.0, "default/chat", f"d{number}", 0.5))
+        emitter.put(FeedbackDraft(1.0, "default/chat", f"d{number}", 0.5))
 
 
 def app_outcome():
-    return PendingOutcome(time.time(), Decision("x", "default/chat", "a", 0.0), Facts("success"), "app")
+    return OutcomeDraft(time.time(), Decision("x", "default/chat", "a", 0.0), Facts("success"), "app")
 
 
 def ids(numbers):
@@ -343,7 +343,7 @@ class TestEmitter:
         await until(lambda: len(emitter._encoded) == 10)
         put(emitter, range(20, 100))
         assert emitter._counters["events_dropped"] == 30
-        settings = PolicySettings(policy="default/chat", time=1.0, settings=LearningSettings(), changed_by="test")
+        settings = LearningChange(policy="default/chat", time=1.0, settings=LearningSettings(), changed_by="test")
         emitter.put(settings)  # without which the policy would be learned in another way
         assert emitter._counters["events_dropped"] == 30
         log.failure = None
@@ -383,7 +383,7 @@ class TestEmitter:
         await asyncio.sleep(0.2)
         running.task.cancel()
         await asyncio.wait({running.task})
-        emitter.release()
+        emitter.hand_over()
         assert emitter._counters["events_dropped"] == 6 and emitter.waiting == 0
         assert "6 events could be neither delivered nor kept and are lost" in caplog.text
 
@@ -394,7 +394,7 @@ class TestEmitter:
         await until(lambda: emitter._spool.events == 3)
         running.task.cancel()
         await asyncio.wait({running.task})
-        emitter.release()
+        emitter.hand_over()
         (left,) = (tmp_path / "spool").glob("*.spool")
         left.write_bytes(left.read_bytes()[:4096].ljust(8192, b"\xff"))
         log.failure = None
@@ -409,7 +409,7 @@ class TestEmitter:
     ):
         for number in range(2):
             spool = Spool(tmp_path / "spool", PLENTY)
-            spool.put([Message(b"default/chat", encode(PendingFeedback(1.0, "p", f"left{number}", 0.5).event()))])
+            spool.put([Message(b"default/chat", encode(FeedbackDraft(1.0, "p", f"left{number}", 0.5).event()))])
             spool.close()
         emitter = new_emitter()
         emitter._spool.adopt()

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from conduit_litellm.decisions.drafts import noted
+from conduit_litellm.decisions.drafts import attempts_of_request
 from conduit_litellm.litellm_compat.calls import Facts
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
@@ -18,14 +18,14 @@ def pool(deployment):
 
 async def test_a_choice_is_noted_with_its_outcome(new_strategy, pool, snapshot, events):
     strategy = new_strategy()
-    strategy._policies.offer(snapshot({"a": 0.1, "b": 0.9}))
+    strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     request = {"metadata": {"mine": 1}}
     chosen = strategy.choose("chat", pool, ASK, request)
     assert chosen["model_info"]["id"] == "b" and request["metadata"]["mine"] == 1
     decision = request["metadata"]["conduit_decision_id"]
-    strategy.conclude(decision, Facts("success", cost_usd=0.25, latency_s=1.5, input_tokens=3), "mine")
-    strategy.conclude(decision, Facts("error"), "mine")
-    strategy.conclude("nobody's", Facts("error"), "mine")
+    strategy.record_outcome(decision, Facts("success", cost_usd=0.25, latency_s=1.5, input_tokens=3), "mine")
+    strategy.record_outcome(decision, Facts("error"), "mine")
+    strategy.record_outcome("nobody's", Facts("error"), "mine")
     selection, outcome = await events(strategy, "selection"), await events(strategy, "outcome")
     assert [one.decision_id for one in selection] == [decision] and selection[0].propensity == 1.0
     assert [(one.decision_id, one.status, one.cost_usd, one.source) for one in outcome] == [
@@ -53,14 +53,14 @@ async def test_whoever_makes_a_request_can_see_its_selections(new_strategy, new_
     )
     for _ in range(3):
         seen = []
-        token = noted.set(seen)
+        token = attempts_of_request.set(seen)
         try:
             response = await asyncio.create_task(router.acompletion(model="chat", messages=ASK))
         finally:
-            noted.reset(token)
+            attempts_of_request.reset(token)
         # The first attempt, its retry and the fallback.
         assert [one.arms[one.chosen] for one in seen] == ["bad", "bad", "good"]
         assert response._hidden_params["model_id"] == "good"
         assert seen[-1].decision_id == strategy.decision_id(response)
         assert len({one.decision_id for one in seen}) == 3
-    assert noted.get() is None
+    assert attempts_of_request.get() is None

@@ -16,10 +16,10 @@ from conduit_schemas import (
     ExplorationRule,
     Feedback,
     InvalidRecordError,
+    LearningChange,
     LearningSettings,
     NewerVersionError,
     Outcome,
-    PolicySettings,
     RecordError,
     RecordTooLargeError,
     Selection,
@@ -92,7 +92,7 @@ events = st.one_of(
     ),
     st.builds(Feedback, policy=ids, time=finite, decision_id=ids, quality=st.floats(0, 1), key=st.text(max_size=9)),
     st.builds(
-        PolicySettings, policy=ids, time=finite, settings=st.builds(LearningSettings, lambda_reg=st.floats(0.1, 9.0))
+        LearningChange, policy=ids, time=finite, settings=st.builds(LearningSettings, lambda_reg=st.floats(0.1, 9.0))
     ),
 )
 

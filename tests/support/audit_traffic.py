@@ -14,9 +14,9 @@ from conduit_policy import SIGNALS, UNCONSTRAINED, Beliefs, Constraints, Objecti
 from conduit_schemas import (
     Event,
     Feedback,
+    LearningChange,
     LearningSettings,
     Outcome,
-    PolicySettings,
     Selection,
     Topics,
     decode_event,
@@ -48,7 +48,7 @@ class Installation:
         self._writer = CheckpointWriter()
         self._numbers = iter(range(1_000_000))
         for policy in policies:
-            self.put(PolicySettings(policy=policy, time=1.0, settings=settings))
+            self.put(LearningChange(policy=policy, time=1.0, settings=settings))
 
     def put(self, event: Event) -> None:
         number = len(self.log)

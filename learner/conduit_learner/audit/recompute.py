@@ -24,7 +24,7 @@ from conduit_schemas import ConfigurationError, Selection
 
 __all__ = ["PREDICTION_TOLERANCE", "PROBABILITY_TOLERANCE", "Recomputation", "logged_objective", "recompute"]
 
-AnySelection = Selection | events.Selection
+AnySelection = Selection | events.SelectionEvent
 """The contract's, or the learner's own reading of it."""
 
 PROBABILITY_TOLERANCE = 1e-3

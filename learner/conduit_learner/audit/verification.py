@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.recompute import recompute
 from conduit_learner.audit.replay import LATEST, Position, Relived, before, relive
-from conduit_learner.core.events import Selection, decode_event
+from conduit_learner.core.events import SelectionEvent, decode_event
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
 from conduit_schemas import RecordError, Snapshot, decode_snapshot
@@ -101,7 +101,7 @@ def verify(
     audit = _Audit(policy, messages, published, is_whole=until == LATEST)
     try:
         for step in relive(messages, checkpoints):
-            audit.look(step)
+            audit.check(step)
     except TrimmedError as error:
         audit.give_up(str(error))
     return audit.result
@@ -130,7 +130,7 @@ class _Audit:
                 self._last_use[version] = message.offset
         self._wanted = sorted(self._last_use.keys() | self._published.keys(), reverse=True)
 
-    def look(self, step: Relived) -> None:
+    def check(self, step: Relived) -> None:
         """Take the snapshots that are wanted here, and check the next message against those taken before."""
         self.result.since = step.since
         offset = step.learner.offset if step.message is None else step.message.offset
@@ -176,7 +176,7 @@ class _Audit:
             else:
                 self._mismatch("snapshots", offset, None, _other(version, snapshot.hash, known))
 
-    def _check(self, message: StoredMessage, selection: Selection) -> None:
+    def _check(self, message: StoredMessage, selection: SelectionEvent) -> None:
         result, version = self.result, selection.snapshot_version
         if version is None:
             result.nothing_to_prove[_without_snapshot(selection)] += 1
@@ -194,7 +194,7 @@ class _Audit:
         else:
             result.decisions_matched += 1
 
-    def _disagreements(self, selection: Selection, version: int) -> Sequence[str]:
+    def _disagreements(self, selection: SelectionEvent, version: int) -> Sequence[str]:
         known, beliefs = self._built[version]
         if beliefs is None or selection.snapshot_hash != known:
             return [_other(version, selection.snapshot_hash, known)]
@@ -216,7 +216,7 @@ class _Audit:
         if self.result.policy in step.learner.policies:
             self.result.snapshot = step.learner.snapshot(self.result.policy)
 
-    def _decisions(self, messages: Iterable[StoredMessage]) -> Iterator[tuple[StoredMessage, Selection]]:
+    def _decisions(self, messages: Iterable[StoredMessage]) -> Iterator[tuple[StoredMessage, SelectionEvent]]:
         for message in messages:
             # Decoding is the slow part; a kind that is not spelled out can only stand in a record with escapes.
             is_likely = b"selection" in message.value or b"\\" in message.value
@@ -225,14 +225,14 @@ class _Audit:
                     event = decode_event(message.value)
                 except RecordError:
                     continue  # nobody learned from it
-                if isinstance(event, Selection) and event.policy == self.result.policy:
+                if isinstance(event, SelectionEvent) and event.policy == self.result.policy:
                     yield message, event
 
     def _mismatch(self, topic: str, offset: int, decision_id: str | None, what: str) -> None:
         self.result.add_mismatch(Mismatch(topic, offset, decision_id, what))
 
 
-def _without_snapshot(selection: Selection) -> str:
+def _without_snapshot(selection: SelectionEvent) -> str:
     if selection.fallback is not None:
         return f"LiteLLM chose: {selection.fallback}"
     return "there was one candidate only" if len(selection.arms) == 1 else "no snapshot is named"

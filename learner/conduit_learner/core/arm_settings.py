@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from conduit_learner.core.signals import LEAST_COST_USD, SIGNALS
+from conduit_learner.core.signals import MIN_COST_USD, SIGNALS
 from conduit_learner.models.drift import Watch
 from conduit_learner.models.elementary import ln
 from conduit_learner.models.regression import AdditiveRegression, Statistics
@@ -30,7 +30,7 @@ def _means(prior: ArmPrior) -> dict[str, float | None]:
     return {
         "quality": prior.quality,
         "success": prior.success,
-        "cost": None if prior.cost_usd is None else ln(max(prior.cost_usd, LEAST_COST_USD)),
+        "cost": None if prior.cost_usd is None else ln(max(prior.cost_usd, MIN_COST_USD)),
         "latency": None if prior.latency_s is None else ln(prior.latency_s),
     }
 

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conduit_learner.core.events import Feedback, Outcome, Selection, decode_event
-from conduit_learner.core.join import ClosedDecisions, Decision, EarlyEvent, OpenDecisions, sender
+from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
+from conduit_learner.core.join import ClosedDecisions, EarlyEvent, OpenDecision, OpenDecisions, sender
 from conduit_learner.core.partition_learner import PartitionLearner, digest_of
 from conduit_learner.core.policy_learner import Arm, PolicyLearner
 from conduit_learner.models.drift import Watch
@@ -146,7 +146,7 @@ class Restoration:
     ) -> None:
         self.lane = lane
         self.learner = learner = PartitionLearner(partition, topic)
-        self._decisions: dict[int, tuple[PolicyLearner, Decision]] = {}
+        self._decisions: dict[int, tuple[PolicyLearner, OpenDecision]] = {}
         try:
             learner.offset, learner.now_ms, learner.tail = root["offset"], root["now_ms"], root["tail"]
             self._early = dict(root["early"])
@@ -181,11 +181,11 @@ class Restoration:
             event = decode_event(message.value)
         except RecordError as error:
             raise CheckpointError(f"offset {message.offset}: {error}") from error
-        if opened is not None and isinstance(event, Selection):
+        if opened is not None and isinstance(event, SelectionEvent):
             policy, decision = opened
             decision.describe(event)
             policy.open.add(event.decision_id, decision)
-        elif read_ms is not None and isinstance(event, Outcome | Feedback):
+        elif read_ms is not None and isinstance(event, OutcomeEvent | FeedbackEvent):
             learner.early.add(EarlyEvent(message, read_ms, event))
         else:
             raise CheckpointError(f"offset {message.offset} holds a {event.kind}: this is another log")
@@ -225,7 +225,7 @@ class Restoration:
             feedbacks = fields["open"]["feedbacks"].get(str(index), ())
             policy.open.add(
                 ids.get(index, str(index)),
-                Decision(
+                OpenDecision(
                     offset,
                     opened_ms,
                     has_outcome=bool(flags & 1),

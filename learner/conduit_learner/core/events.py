@@ -15,9 +15,9 @@ from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import Decoder
 
 import conduit_schemas as contract
-from conduit_schemas import MAX_ARMS, MAX_DIMENSION, MAX_EVENT_BYTES, SCHEMA_VERSION, PolicySettings, RoutingChange
+from conduit_schemas import MAX_ARMS, MAX_DIMENSION, MAX_EVENT_BYTES, SCHEMA_VERSION, LearningChange, RoutingChange
 
-__all__ = ["Event", "Feedback", "Outcome", "Selection", "decode_event"]
+__all__ = ["Event", "FeedbackEvent", "OutcomeEvent", "SelectionEvent", "decode_event"]
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Label = Annotated[str, Meta(max_length=256)]
@@ -48,7 +48,7 @@ class _Event(Struct, kw_only=True, gc=False, tag_field="kind", forbid_unknown_fi
         return (self.policy + self.decision_id).isprintable() and self.schema_version == SCHEMA_VERSION
 
 
-class Selection(_Event, kw_only=True, gc=False, tag="selection"):
+class SelectionEvent(_Event, kw_only=True, gc=False, tag="selection"):
     """See :class:`conduit_schemas.Selection`."""
 
     kind: ClassVar[Literal["selection"]] = "selection"
@@ -104,7 +104,7 @@ class Selection(_Event, kw_only=True, gc=False, tag="selection"):
         return ids.isprintable() and self.schema_version == SCHEMA_VERSION
 
 
-class Outcome(_Event, kw_only=True, gc=False, tag="outcome"):
+class OutcomeEvent(_Event, kw_only=True, gc=False, tag="outcome"):
     """See :class:`conduit_schemas.Outcome`."""
 
     kind: ClassVar[Literal["outcome"]] = "outcome"
@@ -119,7 +119,7 @@ class Outcome(_Event, kw_only=True, gc=False, tag="outcome"):
     source: Label = "litellm"
 
 
-class Feedback(_Event, kw_only=True, gc=False, tag="feedback"):
+class FeedbackEvent(_Event, kw_only=True, gc=False, tag="feedback"):
     """See :class:`conduit_schemas.Feedback`."""
 
     kind: ClassVar[Literal["feedback"]] = "feedback"
@@ -131,7 +131,7 @@ class Feedback(_Event, kw_only=True, gc=False, tag="feedback"):
     details: Annotated[dict[Label, str | int | float | bool | None], Meta(max_length=32)] = {}
 
 
-Event = Selection | Outcome | Feedback | PolicySettings | RoutingChange
+Event = SelectionEvent | OutcomeEvent | FeedbackEvent | LearningChange | RoutingChange
 """Any event, told apart by its class."""
 
 
@@ -151,8 +151,8 @@ def decode_event(data: bytes) -> Event:
     """
     if len(data) <= MAX_EVENT_BYTES:
         try:
-            event: Selection | Outcome | Feedback = _decode(data)
-            if isinstance(event, Selection):
+            event: SelectionEvent | OutcomeEvent | FeedbackEvent = _decode(data)
+            if isinstance(event, SelectionEvent):
                 event.context = _from_text(event.context)  # type: ignore[arg-type]  # still a text
         except (MsgspecError, ValueError):
             pass
@@ -163,15 +163,15 @@ def decode_event(data: bytes) -> Event:
 
 
 def _as_struct(event: contract.Event) -> Event:
-    if isinstance(event, PolicySettings | RoutingChange):
+    if isinstance(event, LearningChange | RoutingChange):
         return event
     kind = _KINDS[event.kind]
     fields = {name: getattr(event, name) for name in kind.__struct_fields__}
     return kind(**fields)
 
 
-_KINDS: Mapping[str, type[Selection | Outcome | Feedback]] = {
-    kind.kind: kind for kind in (Selection, Outcome, Feedback)
+_KINDS: Mapping[str, type[SelectionEvent | OutcomeEvent | FeedbackEvent]] = {
+    kind.kind: kind for kind in (SelectionEvent, OutcomeEvent, FeedbackEvent)
 }
 _TO_STANDARD = bytes.maketrans(b"-_+/", b"+/??")
 """To the alphabet that is decoded fastest; what it has in another place must not be taken for a context."""
@@ -194,4 +194,4 @@ def _distinct(arms: tuple[str, ...]) -> tuple[str, ...] | None:
     return arms if len(set(arms)) == len(arms) and "".join(arms).isprintable() else None
 
 
-_decode = Decoder(Selection | Outcome | Feedback).decode
+_decode = Decoder(SelectionEvent | OutcomeEvent | FeedbackEvent).decode

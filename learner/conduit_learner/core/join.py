@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 from msgspec import Struct
 
-from conduit_learner.core.events import Feedback, Outcome, Selection
+from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent
 from conduit_log import StoredMessage
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "MAX_FEEDBACKS",
     "MAX_SENDERS",
     "ClosedDecisions",
-    "Decision",
     "EarlyEvents",
+    "OpenDecision",
     "OpenDecisions",
     "sender",
 ]
@@ -35,7 +35,7 @@ MAX_EARLY_MS = 60_000
 """How long they wait, in stream time."""
 
 
-class Decision(Struct, gc=False):
+class OpenDecision(Struct, gc=False):
     """One selection that may still be taught about."""
 
     offset: int
@@ -55,7 +55,7 @@ class Decision(Struct, gc=False):
     """Source and key of every feedback that counted."""
 
     @classmethod
-    def of(cls, selection: Selection, offset: int, now_ms: int) -> Self:
+    def of(cls, selection: SelectionEvent, offset: int, now_ms: int) -> Self:
         """Return the decision that a selection at an offset opens."""
         return cls(
             offset,
@@ -67,14 +67,14 @@ class Decision(Struct, gc=False):
             _group(selection) if selection.mode == "canary" else "",
         )
 
-    def describe(self, selection: Selection) -> None:
+    def describe(self, selection: SelectionEvent) -> None:
         """Fill in what the selection's own record says."""
         told = self.of(selection, self.offset, self.opened_ms)
         self.arm, self.featurizer, self.context = told.arm, told.featurizer, told.context
         self.scope, self.group = told.scope, told.group
 
 
-def _group(selection: Selection) -> str:
+def _group(selection: SelectionEvent) -> str:
     if len(selection.arms) < 2:
         return ""
     if selection.fallback == "control":
@@ -86,7 +86,7 @@ class ClosedDecisions:
     """How far each sender's decisions are closed: what comes again after that is known, and teaches nothing.
 
     A sender's ids are its own sixteen hexadecimal digits and a running number in eight, see
-    :attr:`conduit_schemas.Selection.decision_id`, and it sends them nearly in order. So one number per sender
+    :attr:`conduit_schemas.SelectionEvent.decision_id`, and it sends them nearly in order. So one number per sender
     stands for all that are closed. Ids of another form are not remembered. Of too many senders those whose
     decisions were closed longest ago are forgotten.
 
@@ -144,23 +144,23 @@ class OpenDecisions:
         self.closed = ClosedDecisions()
         self.oldest_ms = 0
         """When the oldest was opened, or before; where none is open it means nothing."""
-        self.decisions: OrderedDict[str, Decision] = OrderedDict()
+        self.decisions: OrderedDict[str, OpenDecision] = OrderedDict()
         """By id, in the order of their opening."""
 
     def __len__(self) -> int:
         return len(self.decisions)
 
-    def __iter__(self) -> Iterator[Decision]:
+    def __iter__(self) -> Iterator[OpenDecision]:
         return iter(self.decisions.values())
 
-    def add(self, decision_id: str, decision: Decision) -> None:
+    def add(self, decision_id: str, decision: OpenDecision) -> None:
         """Open a decision, later than all that are open."""
         if not self.decisions:
             self.oldest_ms = decision.opened_ms
         self.decisions[decision_id] = decision
         self.awaiting += not decision.has_outcome
 
-    def settle(self, decision: Decision) -> None:
+    def settle(self, decision: OpenDecision) -> None:
         """Note that a decision has its outcome."""
         decision.has_outcome = True
         self.awaiting -= 1
@@ -191,7 +191,7 @@ class EarlyEvent(NamedTuple):
     message: StoredMessage
     read_ms: int
     """Stream time at which it was read."""
-    event: Outcome | Feedback
+    event: OutcomeEvent | FeedbackEvent
 
 
 class EarlyEvents:
@@ -215,7 +215,7 @@ class EarlyEvents:
         self.waiting[offset] = early
         self._by_decision.setdefault(_decision(early.event), []).append(offset)
 
-    def take(self, selection: Selection) -> list[EarlyEvent]:
+    def take(self, selection: SelectionEvent) -> list[EarlyEvent]:
         """Remove and return what waited for this selection, in the order it came."""
         offsets = self._by_decision.pop((selection.policy, selection.decision_id), ())
         return [self.waiting.pop(offset) for offset in offsets]
@@ -237,5 +237,5 @@ class EarlyEvents:
         return expired
 
 
-def _decision(event: Outcome | Feedback) -> tuple[str, str]:
+def _decision(event: OutcomeEvent | FeedbackEvent) -> tuple[str, str]:
     return event.policy, event.decision_id

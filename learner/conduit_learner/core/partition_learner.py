@@ -3,13 +3,13 @@
 import hashlib
 from typing import NamedTuple
 
-from conduit_learner.core.events import Event, Feedback, Outcome, Selection, decode_event
-from conduit_learner.core.join import Decision, EarlyEvent, EarlyEvents
+from conduit_learner.core.events import Event, FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
+from conduit_learner.core.join import EarlyEvent, EarlyEvents, OpenDecision
 from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
 from conduit_policy import check_routing
 from conduit_policy.algorithms import algorithm
-from conduit_schemas import ConfigurationError, DeadLetter, PolicySettings, RecordError, RoutingChange, Snapshot
+from conduit_schemas import ConfigurationError, DeadLetter, LearningChange, RecordError, RoutingChange, Snapshot
 
 __all__ = ["MAX_POLICIES", "Applied", "PartitionLearner", "digest_of"]
 
@@ -130,14 +130,14 @@ class PartitionLearner:
         """Return the policy whose state has changed, if any."""
         now_ms = self.now_ms
         # The frequent kinds first: this is asked at every event.
-        if isinstance(event, Selection):
+        if isinstance(event, SelectionEvent):
             policy = policy or self._add_policy(event.policy)
             policy.close(now_ms)
-            decision = Decision.of(event, message.offset, now_ms)
+            decision = OpenDecision.of(event, message.offset, now_ms)
             if policy.select(event, decision) and self.early.waiting:
                 for early in self.early.take(event):
                     policy.resolve(early.event, decision, now_ms)
-        elif isinstance(event, (Outcome, Feedback)):
+        elif isinstance(event, (OutcomeEvent, FeedbackEvent)):
             if policy is not None:
                 policy.close(now_ms)
             known = None if policy is None else policy.open.decisions.get(event.decision_id)
@@ -150,14 +150,14 @@ class PartitionLearner:
         policy.offset = self.offset
         return policy
 
-    def _change(self, event: PolicySettings | RoutingChange, policy: PolicyLearner | None) -> PolicyLearner:
-        if isinstance(event, PolicySettings):
+    def _change(self, event: LearningChange | RoutingChange, policy: PolicyLearner | None) -> PolicyLearner:
+        if isinstance(event, LearningChange):
             algorithm(event.settings)  # refuse it before it leaves a trace
         elif event.routing is not None:
             check_routing(event.routing)
         policy = policy or self._add_policy(event.policy)
         policy.close(self.now_ms)
-        if isinstance(event, PolicySettings):
+        if isinstance(event, LearningChange):
             policy.change(event.settings)
         else:
             policy.routing.change(event)

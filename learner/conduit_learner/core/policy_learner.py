@@ -5,12 +5,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from conduit_learner.core.arm_settings import merged_watch, price_level, price_step, reprice, with_prior
-from conduit_learner.core.events import Feedback, Outcome, Selection
-from conduit_learner.core.join import MAX_FEEDBACKS, Decision, OpenDecisions
+from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent
+from conduit_learner.core.join import MAX_FEEDBACKS, OpenDecision, OpenDecisions
 from conduit_learner.core.policy_routing import PolicyRouting
 from conduit_learner.core.signals import SIGNALS, targets
-from conduit_learner.models.arm_sums import Bank, Tick
-from conduit_learner.models.drift import Watch, forget, look
+from conduit_learner.models.arm_sums import ArmSums, Observation
+from conduit_learner.models.drift import Watch, detect_changes, rebase
 from conduit_learner.models.posterior import posteriors
 from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
 from conduit_policy import Prior
@@ -29,7 +29,7 @@ from conduit_schemas import (
 __all__ = ["Arm", "PolicyLearner"]
 
 _INTERCEPT = (1 << FRACTION_BITS).to_bytes(2, "little")
-_LEAST_FADING = 0.5
+_MIN_FADING = 0.5
 """A block never fades to less than this, however small the window."""
 
 
@@ -86,10 +86,10 @@ class PolicyLearner:
         self.open = OpenDecisions()
         self.routing = PolicyRouting()
         self._arms: dict[str, Arm] = {}
-        self._bank = Bank({})
+        self._arm_sums = ArmSums({})
         self._is_looked_at = True
         """Whether arms may have changed without the bank since the last block ended."""
-        self._waiting: list[Tick] = []
+        self._waiting: list[Observation] = []
         """What was learned since the last block ended: only noted, until the block ends or somebody looks."""
         self._candidates: tuple[tuple[str, ...], tuple[str, ...], list[Arm]] = (), (), []
         """The latest selection's arms and models, and the arms' own state, in which is not noted yet ..."""
@@ -200,7 +200,7 @@ class PolicyLearner:
         arm = arms[name] = Arm(models, Watch({signal: model.dimension for signal, model in models.items()}))
         return arm
 
-    def select(self, selection: Selection, decision: Decision) -> bool:
+    def select(self, selection: SelectionEvent, decision: OpenDecision) -> bool:
         """Count a selection and open its decision.
 
         Returns
@@ -220,7 +220,7 @@ class PolicyLearner:
         self.open.add(decision_id, decision)
         return True
 
-    def _see(self, selection: Selection, offset: int) -> None:
+    def _see(self, selection: SelectionEvent, offset: int) -> None:
         """Note who the candidates are, from now on until others are."""
         self._note_seen()
         names = [self._renamed.get(given, given) for given in selection.arms]
@@ -233,11 +233,11 @@ class PolicyLearner:
             seen.append(arm)
         self._candidates = selection.arms, selection.models, seen
 
-    def resolve(self, event: Outcome | Feedback, decision: Decision, now_ms: int) -> None:
+    def resolve(self, event: OutcomeEvent | FeedbackEvent, decision: OpenDecision, now_ms: int) -> None:
         """Learn what an event says about an open decision; what was said before changes nothing."""
         name = self._renamed.get(decision.arm, decision.arm)
         arm = self._arms.get(name)
-        if isinstance(event, Feedback):
+        if isinstance(event, FeedbackEvent):
             who = (event.source, event.key)
             if who in decision.feedbacks or len(decision.feedbacks) >= MAX_FEEDBACKS:
                 self.duplicates += 1
@@ -264,7 +264,7 @@ class PolicyLearner:
                 arm.errors += event.status == "error"
         self.learn(name, self._context(decision), values)
 
-    def _context(self, decision: Decision) -> bytes | None:
+    def _context(self, decision: OpenDecision) -> bytes | None:
         """Return what a decision's request was like; None when the models do not understand it."""
         same = decision.featurizer == self._featurizer and len(decision.context) == self._context_bytes
         return decision.context if same else None
@@ -287,7 +287,7 @@ class PolicyLearner:
         arms = [self._arms[name] for name in names]
         priors, prices = self.settings.priors or {}, self.settings.prices or {}
         # The block goes on as if nobody had looked.
-        with self._bank.ahead(self._waiting):
+        with self._arm_sums.ahead(self._waiting):
             statistics = {
                 signal: [
                     with_prior(signal, arm.models[signal].statistics(), priors.get(name))
@@ -350,28 +350,28 @@ class PolicyLearner:
             # The block began without the bank, and somebody may have changed the arms.
             models = {name: arm.models for name, arm in self.arms.items()}
             fold(model for of_arm in models.values() for model in of_arm.values())
-            if not self._bank.holds(models):
-                self._bank = Bank(models)
+            if not self._arm_sums.holds(models):
+                self._arm_sums = ArmSums(models)
             self._is_looked_at = False
         elif self._waiting:
-            self._bank.learn(self._waiting)
+            self._arm_sums.learn(self._waiting)
             self._waiting.clear()
         self._look_for_changes()
         remembered = self.settings.window_size * len(self._arms)
-        factor = max(_LEAST_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
-        self._bank.fade(factor)
+        factor = max(_MIN_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
+        self._arm_sums.fade(factor)
         for arm in self._arms.values():
             arm.watch.fade(factor)
-            arm.watch.doubt(arm.models["success"], BLOCK)
+            arm.watch.fade_failing(arm.models["success"], BLOCK)
 
     def _look_for_changes(self) -> None:
         arms = list(self._arms.values())
         rows = {signal: row for row, signal in enumerate(SIGNALS)}
         watched = [(arm.watch, arm.models) for arm in arms]
-        found = look(watched, self._bank.sums, prior=Prior.of(self.settings).shared) if arms else []
+        found = detect_changes(watched, self._arm_sums.sums, prior=Prior.of(self.settings).shared) if arms else []
         for arm, changes in zip(arms, found, strict=True):
             for change in changes:
-                forget(arm.watch, rows[change.signal], arm.models[change.signal], change)
+                rebase(arm.watch, rows[change.signal], arm.models[change.signal], change)
                 known = arm.alarms.get(change.signal)
                 arm.alarms[change.signal] = Alarm(
                     count=1 if known is None else known.count + 1,

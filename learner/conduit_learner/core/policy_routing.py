@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from conduit_learner.core.events import Feedback, Outcome
-from conduit_learner.core.join import Decision
+from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
+from conduit_learner.core.join import OpenDecision
 from conduit_learner.core.rollout import Rollout
 from conduit_schemas import Mode, RoutingChange, RoutingState, Spend
 
@@ -41,14 +41,14 @@ class PolicyRouting:
         automatic = None if settings is None or settings.mode != "canary" else settings.automatic
         self._rollout = None if automatic is None else Rollout(automatic)
 
-    def observe_feedback(self, event: Feedback, decision: Decision, now_ms: int) -> None:
+    def observe_feedback(self, event: FeedbackEvent, decision: OpenDecision, now_ms: int) -> None:
         """Take what a feedback that counts, no duplicate, tells about a decision; ``now_ms`` is stream time."""
         if event.signal == "quality" and not decision.is_rated:
             decision.is_rated = True
             if self._rollout is not None and decision.group:
                 self._rollout.observe(decision.group, "quality", event.quality, now_ms)
 
-    def observe_outcome(self, event: Outcome, decision: Decision, now_ms: int) -> None:
+    def observe_outcome(self, event: OutcomeEvent, decision: OpenDecision, now_ms: int) -> None:
         """Take what an outcome that counts tells about a decision; without settings in force, nothing."""
         if event.status != "cache_hit":
             self._pay(decision.scope, event.cost_usd, now_ms)

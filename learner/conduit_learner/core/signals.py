@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from conduit_learner.core.events import Feedback, Outcome
+from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
 from conduit_learner.models.elementary import ln
 
-__all__ = ["LEAST_COST_USD", "SIGNALS", "TARGET_BITS", "Signal", "targets", "to_grid"]
+__all__ = ["MIN_COST_USD", "SIGNALS", "TARGET_BITS", "Signal", "targets", "to_grid"]
 
 TARGET_BITS = 16
 """Targets are multiples of ``2**-TARGET_BITS``.
@@ -15,7 +15,7 @@ the products x x', x y and y y are multiples of 2**-20, 2**-26 and 2**-32 below 
 adds thousands of each without rounding, so a sum over a block of events is the same in every order.
 """
 
-LEAST_COST_USD = 1e-6
+MIN_COST_USD = 1e-6
 """What costs less counts as this much: a free deployment is the cheapest there is, but not infinitely cheap."""
 
 _LARGEST = 32.0
@@ -44,7 +44,7 @@ SIGNALS = {
 """Quality (0..1), success (0..1), ln of the cost in USD and ln of the latency in seconds."""
 
 
-def targets(event: Outcome | Feedback) -> dict[str, float]:
+def targets(event: OutcomeEvent | FeedbackEvent) -> dict[str, float]:
     """Return what an event teaches, per signal; empty when it teaches nothing.
 
     A cancelled call says nothing about the deployment, and a cache hit never reached it. Cost and latency
@@ -55,7 +55,7 @@ def targets(event: Outcome | Feedback) -> dict[str, float]:
     >>> targets(Outcome(policy="default/chat", time=0.0, decision_id="d1", status="success", latency_s=1.0))
     {'success': 1.0, 'latency': 0.0}
     """
-    if isinstance(event, Feedback):
+    if isinstance(event, FeedbackEvent):
         return {event.signal: to_grid(event.quality)}
     if event.status == "error":
         return {"success": 0.0}
@@ -63,7 +63,7 @@ def targets(event: Outcome | Feedback) -> dict[str, float]:
         return {}
     learned = {"success": 1.0}
     if event.cost_usd is not None:
-        learned["cost"] = to_grid(ln(max(event.cost_usd, LEAST_COST_USD)))
+        learned["cost"] = to_grid(ln(max(event.cost_usd, MIN_COST_USD)))
     if event.latency_s:
         learned["latency"] = to_grid(ln(event.latency_s))
     return learned

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from conduit_log import StoredMessage
 from conduit_policy import Objective
 from conduit_policy.algorithms import algorithm
-from conduit_schemas import ConfigurationError, LearningSettings, PolicySettings, RecordError, decode_event
+from conduit_schemas import ConfigurationError, LearningChange, LearningSettings, RecordError, decode_event
 
 __all__ = ["Candidate", "logged_settings", "parse_candidate", "read_candidate"]
 
@@ -96,7 +96,7 @@ def logged_settings(messages: Iterable[StoredMessage], policy: str) -> LearningS
                 event = decode_event(message.value)
             except RecordError:
                 continue  # nobody learned from it
-            if isinstance(event, PolicySettings):
+            if isinstance(event, LearningChange):
                 settings = event.settings
     return settings
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.events import Outcome
+from conduit_learner.core.events import OutcomeEvent
 from conduit_learner.models.elementary import ln
 from conduit_policy import Objective
 
@@ -36,7 +36,7 @@ class JoinedDecision:
     context: NDArray[np.int16]
     objective: Objective
     """By which its utility is judged."""
-    outcome: Outcome | None = None
+    outcome: OutcomeEvent | None = None
     qualities: list[float] = field(default_factory=list)
     """Its feedbacks."""
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from conduit_learner.core.events import Feedback, Outcome, Selection, decode_event
-from conduit_learner.core.join import Decision
+from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
+from conduit_learner.core.join import OpenDecision
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_learner.evaluation.estimators import Estimate, estimates, snips
@@ -144,7 +144,7 @@ class _Candidate(PolicyLearner):
         if not self.pinned:
             super().change(settings)
 
-    def select(self, selection: Selection, decision: Decision) -> bool:
+    def select(self, selection: SelectionEvent, decision: OpenDecision) -> bool:
         if not super().select(selection, decision):
             return False
         beliefs = self.beliefs[_version(selection, decision.offset)]
@@ -171,17 +171,17 @@ class _Candidate(PolicyLearner):
             )
         return True
 
-    def resolve(self, event: Outcome | Feedback, decision: Decision, now_ms: int) -> None:
+    def resolve(self, event: OutcomeEvent | FeedbackEvent, decision: OpenDecision, now_ms: int) -> None:
         duplicates = self.duplicates
         super().resolve(event, decision, now_ms)
         row = self.rows.get(decision.offset)
         if row is not None and self.duplicates == duplicates:
-            if isinstance(event, Outcome):
+            if isinstance(event, OutcomeEvent):
                 row.outcome = event
             elif event.signal == "quality":
                 row.qualities.append(event.quality)
 
-    def _context(self, decision: Decision) -> bytes | None:
+    def _context(self, decision: OpenDecision) -> bytes | None:
         context = super()._context(decision)
         return context if context is None else self._seen(np.frombuffer(context, "<i2")).tobytes()
 
@@ -200,12 +200,12 @@ class _Candidate(PolicyLearner):
         return rows
 
 
-def _version(selection: Selection, offset: int) -> int:
+def _version(selection: SelectionEvent, offset: int) -> int:
     """Return the offset up to which the decision's maker knew the log: never its own or later."""
     return offset if selection.snapshot_version is None else min(selection.snapshot_version, offset)
 
 
-def _logged_objective(selection: Selection) -> Objective | None:
+def _logged_objective(selection: SelectionEvent) -> Objective | None:
     known = {name: weight for name, weight in selection.objective.items() if name in Objective().weights()}
     try:
         return Objective(**known)
@@ -223,7 +223,7 @@ def _last_uses(messages: Iterable[StoredMessage], policy: str) -> dict[int, int]
                 event = decode_event(message.value)
             except RecordError:
                 continue  # the core refuses it, too
-            if isinstance(event, Selection):
+            if isinstance(event, SelectionEvent):
                 last_use[_version(event, message.offset)] = message.offset
     return last_use
 

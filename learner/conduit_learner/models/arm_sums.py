@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from conduit_learner.models.regression import AdditiveRegression, numbers
 
-__all__ = ["Bank", "Tick"]
+__all__ = ["ArmSums", "Observation"]
 
 Matrix = NDArray[np.float64]
 Models = Mapping[str, AdditiveRegression]
 
 
-Tick = tuple[str, bytes | None, Sequence[float]]
+Observation = tuple[str, bytes | None, Sequence[float]]
 """What one event teaches: about which arm, in which context (None when it is not one that the models understand), and
 what: one number per signal, in the order of the models and on the grid of
 :func:`conduit_learner.core.signals.to_grid`, and NaN where it says nothing."""
 
 
-class Bank:
+class ArmSums:
     """Takes over the sums of models, which go on seeing them.
 
     Parameters
@@ -36,9 +36,9 @@ class Bank:
     Examples
     --------
     >>> models = {"quality": AdditiveRegression.of_dimension(1, fixed_point=True)}
-    >>> bank = Bank({"large": models})
-    >>> bank.learn([("large", None, [0.5]), ("large", None, [1.0])])
-    >>> models["quality"].sums, bank.sums.tolist()
+    >>> arm_sums = ArmSums({"large": models})
+    >>> arm_sums.learn([("large", None, [0.5]), ("large", None, [1.0])])
+    >>> models["quality"].sums, arm_sums.sums.tolist()
     ((2.0, 1.5, 1.25), [[[2.0, 1.5, 1.25]]])
     """
 
@@ -68,7 +68,7 @@ class Bank:
             part.memory *= factor
 
     @contextmanager
-    def ahead(self, ticks: Sequence[Tick]) -> Iterator[None]:
+    def ahead(self, ticks: Sequence[Observation]) -> Iterator[None]:
         """Let the models show what they would have learned from these ticks, for a moment."""
         before = [part.memory.copy() for part in self._parts] if ticks else []
         if ticks:
@@ -79,7 +79,7 @@ class Bank:
             for part, memory in zip(self._parts, before, strict=False):
                 part.memory[:] = memory
 
-    def learn(self, ticks: Sequence[Tick]) -> None:
+    def learn(self, ticks: Sequence[Observation]) -> None:
         """Learn a block, or what there is of it; no more than :data:`conduit_learner.models.regression.BLOCK` ticks."""
         names, contexts, values = zip(*ticks, strict=True)
         of = list(map(self._rows.__getitem__, names))

@@ -21,19 +21,19 @@ from conduit_learner.core.signals import SIGNALS
 from conduit_learner.models.linear_solver import solve_ridge
 from conduit_learner.models.regression import AdditiveRegression
 
-__all__ = ["LEAST_NEW", "LEAST_OLD", "MARKS", "THRESHOLD", "Change", "Watch", "forget", "look"]
+__all__ = ["MARKS", "MIN_NEW", "MIN_OLD", "THRESHOLD", "Change", "Watch", "detect_changes", "rebase"]
 
 MARKS = 16
 """Marks kept per signal; the oldest leaves when another one is made."""
 
-LEAST_NEW = 8.0
+MIN_NEW = 8.0
 """Observations after a mark without which nothing can be said to have changed, and between two marks at least."""
 
 _PER_MARK = 1.0 / 64.0
-_MOST_PER_MARK = 64.0
+_MAX_PER_MARK = 64.0
 """Of everything observed, the part between two marks, and the most: what changes little takes long to tell."""
 
-LEAST_OLD = 20.0
+MIN_OLD = 20.0
 """Observations before a mark without which nothing can be said to have changed."""
 
 THRESHOLD = 24.0
@@ -118,7 +118,7 @@ class Watch:
         """Fade along with the sums."""
         self._numbers *= factor
 
-    def doubt(self, success: AdditiveRegression, ticks: int) -> None:
+    def fade_failing(self, success: AdditiveRegression, ticks: int) -> None:
         """Let what is known of a failing arm's success fade more than the rest, when so many ticks have passed."""
         if self.failing:
             factor = max(0.0, 1.0 - _RETURN * ticks / self.failing)
@@ -160,7 +160,9 @@ class Watch:
         self.failing = float(state[-1])
 
 
-def look(arms: Sequence[tuple[Watch, Models]], current: Matrix | None = None, *, prior: Matrix) -> list[list[Change]]:
+def detect_changes(
+    arms: Sequence[tuple[Watch, Models]], current: Matrix | None = None, *, prior: Matrix
+) -> list[list[Change]]:
     """Return what has changed, per arm, and make new marks where enough has been observed.
 
     Parameters
@@ -179,12 +181,12 @@ def look(arms: Sequence[tuple[Watch, Models]], current: Matrix | None = None, *,
         current = np.array([[model.sums for model in models.values()] for _, models in arms])
     marks = np.array([watch.sums for watch, _ in arms])
     fresh = current[:, :, 0] - marks[:, :, -1, 0]
-    looked = fresh >= LEAST_NEW
+    looked = fresh >= MIN_NEW
     if not looked.any():
         return changes
     differences = _differences(marks, current[:, :, None, :] - marks)
     is_suspect = differences.max(axis=-1) >= THRESHOLD
-    is_due = fresh >= np.clip(current[:, :, 0] * _PER_MARK, LEAST_NEW, _MOST_PER_MARK)
+    is_due = fresh >= np.clip(current[:, :, 0] * _PER_MARK, MIN_NEW, _MAX_PER_MARK)
     for number, row in np.argwhere(looked & (is_suspect | is_due)).tolist():
         watch, models = arms[number]
         signal, model = list(models.items())[row]
@@ -201,7 +203,7 @@ def look(arms: Sequence[tuple[Watch, Models]], current: Matrix | None = None, *,
     return changes
 
 
-def forget(watch: Watch, row: int, model: AdditiveRegression, change: Change) -> None:
+def rebase(watch: Watch, row: int, model: AdditiveRegression, change: Change) -> None:
     """Move what was learned before a change to the level since, and count all of it as often as what is new."""
     count, total, _ = watch.sums[row, change.mark].tolist()
     contexts = watch.contexts[row]
@@ -220,7 +222,7 @@ def _differences(old: Matrix, new: Matrix) -> Matrix:
     """
     # What is done to both is done at once: these arrays are so small that calls cost more than arithmetic.
     observed, totals, squares = np.array([old, new]).transpose(4, 0, 1, 2, 3).copy()
-    enough = (observed[0] >= LEAST_OLD) & (observed[1] >= LEAST_NEW)
+    enough = (observed[0] >= MIN_OLD) & (observed[1] >= MIN_NEW)
     count = np.maximum(observed, 1.0)
     means = totals / count
     spread = np.maximum(squares - totals * totals / count, 0.0)

@@ -17,9 +17,9 @@ from conduit_policy import Beliefs, Objective, choose, to_fixed_point
 from conduit_schemas import (
     Event,
     Feedback,
+    LearningChange,
     LearningSettings,
     Outcome,
-    PolicySettings,
     Selection,
     Snapshot,
     decode_snapshot,
@@ -175,7 +175,7 @@ def _log(name: str, decisions: int, *, extreme: bool = False) -> list[StoredMess
     """Return decisions, outcomes and feedback; extreme ones are as large, and as one-sided, as events may be."""
     rng = random.Random(5)
     settings = LearningSettings(algorithm=name, featurizer="checks", dimension=_DIMENSION)
-    events: list[Event] = [PolicySettings(policy=_POLICY, time=0.0, settings=settings)]
+    events: list[Event] = [LearningChange(policy=_POLICY, time=0.0, settings=settings)]
     for number in range(decisions):
         decision_id, context = f"d{number}", _context(rng, 31.9 if extreme else 1.0)
         chosen = 0 if extreme and number % 50 else rng.randrange(len(_ARMS))

@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from conduit_learner.core.events import Outcome, Selection
+from conduit_learner.core.events import OutcomeEvent, SelectionEvent
 
-__all__ = ["Decision", "Status", "decision_of"]
+__all__ = ["ShownDecision", "Status", "decision_of"]
 
 Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
 
-_LEAST_LN, _LARGEST_LN = -30.0, 14.0
+_MIN_LN, _LARGEST_LN = -30.0, 14.0
 """Predicted logarithms are cut to these, so that no prediction from the log overflows."""
 
 
 @dataclass(slots=True, eq=False)
-class Decision:
+class ShownDecision:
     """Who could serve, who did, what was expected, and what came of it. Its context is not kept."""
 
     decision_id: str
@@ -58,7 +58,7 @@ class Decision:
         """The mean of its feedbacks."""
         return sum(self.ratings) / len(self.ratings) if self.ratings else None
 
-    def take(self, outcome: Outcome) -> bool:
+    def take(self, outcome: OutcomeEvent) -> bool:
         """Note the outcome; False where there was one before, which then stays."""
         if self.status:
             return False
@@ -67,7 +67,7 @@ class Decision:
         return True
 
 
-def decision_of(selection: Selection, time_ms: int) -> Decision:
+def decision_of(selection: SelectionEvent, time_ms: int) -> ShownDecision:
     """Return the decision that a selection in the log tells of.
 
     Examples
@@ -78,12 +78,12 @@ def decision_of(selection: Selection, time_ms: int) -> Decision:
     1.0
     """
     predictions = {
-        name: tuple(math.exp(min(max(value, _LEAST_LN), _LARGEST_LN)) for value in values)
+        name: tuple(math.exp(min(max(value, _MIN_LN), _LARGEST_LN)) for value in values)
         if name in {"cost", "latency"}
         else values
         for name, values in selection.predictions.items()
     }
-    return Decision(
+    return ShownDecision(
         decision_id=selection.decision_id,
         time_ms=time_ms,
         arms=selection.arms,

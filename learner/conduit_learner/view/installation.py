@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from conduit_learner.core.events import decode_event
-from conduit_learner.view.decision import Decision
+from conduit_learner.view.decision import ShownDecision
 from conduit_learner.view.policy import PolicyView, Published
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
@@ -55,7 +55,7 @@ class InstallationView:
     delays_s: deque[float] = field(default_factory=lambda: deque(maxlen=_DELAYS))
     """Of the newest events: from the sender's clock to the log's."""
     newest_ms: int = 0
-    _open: deque[tuple[PolicyView, Decision]] = field(default_factory=deque)
+    _open: deque[tuple[PolicyView, ShownDecision]] = field(default_factory=deque)
     """Oldest first."""
 
     def event(self, message: StoredMessage) -> None:

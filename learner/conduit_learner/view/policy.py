@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.events import Event, Feedback, Outcome, Selection
-from conduit_learner.view.decision import Decision, decision_of
-from conduit_learner.view.savings import Ledger
+from conduit_learner.core.events import Event, FeedbackEvent, OutcomeEvent, SelectionEvent
+from conduit_learner.view.decision import ShownDecision, decision_of
+from conduit_learner.view.savings import SavingsLedger
 from conduit_learner.view.timeline import Cell, Timeline
 from conduit_learner.view.wording import routing_words
 from conduit_policy import Beliefs
-from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, RoutingSettings, Snapshot
+from conduit_schemas import LearningChange, LearningSettings, RoutingChange, RoutingSettings, Snapshot
 
 __all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "Change", "PolicyView", "Published"]
 
@@ -84,10 +84,10 @@ class PolicyView:
     """The arms told apart, with the model behind each, in the order in which they appeared."""
     latencies: dict[str, Counter[int]] = field(default_factory=dict)
     """By arm, a histogram of ``ln`` seconds."""
-    decisions: dict[str, Decision] = field(default_factory=dict)
+    decisions: dict[str, ShownDecision] = field(default_factory=dict)
     """Of which something may still be heard, by id."""
-    ledger: Ledger = field(default_factory=Ledger)
-    recent: deque[Decision] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    ledger: SavingsLedger = field(default_factory=SavingsLedger)
+    recent: deque[ShownDecision] = field(default_factory=lambda: deque(maxlen=_RECENT))
     changes: deque[Change] = field(default_factory=lambda: deque(maxlen=_CHANGES))
     settings: LearningSettings | None = None
     objective: dict[str, float] = field(default_factory=dict)
@@ -117,20 +117,20 @@ class PolicyView:
             return None
         return self.published.beliefs.candidates(tuple(sorted(self.published.snapshot.arms))).scale
 
-    def apply(self, event: Event, *, time_ms: int, offset: int) -> Decision | None:
+    def apply(self, event: Event, *, time_ms: int, offset: int) -> ShownDecision | None:
         """Take in one event; returns the decision that it opens, if any."""
         self.newest_ms = time_ms = max(time_ms, self.newest_ms)  # a broker's clock may have been set back
         self.events += 1
         self.offsets.append(offset)
-        if isinstance(event, Selection):
+        if isinstance(event, SelectionEvent):
             return self._select(event, time_ms)
-        if isinstance(event, PolicySettings):
+        if isinstance(event, LearningChange):
             self._change_settings(event, time_ms)
-        elif isinstance(event, Outcome | Feedback):
+        elif isinstance(event, OutcomeEvent | FeedbackEvent):
             decision = self.decisions.get(event.decision_id)
             if decision is None:
                 self.unmatched += 1
-            elif isinstance(event, Outcome):
+            elif isinstance(event, OutcomeEvent):
                 self._resolve(decision, event)
             else:
                 self._rate(decision, event)
@@ -138,7 +138,7 @@ class PolicyView:
             self._change_routing(event, time_ms)
         return None
 
-    def forget(self, decision: Decision) -> None:
+    def forget(self, decision: ShownDecision) -> None:
         """Let go of a decision: what still comes of it is counted as unmatched."""
         del self.decisions[decision.decision_id]
         self.ledger.settle(decision, self.scale)
@@ -165,7 +165,7 @@ class PolicyView:
                 return math.exp((step + 0.5) / _STEPS)
         return None
 
-    def _select(self, selection: Selection, time_ms: int) -> Decision | None:
+    def _select(self, selection: SelectionEvent, time_ms: int) -> ShownDecision | None:
         if selection.decision_id in self.decisions:
             return None  # delivered twice
         for index, arm in enumerate(selection.arms):
@@ -188,7 +188,7 @@ class PolicyView:
         self.ledger.add(decision)
         return decision
 
-    def _resolve(self, decision: Decision, outcome: Outcome) -> None:
+    def _resolve(self, decision: ShownDecision, outcome: OutcomeEvent) -> None:
         if not decision.take(outcome):
             return
         arm, rating = self.arm_of(decision.arm), decision.rating
@@ -213,7 +213,7 @@ class PolicyView:
                 cell.latencies += 1
         self.ledger.changed(decision)
 
-    def _rate(self, decision: Decision, feedback: Feedback) -> None:
+    def _rate(self, decision: ShownDecision, feedback: FeedbackEvent) -> None:
         rater = feedback.source, feedback.key
         if rater in decision.raters:
             return
@@ -231,11 +231,11 @@ class PolicyView:
                 _rate(cell, int(before is None), after - old, after * after - old * old)
         self.ledger.changed(decision)
 
-    def _cells(self, decision: Decision, arm: str) -> list[Cell]:
+    def _cells(self, decision: ShownDecision, arm: str) -> list[Cell]:
         found = (timeline.find(decision.time_ms, arm) for timeline in self.timelines.values())
         return [cell for cell in found if cell is not None]
 
-    def _change_settings(self, event: PolicySettings, time_ms: int) -> None:
+    def _change_settings(self, event: LearningChange, time_ms: int) -> None:
         if event.settings == self.settings:
             return  # every strategy states its settings when it starts
         self.changes.append(Change(time_ms, "learning", event.changed_by, _difference(self.settings, event.settings)))

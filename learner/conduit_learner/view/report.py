@@ -13,15 +13,15 @@ from conduit_learner.view.savings import Comparison, Moments
 from conduit_learner.view.timeline import Cell
 from conduit_learner.view.wording import alarm_words, consequence, reason, routing_words
 
-__all__ = ["LEAST_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
+__all__ = ["MIN_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
 
 POINTS = 60
 """Points of a curve at most: neighbouring buckets are put together."""
 
-LEAST_SELECTIONS = 20
+MIN_SELECTIONS = 20
 """Selections of an arm below which nothing is claimed of it."""
 
-_MOST_BLIND = 0.01
+_MAX_BLIND = 0.01
 """Share of the requests in which an arm had no chance, above which nothing is claimed of it."""
 
 _Z = 1.959963984540054
@@ -282,9 +282,9 @@ def _fixed(arm: str, name: str, comparison: Comparison) -> dict[str, Any]:
     cost = comparison.ahead.get("cost_usd", Moments())
     doubt = ""
     requests = max((moments.n for moments in comparison.value.values()), default=0)
-    if comparison.selections < LEAST_SELECTIONS:
+    if comparison.selections < MIN_SELECTIONS:
         doubt = f"it has served {comparison.selections} requests only"
-    elif comparison.blind > _MOST_BLIND * requests:
+    elif comparison.blind > _MAX_BLIND * requests:
         doubt = f"it had no chance in {comparison.blind:,} of {requests:,} requests"
     return {
         "id": arm,

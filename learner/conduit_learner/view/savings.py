@@ -13,16 +13,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.events import Outcome
+from conduit_learner.core.events import OutcomeEvent
 from conduit_learner.evaluation.estimators import doubly_robust_scores
 from conduit_learner.evaluation.intervals import asymptotic_reach
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import JoinedDecision, measure
-from conduit_learner.view.decision import Decision
+from conduit_learner.view.decision import ShownDecision
 from conduit_policy import Objective
 from conduit_schemas import ConfigurationError
 
-__all__ = ["BLOCK", "MEASURES", "Comparison", "Ledger", "Moments"]
+__all__ = ["BLOCK", "MEASURES", "Comparison", "Moments", "SavingsLedger"]
 
 Vector = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ class Comparison:
 
 class _Block:
     def __init__(self) -> None:
-        self.decisions: list[Decision] = []
+        self.decisions: list[ShownDecision] = []
         self.unsettled = 0
         """Decisions of which something may still be heard."""
         self.is_changed = True
@@ -113,7 +113,7 @@ class _Block:
         self.comparisons: dict[str, Comparison] = {}
 
 
-class Ledger:
+class SavingsLedger:
     """Every arm's comparison over all of a policy's decisions that Conduit made.
 
     Examples
@@ -135,7 +135,7 @@ class Ledger:
         """By decision id, while it is unsettled."""
         self._closed: dict[str, Comparison] = {}
 
-    def add(self, decision: Decision) -> None:
+    def add(self, decision: ShownDecision) -> None:
         """Take in a decision. One that Conduit did not make cannot be compared, and is passed over."""
         if decision.probabilities is None:
             return
@@ -146,12 +146,12 @@ class Ledger:
         block.unsettled += 1
         block.is_changed = True
 
-    def changed(self, decision: Decision) -> None:
+    def changed(self, decision: ShownDecision) -> None:
         """Note that an outcome or a rating of a decision arrived."""
         if block := self._of.get(decision.decision_id):
             block.is_changed = True
 
-    def settle(self, decision: Decision, scale: Vector | None) -> None:
+    def settle(self, decision: ShownDecision, scale: Vector | None) -> None:
         """Note that nothing more will be heard of a decision; a block's last one closes it."""
         block = self._of.pop(decision.decision_id, None)
         if block is None:
@@ -183,7 +183,7 @@ class Ledger:
             block.is_changed = False
 
 
-def _compare(decisions: Sequence[Decision], scale: Vector) -> dict[str, Comparison]:
+def _compare(decisions: Sequence[ShownDecision], scale: Vector) -> dict[str, Comparison]:
     arms = sorted({arm for decision in decisions for arm in decision.arms})
     column = {arm: index for index, arm in enumerate(arms)}
     chosen = np.array([column[decision.arm] for decision in decisions])
@@ -223,11 +223,11 @@ def _compare(decisions: Sequence[Decision], scale: Vector) -> dict[str, Comparis
     return comparisons
 
 
-def _joined(decision: Decision) -> JoinedDecision:
+def _joined(decision: ShownDecision) -> JoinedDecision:
     nothing = np.zeros(0)
     outcome = None
     if decision.status:
-        outcome = Outcome(
+        outcome = OutcomeEvent(
             policy="-",  # no measure looks at it
             time=0.0,
             decision_id=decision.decision_id,
@@ -260,7 +260,7 @@ def _objective_of(weights: tuple[tuple[str, float], ...]) -> Objective:
 
 
 def _predicted(
-    decisions: Sequence[Decision], joined: Sequence[JoinedDecision], column: Mapping[str, int], scale: Vector
+    decisions: Sequence[ShownDecision], joined: Sequence[JoinedDecision], column: Mapping[str, int], scale: Vector
 ) -> dict[str, Vector]:
     """Return what was expected of every arm at every decision, 0 where nothing was."""
     found = {name: np.zeros((len(decisions), len(column))) for name in MEASURES}

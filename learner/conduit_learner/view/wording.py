@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from conduit_learner.view.decision import Decision
+from conduit_learner.view.decision import ShownDecision
 from conduit_schemas import RoutingGoal, RoutingSettings, Weights
 
 __all__ = ["FALLBACKS", "alarm_words", "consequence", "reason", "routing_words"]
@@ -26,7 +26,7 @@ _FLAGS = {
 }
 
 
-def reason(decision: Decision, named: Callable[[str], str]) -> str:
+def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
     """Return why this arm served.
 
     Parameters
@@ -60,7 +60,7 @@ def reason(decision: Decision, named: Callable[[str], str]) -> str:
     return " ".join([said, *_expectation(decision), *(_FLAGS[flag] for flag in decision.flags if flag in _FLAGS)])
 
 
-def consequence(decision: Decision) -> str:
+def consequence(decision: ShownDecision) -> str:
     """Return what came of it.
 
     Examples
@@ -154,7 +154,7 @@ def _goal_words(goal: RoutingGoal) -> str:
     return ", ".join(parts)
 
 
-def _expectation(decision: Decision) -> list[str]:
+def _expectation(decision: ShownDecision) -> list[str]:
     predicted = {name: values[decision.chosen] for name, values in decision.predictions.items()}
     parts = []
     if "quality" in predicted:
@@ -166,7 +166,7 @@ def _expectation(decision: Decision) -> list[str]:
     return [f"Expected of it: {', '.join(parts)}."] if parts else []
 
 
-def _paid(decision: Decision) -> str:
+def _paid(decision: ShownDecision) -> str:
     parts = []
     if decision.cost_usd is not None:
         parts.append(f"for {_money(decision.cost_usd)}")

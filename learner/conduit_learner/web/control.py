@@ -10,9 +10,9 @@ from conduit_log import Message
 from conduit_policy import check_routing
 from conduit_schemas import ConfigurationError, RoutingChange, RoutingSettings, checked, encode
 
-__all__ = ["LEAST_TOKEN", "Control", "changed_routing"]
+__all__ = ["MIN_TOKEN", "Control", "changed_routing"]
 
-LEAST_TOKEN = 16
+MIN_TOKEN = 16
 """Characters a token must have: whoever reaches the page may try."""
 
 _FIELDS = {"policy", "by", "mode", "canary_share", "objective"}
@@ -35,8 +35,8 @@ class Control:
     """
 
     def __init__(self, token: str, append: Callable[[list[Message]], Awaitable[None]]) -> None:
-        if len(token) < LEAST_TOKEN:
-            raise ConfigurationError(f"CONDUIT_WEB_TOKEN must have {LEAST_TOKEN} characters or more: make it random")
+        if len(token) < MIN_TOKEN:
+            raise ConfigurationError(f"CONDUIT_WEB_TOKEN must have {MIN_TOKEN} characters or more: make it random")
         self._token = token.encode()
         self._append = append
 

@@ -11,7 +11,7 @@ from conduit_learner.worker.listening import listening
 from conduit_learner.worker.metrics import registry_of
 from conduit_learner.worker.status import WorkerStatus
 
-__all__ = ["IDLE_S", "MAX_LAG", "MAX_SILENCE_S", "ailments", "obstacles", "serve"]
+__all__ = ["IDLE_S", "MAX_LAG", "MAX_SILENCE_S", "liveness_problems", "readiness_problems", "serve"]
 
 MAX_SILENCE_S = 60.0
 """A worker that has not got on for so long is stuck. Its longest wait, for a broker, is far shorter."""
@@ -23,29 +23,29 @@ IDLE_S = 15.0
 """A worker that owns nothing is ready after so long: by then a group has dealt out its partitions."""
 
 
-def ailments(status: WorkerStatus) -> list[str]:
+def liveness_problems(status: WorkerStatus) -> list[str]:
     """Return why a worker had better be restarted; empty when it is well.
 
     A log that is away is no ailment: a restart would not bring it back.
 
     Examples
     --------
-    >>> ailments(WorkerStatus())
+    >>> liveness_problems(WorkerStatus())
     []
     """
     silence = time.monotonic() - status.turned_at
     return [f"the worker has not got on for {silence:.0f} s"] if silence > MAX_SILENCE_S else []
 
 
-def obstacles(status: WorkerStatus) -> list[str]:
+def readiness_problems(status: WorkerStatus) -> list[str]:
     """Return what keeps a worker from being up to date; empty when it is ready.
 
     Examples
     --------
-    >>> obstacles(WorkerStatus())
+    >>> readiness_problems(WorkerStatus())
     ['no partition is assigned yet']
     """
-    found = ailments(status)
+    found = liveness_problems(status)
     now = time.monotonic()
     if status.away_since is not None:
         found.append(f"the event log has been away for {now - status.away_since:.0f} s")
@@ -89,8 +89,8 @@ async def serve(status: WorkerStatus, host: str, port: int) -> AsyncIterator[int
     app = web.Application()
     app.add_routes(
         [
-            web.get("/healthz", _report(lambda: ailments(status))),
-            web.get("/readyz", _report(lambda: obstacles(status))),
+            web.get("/healthz", _report(lambda: liveness_problems(status))),
+            web.get("/readyz", _report(lambda: readiness_problems(status))),
             web.get("/metrics", metrics),
         ]
     )

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.litellm_compat.calls import Facts
-from conduit_litellm.routing.directives import Orders
+from conduit_litellm.routing.directives import Directive
 from conduit_policy import SIGNALS, Beliefs, Choice, predictions
-from conduit_schemas import Event, Feedback, Outcome, PolicySettings, RoutingChange, Selection
+from conduit_schemas import Event, Feedback, LearningChange, Outcome, RoutingChange, Selection
 
-__all__ = ["Pending", "PendingFeedback", "PendingOutcome", "PendingSelection", "noted"]
+__all__ = ["Draft", "FeedbackDraft", "OutcomeDraft", "SelectionDraft", "attempts_of_request"]
 
 
-class PendingSelection(NamedTuple):
+class SelectionDraft(NamedTuple):
     """What the request path notes of a selection; the event is built later, elsewhere."""
 
     time: float
@@ -31,13 +31,13 @@ class PendingSelection(NamedTuple):
     choice: Choice | None
     beliefs: Beliefs | None
     fallback: str | None
-    orders: Orders | None = None
+    directive: Directive | None = None
     shadow: Choice | None = None
     """What Conduit would have chosen where it was not to be obeyed."""
 
     def event(self) -> Event:
         """Build the event."""
-        choice, beliefs, orders, shadow = self.choice or self.shadow, self.beliefs, self.orders, self.shadow
+        choice, beliefs, directive, shadow = self.choice or self.shadow, self.beliefs, self.directive, self.shadow
         return Selection(
             policy=self.policy,
             time=self.time,
@@ -53,11 +53,11 @@ class PendingSelection(NamedTuple):
             featurizer=self.featurizer,
             context=self.context.astype("<i2").tobytes(),
             predictions={} if beliefs is None else self._predictions(beliefs),
-            objective={} if orders is None else orders.weights,
-            constraints={} if orders is None else orders.logged,
+            objective={} if directive is None else directive.weights,
+            constraints={} if directive is None else directive.logged,
             flags=() if choice is None else choice.flags,
-            mode=None if orders is None else orders.mode,
-            scope=None if orders is None else orders.scope,
+            mode=None if directive is None else directive.mode,
+            scope=None if directive is None else directive.scope,
             shadow_chosen=None if shadow is None else shadow.index,
             shadow_probabilities=None if shadow is None else tuple(shadow.probabilities.tolist()),
         )
@@ -72,7 +72,7 @@ class PendingSelection(NamedTuple):
         return {signal: tuple(row) for signal, row in zip(SIGNALS, rows, strict=True)}
 
 
-class PendingOutcome(NamedTuple):
+class OutcomeDraft(NamedTuple):
     """What a callback, or the application, told of a decision."""
 
     time: float
@@ -91,7 +91,7 @@ class PendingOutcome(NamedTuple):
         )
 
 
-class PendingFeedback(NamedTuple):
+class FeedbackDraft(NamedTuple):
     """What somebody thought of the answer."""
 
     time: float
@@ -124,10 +124,10 @@ class PendingFeedback(NamedTuple):
         return Feedback(**self._asdict())
 
 
-noted: ContextVar[list[PendingSelection] | None] = ContextVar("conduit_noted", default=None)
+attempts_of_request: ContextVar[list[SelectionDraft] | None] = ContextVar("conduit_noted", default=None)
 """Where whoever makes a request wants to see its selections, one per attempt, the first one first."""
 
-Pending = PendingSelection | PendingOutcome | PendingFeedback | PolicySettings | RoutingChange
+Draft = SelectionDraft | OutcomeDraft | FeedbackDraft | LearningChange | RoutingChange
 
 
 def _valid_id(value: object) -> str | None:

@@ -10,7 +10,7 @@ from conduit_schemas.fields import Label
 
 __all__ = ["Judgement", "edited", "rating", "regenerated", "thumbs"]
 
-_MOST_CHARACTERS = 20_000
+_MAX_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def edited(answer: str, accepted: str, *, source: str = "user") -> Judgement:
     >>> edited("abcd", "abxd").value
     0.75
     """
-    kept = SequenceMatcher(None, answer[:_MOST_CHARACTERS], accepted[:_MOST_CHARACTERS], autojunk=False).ratio()
+    kept = SequenceMatcher(None, answer[:_MAX_CHARACTERS], accepted[:_MAX_CHARACTERS], autojunk=False).ratio()
     return Judgement(kept, source=source, key="edit", details={"characters": float(len(answer))})
 
 

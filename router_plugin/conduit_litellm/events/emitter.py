@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from conduit_litellm.decisions.drafts import Pending, PendingOutcome
+from conduit_litellm.decisions.drafts import Draft, OutcomeDraft
 from conduit_litellm.decisions.ledger import Ledger
 from conduit_litellm.events.connectivity import LogState
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.spool import Spool, SpoolError, SpoolFile
 from conduit_log import EventLog, Message
-from conduit_schemas import ConduitError, PolicySettings, RecordError, RoutingChange, encode
+from conduit_schemas import ConduitError, LearningChange, RecordError, RoutingChange, encode
 
 __all__ = ["Emitter"]
 
@@ -73,8 +73,8 @@ class Emitter:
 
     def reset(self) -> None:
         """Forget everything that waits: after a fork it is the parent's to deliver."""
-        self._queue: deque[Pending] = deque()
-        self._held: deque[PendingOutcome] = deque()
+        self._queue: deque[Draft] = deque()
+        self._held: deque[OutcomeDraft] = deque()
         # In the order of their making: what is being appended, what is encoded, what is queued.
         self._batch: list[Message] = []
         self._encoded: list[Message] = []
@@ -87,17 +87,17 @@ class Emitter:
         if self._spool is not None:
             self._spool.leave_to_parent()
 
-    def put(self, pending: Pending) -> None:
+    def put(self, pending: Draft) -> None:
         """Queue an event; never waits, never raises. After :meth:`close` nothing is taken any more."""
         # Settings come once per policy, and without them it would be learned in another way than was asked for.
         if self._closed or (
-            len(self._queue) >= self._limit and not isinstance(pending, PolicySettings | RoutingChange)
+            len(self._queue) >= self._limit and not isinstance(pending, LearningChange | RoutingChange)
         ):
             self._counters.add("events_dropped")
         else:
             self._queue.append(pending)
 
-    def put_app_outcome(self, pending: PendingOutcome) -> None:
+    def put_app_outcome(self, pending: OutcomeDraft) -> None:
         """Queue an outcome that counts only if LiteLLM reports none in the next moments."""
         if self._closed or len(self._held) >= self._limit:
             self._counters.add("events_dropped")
@@ -126,9 +126,9 @@ class Emitter:
         try:
             await self._run(log, topic, stop)
         finally:
-            self.keep()
+            self.spill()
 
-    def keep(self) -> None:
+    def spill(self) -> None:
         """Move everything that waits in memory into the spool, if there is one and it takes it."""
         if self._spool is None or time.monotonic() < self._next_spooling:
             return
@@ -149,11 +149,11 @@ class Emitter:
                     self._limit,
                 )
 
-    def release(self) -> None:
+    def hand_over(self) -> None:
         """Move what waits into the spool, and leave the spool to whichever process comes next."""
         self._release_held(everything=True)
         self._next_spooling = 0.0
-        self.keep()
+        self.spill()
         if self._spool is not None:
             if self._origin is not None:
                 self._batch, self._origin = [], None
@@ -186,7 +186,7 @@ class Emitter:
                 continue
             part = self._batch[:most]
             try:
-                await self._keeping(log.append(topic, part), stop)
+                await self._spilling_meanwhile(log.append(topic, part), stop)
             except RecordError as error:
                 # One of them is refused for good: halve the batch until it stands alone, and leave it out.
                 if len(part) == 1:
@@ -197,7 +197,7 @@ class Emitter:
             except ConduitError as error:
                 self._away = True
                 self._state.lost("delivery", error)
-                await self._keeping(asyncio.sleep(pause), stop)
+                await self._spilling_meanwhile(asyncio.sleep(pause), stop)
                 pause = min(2.0 * pause, _LONGEST_PAUSE_S)
                 continue
             self._away = False
@@ -207,7 +207,7 @@ class Emitter:
             self._counters.add("events_delivered", len(part))
             self._delivered({message.key.decode() for message in part})
 
-    async def _keeping(self, work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    async def _spilling_meanwhile(self, work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
         """Do something that may take long; once it does, bring what waits to safety meanwhile."""
         task = asyncio.ensure_future(work)
         try:
@@ -217,7 +217,7 @@ class Emitter:
                 if task.done():
                     break
                 self._release_held(everything=stop.is_set())
-                self.keep()
+                self.spill()
         finally:
             if not task.done():
                 task.cancel()
@@ -241,7 +241,7 @@ class Emitter:
                 except SpoolError as error:
                     self._set_aside(file, error)
             if len(self._batch) == _BATCH:
-                self.keep()  # more follow: what is newer waits there rather than here
+                self.spill()  # more follow: what is newer waits there rather than here
         if not self._batch:
             self._origin = None
             self._batch, self._encoded = self._encode(gently=gently), []
@@ -282,7 +282,7 @@ class Emitter:
                 time.sleep(_YIELD_S)
             pending = self._queue.popleft()
             try:
-                event = pending if isinstance(pending, PolicySettings | RoutingChange) else pending.event()
+                event = pending if isinstance(pending, LearningChange | RoutingChange) else pending.event()
                 self._encoded.append(Message(event.policy.encode(), encode(event)))
             except Exception as error:  # one bad event must not keep the others from the log
                 self._refuse(error)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-from conduit_litellm.decisions.drafts import PendingFeedback
+from conduit_litellm.decisions.drafts import FeedbackDraft
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
@@ -26,8 +26,8 @@ __all__ = ["AnswerChecks", "signal_values"]
 
 _logger = logging.getLogger("conduit")
 
-_MOST_WAITING = 1_000
-_MOST_AT_THE_JUDGE = 4
+_MAX_WAITING = 1_000
+_MAX_AT_THE_JUDGE = 4
 _IDLE_S = 0.05
 
 
@@ -99,7 +99,7 @@ class AnswerChecks:
         """Answers that are not fully checked yet."""
         return len(self._waiting) + self._busy + len(self._at_the_judge)
 
-    def offer(self, kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) -> None:
+    def submit(self, kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) -> None:
         """Take what LiteLLM's success callback tells; never raises."""
         try:
             record = kwargs.get("standard_logging_object") or {}
@@ -112,7 +112,7 @@ class AnswerChecks:
             if answer is None or (record.get("error_information") or {}).get("error_class"):
                 return
             decision.is_checked = True
-            if len(self._waiting) >= _MOST_WAITING:
+            if len(self._waiting) >= _MAX_WAITING:
                 self._counters.add("checks_dropped")
                 return
             self._waiting.append(_Waiting(decision, answer))
@@ -126,7 +126,7 @@ class AnswerChecks:
 
     async def _run(self, stop: asyncio.Event) -> None:
         while True:
-            while self._waiting and len(self._at_the_judge) < _MOST_AT_THE_JUDGE:
+            while self._waiting and len(self._at_the_judge) < _MAX_AT_THE_JUDGE:
                 self._busy = 1
                 try:
                     await self._check(*self._waiting.popleft())
@@ -183,7 +183,7 @@ class AnswerChecks:
         self._note(decision, Judgement(self._signals[name], signal="success", source="implicit", key=name))
 
     def _note(self, decision: Decision, judgement: Judgement) -> None:
-        self._emitter.put(PendingFeedback.of(decision, judgement, time.time()))
+        self._emitter.put(FeedbackDraft.of(decision, judgement, time.time()))
         self._counters.add("feedbacks")
         self._counters.add(f"feedbacks_{judgement.source}")
 

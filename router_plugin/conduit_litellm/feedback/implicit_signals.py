@@ -17,8 +17,8 @@ _WINDOW_S = 300.0
 _SIMILAR = 0.9
 _SHINGLE = 3
 _SKETCH = 64
-_MOST_ASKING = 10_000
-_MOST_CHARACTERS = 20_000
+_MAX_ASKING = 10_000
+_MAX_CHARACTERS = 20_000
 
 
 def implicit_signals(answer: Answer) -> Iterator[str]:
@@ -67,7 +67,7 @@ class Retries:
         who = answer.asked_by
         before = self._last.pop(who, None)
         self._last[who] = _Asked(sketch, answer.ended, decision_id)
-        if len(self._last) > _MOST_ASKING:
+        if len(self._last) > _MAX_ASKING:
             del self._last[next(iter(self._last))]
         # Questions that were asked at the same time are not asked again.
         if before is None or not 0.0 < answer.started - before.ended <= _WINDOW_S:
@@ -75,7 +75,7 @@ class Retries:
         return before.decision_id if _similarity(sketch, before.sketch) >= _SIMILAR else None
 
     def _sketch(self, text: str) -> frozenset[int]:
-        words = "".join(c if c.isalnum() else " " for c in text[-_MOST_CHARACTERS:].casefold()).split()
+        words = "".join(c if c.isalnum() else " " for c in text[-_MAX_CHARACTERS:].casefold()).split()
         runs = (" ".join(words[i : i + _SHINGLE]) for i in range(max(1, len(words) - _SHINGLE + 1)))
         hashes = {crc32(self._key + run.encode("utf-8", "replace")) for run in runs if run}
         return frozenset(sorted(hashes)[:_SKETCH])

@@ -8,7 +8,7 @@ from typing import Any
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from conduit_litellm.decisions.drafts import PendingOutcome
+from conduit_litellm.decisions.drafts import OutcomeDraft
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
@@ -131,18 +131,18 @@ class OutcomeLogger(CustomLogger):
                 told = facts(newest.time)
                 decision = _that_failed(attempts, told)
                 if decision is not None:
-                    self.conclude(decision, told if decision is newest else facts(decision.time))
+                    self.record_outcome(decision, told if decision is newest else facts(decision.time))
                 return
             if not newest.has_outcome:
-                self.conclude(newest, facts(newest.time))
+                self.record_outcome(newest, facts(newest.time))
             for decision in attempts[:-1]:
-                self.conclude(decision, Facts("error"))
+                self.record_outcome(decision, Facts("error"))
         except Exception:  # a callback must never disturb the call it reports on
             self._counters.add("callback_errors")
             if self._counters["callback_errors"] == 1:
                 _logger.warning("an outcome could not be recorded", exc_info=True)
 
-    def conclude(self, decision: Decision, told: Facts, source: str = "litellm") -> None:
+    def record_outcome(self, decision: Decision, told: Facts, source: str = "litellm") -> None:
         """Report how an attempt went, unless that is known already."""
         now = time.time()
         if told.latency_s is None and told.error_class is not None:
@@ -153,7 +153,7 @@ class OutcomeLogger(CustomLogger):
             self._counters.add(f"outcomes_{told.status}")
             if self._paid is not None and told.status != "cache_hit":
                 self._paid(decision, told.cost_usd)
-            self._emitter.put(PendingOutcome(now, decision, told, source))
+            self._emitter.put(OutcomeDraft(now, decision, told, source))
 
 
 def _that_failed(attempts: list[Decision], told: Facts) -> Decision | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-from conduit_litellm.decisions.drafts import PendingFeedback, PendingOutcome
+from conduit_litellm.decisions.drafts import FeedbackDraft, OutcomeDraft
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
@@ -21,7 +21,7 @@ from conduit_litellm.litellm_compat.calls import (
     stamp_of_response,
 )
 
-__all__ = ["About", "FeedbackDesk"]
+__all__ = ["About", "FeedbackRecorder"]
 
 _logger = logging.getLogger("conduit")
 
@@ -38,7 +38,7 @@ class About(NamedTuple):
     """Who made the decision, in case another process did."""
 
 
-class FeedbackDesk:
+class FeedbackRecorder:
     """Finds the decision that a report is about, and queues the events."""
 
     def __init__(self, ledger: Ledger, emitter: Emitter, counters: Counters) -> None:
@@ -73,14 +73,14 @@ class FeedbackDesk:
         now = time.time()
         if quality is not None:
             decision.has_feedback = True
-            self._emitter.put(PendingFeedback(now, decision.policy, decision.id, quality))
+            self._emitter.put(FeedbackDraft(now, decision.policy, decision.id, quality))
             self._counters.add("feedbacks")
         if not decision.has_outcome and (cost is not None or latency is not None or error):
             facts = _facts(cost, latency, error)
-            self._emitter.put_app_outcome(PendingOutcome(now, decision, facts, "app"))
+            self._emitter.put_app_outcome(OutcomeDraft(now, decision, facts, "app"))
         return decision.id
 
-    def judge(self, judgement: Judgement, about: About) -> str | None:
+    def record_rating(self, judgement: Judgement, about: About) -> str | None:
         """Queue what somebody thought of an answer; return the decision's id, or None when it cannot be found."""
         decision = self._named(about)
         if decision is not None and decision.failure is not None and decision.call is not None:
@@ -91,7 +91,7 @@ class FeedbackDesk:
             self._counters.add("feedback_without_decision")
             return None
         decision.has_feedback = True
-        self._emitter.put(PendingFeedback.of(decision, judgement, time.time()))
+        self._emitter.put(FeedbackDraft.of(decision, judgement, time.time()))
         self._counters.add("feedbacks")
         return decision.id
 

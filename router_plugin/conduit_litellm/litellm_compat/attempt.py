@@ -12,7 +12,7 @@ Deployment = Mapping[str, Any]
 class Attempt(Protocol):
     """One selection as the strategy sees it."""
 
-    def offer(
+    def pick(
         self, model: str, found: Any, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
     ) -> Deployment | None:
         """Pick one of the healthy deployments, or return None to leave the pick to LiteLLM. Never raises."""

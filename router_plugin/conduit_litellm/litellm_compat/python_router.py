@@ -83,7 +83,7 @@ def _views(kind: Any) -> tuple[type[Any], type[Any]]:
         self: Any, model: str, request_kwargs: Any, messages: Any = None, input: Any = None, **rest: Any
     ) -> Any:
         found = await healthy(self, model=model, request_kwargs=request_kwargs, messages=messages, input=input, **rest)
-        picked = self.conduit_attempt.offer(model, found, messages, input, request_kwargs)
+        picked = self.conduit_attempt.pick(model, found, messages, input, request_kwargs)
         # A single deployment in place of a list means "this one": LiteLLM takes it without further ado.
         return found if picked is None else picked
 
@@ -93,7 +93,7 @@ def _views(kind: Any) -> tuple[type[Any], type[Any]]:
 
     def select(self: Any, *, strategy: Any, selector: Any, **call: Any) -> Any:
         found, model, request_kwargs = call["healthy_deployments"], call["model"], call["request_kwargs"]
-        picked = self.conduit_attempt.offer(model, found, call["messages"], call["input"], request_kwargs)
+        picked = self.conduit_attempt.pick(model, found, call["messages"], call["input"], request_kwargs)
         if picked is not None:
             return picked
         strategy, selector = self.conduit_routing

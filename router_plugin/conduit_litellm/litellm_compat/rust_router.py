@@ -142,7 +142,7 @@ class RustRouter:
             )
         found = [dict(record) for record in step.get("records") or ()] or core._records_of(step["candidates"])
         attempt = None if pass_through else self.new_attempt()
-        picked = attempt.offer(step["model"], found, messages, input, request) if attempt is not None else None
+        picked = attempt.pick(step["model"], found, messages, input, request) if attempt is not None else None
         if picked is None and selector is None:
             picked = simple_shuffle(
                 resolve_model_alias=core._port.resolve_alias,

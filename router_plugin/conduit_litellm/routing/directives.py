@@ -23,13 +23,13 @@ from conduit_policy import (
 )
 from conduit_schemas import ConfigurationError, Mode, RoutingGoal, RoutingSettings, Spend, checked
 
-__all__ = ["Control", "Orders", "own_settings"]
+__all__ = ["Directive", "Directives", "own_settings"]
 
 _NOTHING_SPENT = Spend()
-_MOST_REMEMBERED = 1_000
+_MAX_REMEMBERED = 1_000
 
 
-class Orders(NamedTuple):
+class Directive(NamedTuple):
     """What is in force for one request, and logged with its selection."""
 
     mode: Mode
@@ -67,13 +67,13 @@ class _InForce(NamedTuple):
     mode: Mode
     share: float
     spend: Mapping[str, Spend]
-    plain: Orders | None
+    plain: Directive | None
     """What holds for every request that wants nothing for itself; None where requests differ."""
     wanted: dict[tuple[str | None, int], _Wanted]
     """By scope and identity of the request's own goal, which is kept alive in it."""
 
 
-class Control:
+class Directives:
     """Finds out what is in force for a request.
 
     An operator's settings, which come with the snapshot, stand above the application's own. Within them a key's
@@ -109,9 +109,9 @@ class Control:
         """Note what an attempt was billed, for the budgets."""
         self.spending.pay(decision.policy, decision.scope, cost_usd or 0.0, int(self._clock() * 1000.0))
 
-    def orders(
+    def of_request(
         self, policy: str, beliefs: Beliefs | None, params: Mapping[str, Any], arms: Sequence[str], decision_id: str
-    ) -> Orders:
+    ) -> Directive:
         """Return what is in force for a request.
 
         Parameters
@@ -135,7 +135,7 @@ class Control:
         wanted = self._wanted(found, scope, own)
         session = self._session(policy, found.settings, params)
         constraints = self._constraints(policy, found, wanted, self._index(session, arms))
-        return Orders(
+        return Directive(
             mode=found.mode,
             left_to=self._left_to(policy, found, params, decision_id),
             objective=wanted.objective,
@@ -162,8 +162,8 @@ class Control:
         wanted = self._wanted(found, None, None)
         constraints = self._constraints(policy, found, wanted, None)
         left_to = None if mode == "active" else mode
-        orders = Orders(mode, left_to, wanted.objective, wanted.weights, constraints, constraints.logged())
-        return found._replace(plain=orders)
+        directive = Directive(mode, left_to, wanted.objective, wanted.weights, constraints, constraints.logged())
+        return found._replace(plain=directive)
 
     def _wanted(self, found: _InForce, scope: str | None, own: RoutingGoal | None) -> _Wanted:
         known = found.wanted.get((scope, id(own)))
@@ -175,7 +175,7 @@ class Control:
         goal = merged([*levels, RoutingGoal.model_construct(max_cost_usd=cap)])
         objective = objective_of(goal, self._objective)
         wanted = _Wanted(found.settings.goal, override, scope, own, goal, objective, objective.weights())
-        if len(found.wanted) >= _MOST_REMEMBERED:
+        if len(found.wanted) >= _MAX_REMEMBERED:
             found.wanted.clear()
         found.wanted[scope, id(own)] = wanted
         return wanted

@@ -74,7 +74,7 @@ class PolicyCache:
         policies = {*self._beliefs.copy(), *unanswered}
         return {policy: now - unanswered.get(policy, now) for policy in policies}
 
-    def offer(self, snapshot: Snapshot) -> bool:
+    def update(self, snapshot: Snapshot) -> bool:
         """Take a snapshot unless it is older than what is known; say whether it was taken."""
         known = self._beliefs.get(snapshot.policy)
         if known is not None and snapshot.offset <= known.snapshot.offset:
@@ -105,7 +105,7 @@ class PolicyCache:
 
     def _take(self, data: bytes) -> None:
         try:
-            taken = self.offer(decode_snapshot(data))
+            taken = self.update(decode_snapshot(data))
         except RecordError as error:
             self._counters.add("snapshots_refused")
             if self._counters["snapshots_refused"] == 1:

@@ -19,8 +19,8 @@ REQUEST_KEY = "conduit"
 
 _ALLOWED = ("objective", "max_cost_usd", "max_latency_s", "quality_floor")
 
-_MOST_REMEMBERED = 1_000
-_MOST_WARNINGS = 20
+_MAX_REMEMBERED = 1_000
+_MAX_WARNINGS = 20
 
 
 class RequestGoals:
@@ -69,7 +69,7 @@ class RequestGoals:
                 fields[str(name)] = value
         goal = checked(RoutingGoal, fields, REQUEST_KEY) if fields else None
         if len(fields) == len(wanted):  # what is wrong is counted each time
-            if len(self._known) >= _MOST_REMEMBERED:
+            if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
             self._known[key] = goal
         return goal
@@ -87,7 +87,7 @@ class RequestGoals:
 
     def _refuse(self, why: str) -> None:
         self._counters.add("request_goals_refused")
-        if why not in self._said and len(self._said) < _MOST_WARNINGS:
+        if why not in self._said and len(self._said) < _MAX_WARNINGS:
             self._said.add(why)
             _logger.warning(
                 'metadata["%s"] of a request is left out: %s (counted as request_goals_refused, said once)',

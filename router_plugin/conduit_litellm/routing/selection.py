@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from conduit_litellm.decisions.drafts import PendingSelection, noted
+from conduit_litellm.decisions.drafts import SelectionDraft, attempts_of_request
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
@@ -16,14 +16,14 @@ from conduit_litellm.litellm_compat import Deployment
 from conduit_litellm.litellm_compat.callers import buckets
 from conduit_litellm.litellm_compat.calls import clear_stamp, earlier_attempt, write_stamp
 from conduit_litellm.litellm_compat.prices import PriceList
-from conduit_litellm.routing.directives import Control, Orders
+from conduit_litellm.routing.directives import Directive, Directives
 from conduit_litellm.routing.policy_cache import PolicyCache
 from conduit_litellm.runtime.tracing import annotate_span
 from conduit_policy import Beliefs, Choice, Featurizer, Request, choose
-from conduit_schemas import LearningSettings, PolicySettings, RoutingChange, policy_name
+from conduit_schemas import LearningChange, LearningSettings, RoutingChange, policy_name
 from conduit_schemas.fields import MAX_ARMS
 
-__all__ = ["Selection", "Selector"]
+__all__ = ["DeploymentSelection", "Selector"]
 
 _logger = logging.getLogger("conduit")
 
@@ -44,7 +44,7 @@ class Selector:
         *,
         settings: LearningSettings,
         featurizer: Featurizer,
-        control: Control,
+        directives: Directives,
         namespace: str,
         model_groups: frozenset[str] | None,
         policies: PolicyCache,
@@ -54,7 +54,7 @@ class Selector:
     ) -> None:
         self.settings = settings
         self.featurizer = featurizer
-        self.control = control
+        self.directives = directives
         self.namespace = namespace
         self.model_groups = model_groups
         self.policies = policies
@@ -89,9 +89,9 @@ class Selector:
         if is_new or settings is not None:
             now, who = time.time(), f"{platform.node()}:{os.getpid()}"[:256]
             settings = settings or self.settings
-            self.emitter.put(PolicySettings(policy=name, time=now, settings=settings, changed_by=who))
+            self.emitter.put(LearningChange(policy=name, time=now, settings=settings, changed_by=who))
         if is_new:
-            own = self.control.own
+            own = self.directives.own
             self.emitter.put(RoutingChange(policy=name, time=now, routing=own, origin="application", changed_by=who))
         return name
 
@@ -135,7 +135,7 @@ class Selector:
             _logger.warning("a selection could not be noted and will not be learned from", exc_info=True)
 
 
-class Selection:
+class DeploymentSelection:
     """One selection; see :class:`conduit_litellm.litellm_compat.Attempt`."""
 
     __slots__ = (
@@ -144,10 +144,10 @@ class Selection:
         "_beliefs",
         "_choice",
         "_context",
+        "_directive",
         "_fallback",
         "_found",
         "_id",
-        "_orders",
         "_policy",
         "_shadow",
         "_with",
@@ -163,11 +163,11 @@ class Selection:
         self._beliefs: Beliefs | None = None
         self._choice: Choice | None = None
         self._shadow: Choice | None = None
-        self._orders: Orders | None = None
+        self._directive: Directive | None = None
         self._fallback: str | None = None
         self._before = selector.ledger.current
 
-    def offer(
+    def pick(
         self, model: str, found: Any, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
     ) -> Deployment | None:
         """Pick a deployment, or return None to leave the pick to LiteLLM."""
@@ -198,8 +198,8 @@ class Selection:
         self._id = decision_id = selector.decision_id()
         self._policy = policy = selector.policy(group, found)
         beliefs = selector.policies.get(policy)
-        self._orders = orders = selector.control.orders(policy, beliefs, params, arms, decision_id)
-        picked = allowed[0] if len(allowed) == 1 else self._decide(policy, beliefs, orders, allowed)
+        self._directive = directive = selector.directives.of_request(policy, beliefs, params, arms, decision_id)
+        picked = allowed[0] if len(allowed) == 1 else self._decide(policy, beliefs, directive, allowed)
         if picked is None and self._shadow is None:
             self._offered(found)  # LiteLLM picks, and its strategies do not all look at weights
         return picked
@@ -210,10 +210,10 @@ class Selection:
         return self._arms
 
     def _decide(
-        self, policy: str, beliefs: Beliefs | None, orders: Orders, found: list[Deployment]
+        self, policy: str, beliefs: Beliefs | None, directive: Directive, found: list[Deployment]
     ) -> Deployment | None:
         selector = self._with
-        if orders.left_to == "off":
+        if directive.left_to == "off":
             self._leave("off")
             return None
         reason = self._objection(policy, beliefs)
@@ -225,14 +225,14 @@ class Selection:
             beliefs,
             self._context,
             self._arms,
-            objective=orders.objective,
+            objective=directive.objective,
             decision_id=self._id,
-            constraints=orders.constraints,
+            constraints=directive.constraints,
         )
         self._beliefs = beliefs
-        if orders.left_to is not None:
+        if directive.left_to is not None:
             self._shadow = choice
-            self._leave(orders.left_to)
+            self._leave(directive.left_to)
             return None
         self._choice = choice
         selector.warn_until_rated(policy, beliefs, self._arms)
@@ -274,19 +274,19 @@ class Selection:
             clear_stamp(request_kwargs)
             return
         now = time.time()
-        orders = self._orders
+        directive = self._directive
         decision = Decision(self._id, policy, arm, now)
         decision.traces = _traces(request_kwargs or {})
-        if orders is not None:
-            decision.scope = orders.scope or ""
-            if orders.session is not None:
-                selector.control.sessions.served(orders.session, arm)
+        if directive is not None:
+            decision.scope = directive.scope or ""
+            if directive.session is not None:
+                selector.directives.sessions.served(directive.session, arm)
         selector.ledger.add(decision)
         if request_kwargs is not None:
             decision.earlier = selector.ledger.get(earlier_attempt(request_kwargs) or "")
             write_stamp(request_kwargs, self._id)
         selector.counters.add("selections")
-        pending = PendingSelection(
+        pending = SelectionDraft(
             time=now,
             policy=policy,
             decision_id=self._id,
@@ -296,7 +296,7 @@ class Selection:
             chosen=self._arms.index(arm),
             context=self._context,
             featurizer=selector.settings.featurizer,
-            orders=orders,
+            directive=directive,
             shadow=self._shadow,
             choice=self._choice,
             fallback=self._fallback,
@@ -304,7 +304,7 @@ class Selection:
         )
         selector.emitter.put(pending)
         annotate_span(pending)
-        seen = noted.get()
+        seen = attempts_of_request.get()
         if seen is not None:
             seen.append(pending)
 

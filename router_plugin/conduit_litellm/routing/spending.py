@@ -10,7 +10,7 @@ __all__ = ["Spending"]
 
 _DAY_MS = 86_400_000
 _THOUSAND = 1000
-_MOST = 100_000
+_MAX_PAYMENTS = 100_000
 
 
 class _Payment(NamedTuple):
@@ -43,7 +43,7 @@ class Spending:
     def pay(self, policy: str, scope: str, usd: float, now_ms: int) -> None:
         """Note what a request of a scope cost; it counts for the whole policy, too."""
         with self._lock:
-            payments = self._payments.setdefault(policy, deque(maxlen=_MOST))
+            payments = self._payments.setdefault(policy, deque(maxlen=_MAX_PAYMENTS))
             payments.append(_Payment(now_ms, scope, usd))
             self._add(policy, scope, usd)
 

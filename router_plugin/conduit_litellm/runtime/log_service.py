@@ -21,7 +21,7 @@ async def serve_log(settings: LogSettings, emitter: Emitter, policies: PolicyCac
     try:
         await _serve_with_retries(settings, emitter, policies, stop)
     finally:
-        emitter.release()
+        emitter.hand_over()
 
 
 async def _serve_with_retries(
@@ -41,7 +41,7 @@ async def _serve_with_retries(
                     error,
                     _RETRY_S,
                 )
-        emitter.keep()
+        emitter.spill()
         if await _is_set_within(stop, _RETRY_S):
             return
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from conduit_litellm.decisions.drafts import PendingSelection
+from conduit_litellm.decisions.drafts import SelectionDraft
 
 __all__ = ["annotate_span"]
 
@@ -12,7 +12,7 @@ except ImportError:  # then there are no spans
     _current_span = None  # type: ignore[assignment]  # a name that may stand for nothing
 
 
-def annotate_span(selection: PendingSelection) -> None:
+def annotate_span(selection: SelectionDraft) -> None:
     """Put a decision on the current span, if one is recorded.
 
     The names are ``conduit.decision.id``, ``conduit.policy``, ``conduit.deployment``, ``conduit.candidates`` (how many

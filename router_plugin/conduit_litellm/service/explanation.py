@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from conduit_litellm.decisions.drafts import PendingSelection
+from conduit_litellm.decisions.drafts import SelectionDraft
 from conduit_litellm.routing.selection import REASONS
 from conduit_schemas import Selection
 
@@ -34,7 +34,7 @@ _LEFT = {
 """Why the choice was left to others on purpose."""
 
 
-def explained(attempts: Sequence[PendingSelection]) -> str:
+def explained(attempts: Sequence[SelectionDraft]) -> str:
     """Say why the last attempt's model was chosen, and which attempts failed before it.
 
     Parameters
@@ -50,12 +50,12 @@ def explained(attempts: Sequence[PendingSelection]) -> str:
     return " ".join(told)
 
 
-def _name(selection: PendingSelection) -> str:
+def _name(selection: SelectionDraft) -> str:
     arm, model = selection.arms[selection.chosen], selection.models[selection.chosen]
     return model if arm == model else f"{model} ({arm})"
 
 
-def _reason(selection: PendingSelection) -> str:
+def _reason(selection: SelectionDraft) -> str:
     name, arms = _name(selection), len(selection.arms)
     if selection.choice is None:
         if selection.fallback is None:
@@ -77,7 +77,7 @@ def _reason(selection: PendingSelection) -> str:
     return " ".join(told)
 
 
-def _expected(selection: PendingSelection, event: Selection) -> str:
+def _expected(selection: SelectionDraft, event: Selection) -> str:
     beliefs = selection.beliefs
     known = None if beliefs is None else beliefs.snapshot.arms.get(event.arm)
     if known is None or not known.outcomes:

@@ -11,7 +11,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.router import Router
 from pydantic import ValidationError
 
-from conduit_litellm.decisions.drafts import noted
+from conduit_litellm.decisions.drafts import attempts_of_request
 from conduit_litellm.litellm_compat.calls import deployment_of
 from conduit_litellm.service.backend import Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError, translated
@@ -151,7 +151,7 @@ class _OthersFirst(CustomLogger):
     async def async_filter_deployments(
         self, model: str, healthy_deployments: Any, messages: Any, request_kwargs: Any = None, *rest: Any, **more: Any
     ) -> Any:
-        tried = {one.arms[one.chosen] for one in noted.get() or ()}
+        tried = {one.arms[one.chosen] for one in attempts_of_request.get() or ()}
         return [one for one in healthy_deployments if one["model_info"]["id"] not in tried] or healthy_deployments
 
 

@@ -189,12 +189,12 @@ class PydanticAIBackend:
             input_tokens=answer.input_tokens,
             output_tokens=answer.output_tokens,
         )
-        self._strategy.conclude(attempt.decision_id, facts, _SOURCE)
+        self._strategy.record_outcome(attempt.decision_id, facts, _SOURCE)
 
     def _failed(self, attempt: _Attempt, error: Exception, failed: list[str], *, give_up: bool = False) -> None:
         """Note a failure; raise it when nothing is left to be tried."""
         facts = failure_facts(error)._replace(latency_s=attempt.latency_s)
-        self._strategy.conclude(attempt.decision_id, facts, _SOURCE)
+        self._strategy.record_outcome(attempt.decision_id, facts, _SOURCE)
         failed.append(attempt.target.id)
         over = len(failed) >= len(self._pools) * (self._retries + 1)
         if give_up or over or issubclass(self.translate(error), RequestRefusedError):

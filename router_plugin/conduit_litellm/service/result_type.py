@@ -14,7 +14,7 @@ T = TypeVar("T")
 Messages = Sequence[Mapping[str, Any]]
 """A conversation, as OpenAI's API has it."""
 
-_MOST_ERRORS = 20
+_MAX_ERRORS = 20
 
 
 class ResultType(Generic[T]):
@@ -111,7 +111,7 @@ def result_type_of(kind: type[T] | None) -> ResultType[T] | None:
 def complaints(error: ValidationError) -> str:
     """Return what is wrong, field by field, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, one['loc'])) or 'the answer'}: {one['msg']}" for one in found[:_MOST_ERRORS]]
+    told = [f"{'.'.join(map(str, one['loc'])) or 'the answer'}: {one['msg']}" for one in found[:_MAX_ERRORS]]
     return "; ".join(told)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 from typing_extensions import TypeVar
 
-from conduit_litellm.decisions.drafts import PendingSelection, noted
+from conduit_litellm.decisions.drafts import SelectionDraft, attempts_of_request
 from conduit_litellm.litellm_compat.calls import Facts
 from conduit_litellm.service.backend import Backend, Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError
@@ -119,7 +119,7 @@ class Service:
             metadata=metadata,
             params=params,
         )
-        attempts: list[PendingSelection] = []
+        attempts: list[SelectionDraft] = []
         began = time.perf_counter()
         with self._watched(call, attempts), _noting(attempts):
             answer = await self._backend.complete(call)
@@ -161,7 +161,7 @@ class Service:
             metadata=metadata,
             params=params,
         )
-        attempts: list[PendingSelection] = []
+        attempts: list[SelectionDraft] = []
         began = time.perf_counter()
 
         def finish(answer: Answer[str]) -> Completion[Any]:
@@ -262,7 +262,7 @@ class Service:
         )
 
     @contextmanager
-    def _watched(self, call: Call[Any], attempts: list[PendingSelection]) -> Iterator[None]:
+    def _watched(self, call: Call[Any], attempts: list[SelectionDraft]) -> Iterator[None]:
         """Have errors come out as the service's own, and what was given up noted as such."""
         try:
             yield
@@ -284,19 +284,19 @@ class Service:
                 decision_ids=[attempt.decision_id for attempt in attempts],
             ) from error
 
-    def _give_up(self, attempts: list[PendingSelection]) -> None:
+    def _give_up(self, attempts: list[SelectionDraft]) -> None:
         if attempts:
             spent = max(0.0, time.time() - attempts[-1].time)
-            self.strategy.conclude(attempts[-1].decision_id, Facts("cancelled", latency_s=spent), "service")
+            self.strategy.record_outcome(attempts[-1].decision_id, Facts("cancelled", latency_s=spent), "service")
 
-    def _rate(self, attempts: list[PendingSelection], wanted: ResultType[Any], quality: float) -> None:
+    def _rate(self, attempts: list[SelectionDraft], wanted: ResultType[Any], quality: float) -> None:
         if self._learns_from_validation and attempts:
             last = attempts[-1]
             self.strategy.rate(
                 quality, decision_id=last.decision_id, policy=last.policy, source=VALIDATION, key=wanted.name
             )
 
-    def _completion(self, answer: Answer[T], attempts: list[PendingSelection], began: float) -> Completion[T]:
+    def _completion(self, answer: Answer[T], attempts: list[SelectionDraft], began: float) -> Completion[T]:
         last = attempts[-1] if attempts else None
         return Completion(
             data=answer.data,
@@ -318,12 +318,12 @@ class Service:
 
 
 @contextmanager
-def _noting(attempts: list[PendingSelection]) -> Iterator[None]:
-    token = noted.set(attempts)
+def _noting(attempts: list[SelectionDraft]) -> Iterator[None]:
+    token = attempts_of_request.set(attempts)
     try:
         yield
     finally:
-        noted.reset(token)
+        attempts_of_request.reset(token)
 
 
 def _goal(constraints: Constraints | None, objective: str | Objective | None) -> RoutingGoal | None:

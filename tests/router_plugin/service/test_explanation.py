@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conduit_litellm.decisions.drafts import noted
+from conduit_litellm.decisions.drafts import attempts_of_request
 from conduit_litellm.service.explanation import explained
 from conduit_schemas import ExplorationRule
 
@@ -12,11 +12,11 @@ ASK = [{"role": "user", "content": "What is 17 * 23?"}]
 
 def choose(strategy, pool):
     seen = []
-    token = noted.set(seen)
+    token = attempts_of_request.set(seen)
     try:
         strategy.choose("chat", pool, ASK)
     finally:
-        noted.reset(token)
+        attempts_of_request.reset(token)
     return seen
 
 
@@ -40,7 +40,7 @@ def test_a_failed_attempt_comes_first(strategy, pool):
 
 def test_an_unknown_model_and_an_unlikely_choice(strategy, pool, snapshot, deployment):
     rule = ExplorationRule(name="epsilon_greedy", params={"epsilon": 0.5, "floor": 0.0, "cold_ratings": 0.0})
-    strategy._policies.offer(snapshot({"a": 0.9, "b": 0.2}, rule=rule))
+    strategy._policies.update(snapshot({"a": 0.9, "b": 0.2}, rule=rule))
     told = {}
     for _ in range(200):
         (selection,) = seen = choose(strategy, [*pool, deployment("new")])
@@ -55,7 +55,7 @@ def test_every_prediction_is_in_the_units_of_people(strategy, pool, snapshot):
     arms = {
         name: arm.model_copy(update={"signals": {**arm.signals, **priced(made)}}) for name, arm in made.arms.items()
     }
-    strategy._policies.offer(made.model_copy(update={"arms": arms}).sealed())
+    strategy._policies.update(made.model_copy(update={"arms": arms}).sealed())
     assert "quality 0.90 of 1, success 100 %, $0.002, 1.5 s." in explained(choose(strategy, pool))
 
 
@@ -69,7 +69,7 @@ async def test_limits_and_wishes_of_one_request_are_obeyed_and_told(backend, new
         cost = known.model_copy(update={"baseline": float(np.log(price)), "average": float(np.log(price))})
         arm = made.arms[name]
         arms[name] = arm.model_copy(update={"signals": {**arm.signals, "cost": cost}})
-    service.strategy._policies.offer(made.model_copy(update={"arms": arms}).sealed())
+    service.strategy._policies.update(made.model_copy(update={"arms": arms}).sealed())
     assert (await service.complete("Hello?")).deployment_id == "a"
     limited = await service.complete("Hello?", constraints={"max_cost_usd": 0.01})
     assert limited.deployment_id == "b"

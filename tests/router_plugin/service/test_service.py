@@ -50,7 +50,7 @@ async def test_an_answer_comes_with_what_it_took(backend, new_service, model, ev
 
 async def test_what_was_learned_decides_and_is_explained(backend, new_service, model, snapshot):
     service = await new_service(execution_backend=backend, models=[model("a"), model("b")])
-    service.strategy._policies.offer(snapshot({"a": 0.2, "b": 0.9}, policy=POLICY))
+    service.strategy._policies.update(snapshot({"a": 0.2, "b": 0.9}, policy=POLICY))
     answers = [await service.complete("Hello?") for _ in range(5)]
     assert {answer.deployment_id for answer in answers} == {"b"}
     told = answers[0].explanation
