@@ -310,8 +310,8 @@ class TestEmitter:
         running.task.cancel()
         await asyncio.wait({running.task})
         first.put_app_outcome(app_outcome())
-        first.release()
-        first.release()
+        first.hand_over()
+        first.hand_over()
         assert first.waiting == 0
         second = new_emitter()
         put(second, range(600, 700))
@@ -328,7 +328,7 @@ class TestEmitter:
         put(first, range(10, 20))
         running.task.cancel()
         await asyncio.wait({running.task})
-        first.release()
+        first.hand_over()
         log.failure = None
         second = new_emitter()
         await Running(second, log).end()
