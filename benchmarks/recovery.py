@@ -171,8 +171,8 @@ async def measure(settings: LogSettings, options: Sequence[str], events: int) ->
         "recovery_s": by_history[-1]["serving_s"],
         "by_history": by_history,
         "by_open_window": sorted(by_window, key=lambda row: row["open_decisions"]),
-        "log": "kafka" if settings.is_kafka else "embedded",
-        "session_timeout_s": SESSION_TIMEOUT_S if settings.is_kafka else None,
+        "log": "kafka" if settings.bootstrap_servers else "embedded",
+        "session_timeout_s": SESSION_TIMEOUT_S if settings.bootstrap_servers else None,
         "settings": {"dimension": DIMENSION, "arms": ARMS, "policies": 1, "partitions": 1},
     }
 

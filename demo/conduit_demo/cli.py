@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from conduit_demo.summary import COLUMNS, POLICIES, cells, judged, sentences
+from conduit_log import LogSettings, open_log
 
 __all__ = ["demo"]
 
@@ -28,6 +29,7 @@ __all__ = ["demo"]
 @click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Repeat with so many seeds.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at a time.")
 @click.option("--kafka", metavar="HOST:PORT", help="Go through this broker, with a separate learner process.")
+@click.option("--log", metavar="ADDRESS", help="Go through any log: kafka://..., file:///... or another adapter's.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -49,6 +51,7 @@ def demo(
     seeds: int,
     concurrency: int,
     kafka: str | None,
+    log: str | None,
     data: Path | None,
     path: Path | None,
     report: Path,
@@ -66,12 +69,14 @@ def demo(
                conduit demo --kafka localhost:9092
                conduit demo --data recorded/ --seeds 5
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the brokers cannot be reached.
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the log cannot be reached.
     """
-    if kafka is not None and path is not None:
-        raise click.UsageError("--path is the embedded log's folder; it has no meaning with --kafka")
-    if path is not None and seeds > 1:
-        raise click.UsageError("--path keeps what was learned, so with it --seeds must be 1")
+    named = [log, f"kafka://{kafka}" if kafka else None, f"file:{path}" if path else None]
+    if len(addresses := list(filter(None, named))) > 1:
+        raise click.UsageError("--kafka, --path and --log each say where the log is: give one of them")
+    address = addresses[0] if addresses else None
+    if address is not None and open_log(LogSettings(log=address)).capabilities.hosts_learner and seeds > 1:
+        raise click.UsageError("a log that is named keeps what was learned, so with it --seeds must be 1")
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # the prices LiteLLM ships; no download
     console = Console(stderr=as_json)
     with console.status("loading LiteLLM"):
@@ -81,7 +86,7 @@ def demo(
         logging.getLogger(name).setLevel(logging.ERROR)  # its remarks on retries would tear the display
     results = []
     for number in range(seed, seed + seeds):
-        settings = Settings(requests=requests, seed=number, concurrency=concurrency, data=data, kafka=kafka, path=path)
+        settings = Settings(requests=requests, seed=number, concurrency=concurrency, data=data, log=address)
         with _Display(console, f"seed {number}" if seeds > 1 else "") as display:
             results.append(asyncio.run(demonstrate(settings, display)))
     figures = [result.as_json() for result in results]

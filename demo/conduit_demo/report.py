@@ -157,13 +157,13 @@ def _table(figures: dict[str, Any], part: str | None) -> str:
 
 
 def _method(result: Result, figures: dict[str, Any]) -> str:
-    log = "Kafka, with the learner in a process of its own" if figures["log"] == "kafka" else "the embedded log"
+    process = "the same process" if result.settings.hosts_learner else "a process of its own"
     weights = ", ".join(f"{name} {weight:g}" for name, weight in figures["objective"].items())
     said = [
         f"Each of the {figures['requests']:,} requests went over HTTP through a LiteLLM Router to a local server that "
         f"answers as the models would, {result.settings.speed:g} times faster than in reality; latencies here are "
-        f"scaled back. Events travelled over {log}. Half of the answers were rated by the application, 30 to 300 "
-        f"requests later. Objective: {weights}.",
+        f"scaled back. Events travelled over a log ({figures['log']}), with the learner in {process}. Half of the "
+        f"answers were rated by the application, 30 to 300 requests later. Objective: {weights}.",
         "Conduit and simple-shuffle were really run. What comes of a request on a model is fixed beforehand, so "
         "the other policies are read from the table of all outcomes, for the same requests.",
     ]

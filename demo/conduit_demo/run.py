@@ -19,7 +19,7 @@ from conduit_demo.server import open_world
 from conduit_demo.traffic import Answer, Traffic, model_server, new_router, take_calls, time_selections
 from conduit_demo.world import Table
 from conduit_litellm import ConduitRoutingStrategy
-from conduit_log import LogSettings, open_log
+from conduit_log import Address, LogSettings, open_log
 from conduit_policy import Objective
 from conduit_schemas import ConduitError
 
@@ -41,10 +41,18 @@ class Settings:
     """How many times faster than in reality the models answer."""
     data: Path | None = None
     """Folder of recorded outcomes; without it, the simulated models."""
-    kafka: str | None = None
-    """``host:port`` of a broker; without it, the embedded log."""
-    path: Path | None = None
-    """Folder of the embedded log; by default a temporary one."""
+    log: str | None = None
+    """Address of the log; by default the embedded one in a temporary folder."""
+
+    @property
+    def address(self) -> Address:
+        """Where the log is; without a folder where that is a temporary one."""
+        return Address.parse(self.log or "file:")
+
+    @property
+    def hosts_learner(self) -> bool:
+        """Whether the learner runs in the demo's own process."""
+        return open_log(LogSettings(log=self.log or "file:")).capabilities.hosts_learner
 
 
 class Watch(Protocol):
@@ -103,7 +111,7 @@ class Result:
             "simple_shuffle_selection_us": selection_us["simple_shuffle"],
             "feedbacks": self.feedbacks,
             "objective": self.objective.weights(),
-            "log": "embedded" if self.settings.kafka is None else "kafka",
+            "log": self.settings.address.scheme,
             "seed": self.settings.seed,
             "seconds": self.seconds,
         }
@@ -171,11 +179,11 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
 
 @asynccontextmanager
 async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[ConduitRoutingStrategy]:
-    """Run a strategy on the log that was asked for: with a learner in this process, or in one of its own on Kafka."""
+    """Run a strategy on the log that was asked for: with a learner in this process, or in one of its own."""
     with tempfile.TemporaryDirectory(prefix="conduit-demo-") as folder:
-        path = settings.path or Path(folder)
-        if settings.kafka is None:
-            strategy = ConduitRoutingStrategy(log_path=path, objective=objective)
+        address = settings.log or f"file:{folder}"
+        if settings.hosts_learner:
+            strategy = ConduitRoutingStrategy(log=address, objective=objective)
             try:
                 yield strategy
             finally:
@@ -183,12 +191,10 @@ async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[C
             return
         prefix = f"conduit-demo-{uuid4().hex[:12]}"
         # One policy needs one partition; and a broker that is not there is better noticed now.
-        async with open_log(LogSettings(bootstrap_servers=settings.kafka, prefix=prefix, partitions=1)) as log:
+        async with open_log(LogSettings.resolve(log=address, prefix=prefix, partitions=1)) as log:
             await log.create_topics()
-        async with _learner(settings.kafka, prefix):
-            strategy = ConduitRoutingStrategy(
-                bootstrap_servers=settings.kafka, topic_prefix=prefix, objective=objective
-            )
+        async with _learner(address, prefix):
+            strategy = ConduitRoutingStrategy(log=address, topic_prefix=prefix, objective=objective)
             try:
                 yield strategy
             finally:
@@ -196,9 +202,9 @@ async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[C
 
 
 @asynccontextmanager
-async def _learner(servers: str, prefix: str) -> AsyncIterator[None]:
+async def _learner(address: str, prefix: str) -> AsyncIterator[None]:
     """Run ``conduit learner`` in a process of its own."""
-    arguments = ["--bootstrap-servers", servers, "--prefix", prefix]
+    arguments = ["--log", address, "--prefix", prefix]
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "conduit_learner", "learner", *arguments)
     try:
         yield

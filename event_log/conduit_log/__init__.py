@@ -1,41 +1,32 @@
-"""How events travel: one set of ports, three logs that keep their promises."""
+"""How events travel: one set of ports, and logs that keep their promises, chosen by address."""
 
 from conduit_log.ports import (
+    Capabilities,
     EventLog,
     GroupReader,
+    LoadableLog,
     LogUnavailableError,
     Message,
     Reader,
     StoredMessage,
     TopicDescription,
 )
-from conduit_log.settings import LogSettings
+from conduit_log.registry import known_schemes, open_log, register
+from conduit_log.settings import Address, LogSettings
 
 __all__ = [
+    "Address",
+    "Capabilities",
     "EventLog",
     "GroupReader",
+    "LoadableLog",
     "LogSettings",
     "LogUnavailableError",
     "Message",
     "Reader",
     "StoredMessage",
     "TopicDescription",
+    "known_schemes",
     "open_log",
+    "register",
 ]
-
-
-def open_log(settings: LogSettings) -> EventLog:
-    """Return the log that the settings describe; enter it before use.
-
-    Examples
-    --------
-    >>> log = open_log(LogSettings(bootstrap_servers="kafka:9092"))
-    """
-    # Each adapter is imported only when it is used: an embedded installation loads no Kafka client.
-    if settings.is_kafka:
-        from conduit_log.kafka import KafkaLog  # noqa: PLC0415 - see above
-
-        return KafkaLog(settings)
-    from conduit_log.embedded import EmbeddedLog  # noqa: PLC0415 - see above
-
-    return EmbeddedLog(settings.path, topics=settings.topics, retention_s=settings.event_retention_s)

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from conduit_log.database import Database
 from conduit_log.ports import (
+    Capabilities,
     LogUnavailableError,
     Message,
     OnAssigned,
@@ -36,6 +37,7 @@ from conduit_log.ports import (
     check_messages,
     check_topic,
 )
+from conduit_log.settings import LogSettings
 from conduit_log.sqlite import Retention
 from conduit_schemas import ConfigurationError, Topics
 
@@ -86,6 +88,8 @@ class EmbeddedLog:
     [b'event']
     """
 
+    capabilities = Capabilities(needs_spool=False, hosts_learner=True, has_configurable_topics=False)
+
     def __init__(
         self,
         path: Path,
@@ -102,6 +106,33 @@ class EmbeddedLog:
         # Two connections, each with its thread: a reader never waits behind a writer that waits for its turn.
         self._writing = Database(self.path, topics)
         self._reading = Database(self.path, topics)
+
+    @classmethod
+    def from_settings(cls, settings: LogSettings) -> Self:
+        """Return the log in the folder of a ``file`` address; without a folder in it, in the settings' own.
+
+        Raises
+        ------
+        ConfigurationError
+            When the address names another machine.
+        """
+        rest = settings.address.rest
+        if rest.startswith("//") and not rest.startswith("///"):
+            raise ConfigurationError(
+                f"log {str(settings.address)!r} names a machine, {rest[2:].partition('/')[0]!r}, and a file is on this "
+                "one: write file:///FOLDER, or file:FOLDER for one below the working directory"
+            )
+        folder = Path(rest.removeprefix("//")).expanduser() if rest else settings.path
+        return cls(folder, topics=settings.topics, retention_s=settings.event_retention_s)
+
+    @property
+    def title(self) -> str:
+        """Which log this is, for people."""
+        return f"embedded log in {self.path}"
+
+    def exists(self) -> bool:
+        """Say whether its file is there."""
+        return self._reading.file.exists()
 
     async def __aenter__(self) -> Self:
         await self._writing.open()

@@ -1,13 +1,17 @@
 """A log in plain memory: for tests, replays and simulations. It keeps every promise except durability."""
 
 import asyncio
+import os
+import threading
 import time
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Self
 
 from conduit_log.ports import (
+    Capabilities,
     Message,
     OnAssigned,
     OnRevoked,
@@ -16,6 +20,7 @@ from conduit_log.ports import (
     check_messages,
     check_topic,
 )
+from conduit_log.settings import LogSettings
 from conduit_schemas import Topics
 
 __all__ = ["MemoryLog"]
@@ -24,7 +29,7 @@ __all__ = ["MemoryLog"]
 class MemoryLog:
     """An :class:`~conduit_log.ports.EventLog` whose messages live as long as the object does.
 
-    Readers and writers must run in one event loop; entering and leaving change nothing.
+    Readers and writers may run in several threads, each with its event loop; entering and leaving change nothing.
 
     Parameters
     ----------
@@ -46,6 +51,8 @@ class MemoryLog:
     [StoredMessage(partition=0, offset=0, time_ms=1500, key=b'policy', value=b'event')]
     """
 
+    capabilities = Capabilities(needs_spool=False, hosts_learner=True, has_configurable_topics=False)
+
     def __init__(
         self, topics: Topics | None = None, partitions: int = 1, clock: Callable[[], float] = time.time
     ) -> None:
@@ -57,7 +64,26 @@ class MemoryLog:
             for topic in self.topics.all
         }
         self._groups: dict[tuple[str, str], list[_MemoryGroupReader]] = {}
-        self._changed = asyncio.Event()
+        self._lock = threading.RLock()
+        self._wakers: set[Callable[[], object]] = set()
+
+    @classmethod
+    def from_settings(cls, settings: LogSettings) -> "MemoryLog":
+        """Return this process's log of a ``memory`` address and a prefix; it stays until the process ends."""
+        with _sharing:
+            key = settings.address.location, settings.prefix
+            if key not in _shared:
+                _shared[key] = cls(settings.topics, settings.partitions)
+            return _shared[key]
+
+    @property
+    def title(self) -> str:
+        """Which log this is, for people."""
+        return "log in this process's memory"
+
+    def exists(self) -> bool:
+        """Say yes: it exists as soon as somebody has it."""
+        return True
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,9 +99,10 @@ class MemoryLog:
         partitions = self._of(topic)
         check_messages(topic, messages)
         time_ms = int(self._clock() * 1000)
-        for message in messages:
-            number = zlib.crc32(message.key) % self.partitions
-            partitions[number].append(number, time_ms, message)
+        with self._lock:
+            for message in messages:
+                number = zlib.crc32(message.key) % self.partitions
+                partitions[number].append(number, time_ms, message)
         self._notify()
 
     def reader(self, topic: str, *, partitions: Collection[int] | None = None) -> "_MemoryReader":
@@ -111,10 +138,34 @@ class MemoryLog:
     def _members(self, topic: str, group: str) -> "list[_MemoryGroupReader]":
         return self._groups.setdefault((topic, group), [])
 
+    @contextmanager
+    def _listening(self) -> Iterator[asyncio.Event]:
+        """Yield an event that is set as soon as anything changes."""
+        changed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # its loop has been closed meanwhile
+                loop.call_soon_threadsafe(changed.set)
+
+        with self._lock:
+            self._wakers.add(wake)
+        try:
+            yield changed
+        finally:
+            with self._lock:
+                self._wakers.discard(wake)
+
     def _notify(self) -> None:
-        # Whoever waits holds the old event; a fresh one serves the next wait, in whatever loop that runs.
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        with self._lock:
+            wakers = tuple(self._wakers)
+        for wake in wakers:
+            wake()
+
+
+_shared: dict[tuple[str, str], MemoryLog] = {}
+_sharing = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shared.clear)  # no thread of the parent's writes to it any more
 
 
 class _Partition:
@@ -162,20 +213,21 @@ class _MemoryReader:
     async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
         deadline = time.monotonic() + timeout_s
         while True:
-            changed = self._log._changed
-            await self._before_read()
-            if messages := self._read(max_messages):
-                return messages
-            try:
-                await asyncio.wait_for(changed.wait(), max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                return []
+            with self._log._listening() as changed:
+                await self._before_read()
+                if messages := self._read(max_messages):
+                    return messages
+                try:
+                    await asyncio.wait_for(changed.wait(), max(0.0, deadline - time.monotonic()))
+                except TimeoutError:
+                    return []
 
     async def seek(self, partition: int, offset: int) -> None:
         self._positions[partition] = offset
 
     async def end_offsets(self) -> Mapping[int, int]:
-        return {number: self._stored[number].end for number in self._positions}
+        with self._log._lock:
+            return {number: self._stored[number].end for number in self._positions}
 
     async def _before_read(self) -> None:
         """Give a subclass its chance to change the positions."""
@@ -183,7 +235,8 @@ class _MemoryReader:
     def _read(self, count: int) -> list[StoredMessage]:
         messages: list[StoredMessage] = []
         for number, position in list(self._positions.items()):
-            found = self._stored[number].read(position, count - len(messages))
+            with self._log._lock:
+                found = self._stored[number].read(position, count - len(messages))
             if found:
                 # Put last, so that a busy partition cannot starve the others.
                 del self._positions[number]
@@ -202,8 +255,11 @@ class _MemoryGroupReader(_MemoryReader):
         self._on_revoked = on_revoked
 
     async def __aexit__(self, *exc: object) -> None:
-        if self in self._members:
-            self._members.remove(self)
+        with self._log._lock:
+            is_member = self in self._members
+            if is_member:
+                self._members.remove(self)
+        if is_member:
             self._log._notify()
         self._positions.clear()
 
@@ -212,10 +268,13 @@ class _MemoryGroupReader(_MemoryReader):
         return frozenset(self._positions)
 
     async def _before_read(self) -> None:
-        if self not in self._members:
-            self._members.append(self)
+        with self._log._lock:
+            is_new = self not in self._members
+            if is_new:
+                self._members.append(self)
+            rank, members = self._members.index(self), len(self._members)
+        if is_new:
             self._log._notify()
-        rank, members = self._members.index(self), len(self._members)
         due = {number for number in range(self._log.partitions) if number % members == rank}
         if lost := sorted(set(self._positions) - due):
             for number in lost:

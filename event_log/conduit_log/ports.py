@@ -2,18 +2,21 @@
 
 Three adapters keep these promises and pass one set of contract tests: Kafka (:mod:`conduit_log.kafka`),
 a SQLite file shared by the processes of one machine (:mod:`conduit_log.embedded`), and plain memory
-(:mod:`conduit_log.memory`).
+(:mod:`conduit_log.memory`). Others may be added: see :mod:`conduit_log.registry`.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from conduit_schemas import ConduitError, ConfigurationError, RecordTooLargeError, Topics
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
+    "Capabilities",
     "EventLog",
     "GroupReader",
+    "LoadableLog",
     "LogUnavailableError",
     "Message",
     "OnAssigned",
@@ -50,6 +53,18 @@ class StoredMessage(NamedTuple):
     value: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """In what logs differ, beyond the promises that all keep: whoever uses one asks for this, not for its kind."""
+
+    needs_spool: bool
+    """The log may be out of reach while the application runs; meanwhile events wait in a folder of this machine."""
+    hosts_learner: bool
+    """A process of the application may learn, one at a time; otherwise ``conduit learner`` has to run."""
+    has_configurable_topics: bool
+    """Topics are made on a server, with settings and copies of their own, so ``conduit doctor`` has to look at them."""
+
+
 class TopicDescription(NamedTuple):
     """What there is to know of one topic: for people, and for checks of an installation."""
 
@@ -59,7 +74,8 @@ class TopicDescription(NamedTuple):
     replication: int
     """Copies of each partition."""
     settings: Mapping[str, str]
-    """The log's own settings of this topic: retention, compaction, time stamps."""
+    """The log's own settings of this topic: retention, compaction, time stamps. Checks know ``cleanup.policy`` and
+    ``message.timestamp.type``, by Kafka's names and values."""
     end_offsets: Mapping[int, int]
     """Per partition, the offset the next message will get."""
 
@@ -137,8 +153,30 @@ class GroupReader(Protocol):
 class EventLog(Protocol):
     """An append-only log of topics, divided into partitions. Enter it before use.
 
-    Entering never waits for a broker to be reachable: the first call that needs it does.
+    Making one does no I/O, and entering never waits for a broker to be reachable: the first call that needs it does.
     """
+
+    @property
+    def topics(self) -> Topics:
+        """The installation's topics."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What kind of log this is; known before it is entered, and the same for every log of its class."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Which log this is, for people, to go on with "answers" or "is missing"; never with a password in it."""
+        ...
+
+    def exists(self) -> bool:
+        """Say whether there is such a log, without making one: entering may.
+
+        A log that only its servers know of says yes.
+        """
+        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -178,6 +216,23 @@ class EventLog(Protocol):
 
     async def describe(self) -> list[TopicDescription]:
         """Describe the installation's topics, in the order of :attr:`conduit_schemas.Topics.all`."""
+        ...
+
+
+@runtime_checkable
+class LoadableLog(EventLog, Protocol):
+    """A log of one partition that takes messages with the offsets and times they had elsewhere, as of an archive."""
+
+    async def load(self, topic: str, messages: Sequence[StoredMessage]) -> None:
+        """Append messages of another log that keep their offsets and times, in one step.
+
+        Raises
+        ------
+        ConfigurationError
+            When the topic reaches beyond the first one's offset already.
+        LogUnavailableError
+            When the log could not do it; nothing was appended.
+        """
         ...
 
 

@@ -1,31 +1,83 @@
 """Where the log is: the one place that reads it from arguments and the environment."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from conduit_schemas import ConfigurationError, Topics
 
-__all__ = ["LogSettings"]
+__all__ = ["Address", "LogSettings"]
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(\S.*|)", re.DOTALL)
+_USER = re.compile(r"^//[^/?#]*@")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """Where a log is, in the form ``scheme:rest``; the scheme names the adapter, and the adapter reads the rest.
+
+    Shown and printed, it is without the user and the password that may stand before its host.
+
+    Examples
+    --------
+    >>> address = Address.parse("nats://me:secret@nats-1:4222")
+    >>> address.scheme, address.location, str(address)
+    ('nats', 'nats-1:4222', 'nats://nats-1:4222')
+    """
+
+    scheme: str
+    rest: str
+    """What follows the colon, as it was written: with the two slashes, user and password if it has them."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an address.
+
+        Raises
+        ------
+        ConfigurationError
+            When it has no scheme.
+        """
+        match = _ADDRESS.fullmatch(text.strip())
+        if match is None:
+            raise ConfigurationError(
+                f"log {text!r} is not an address such as kafka://HOST:PORT or file:///FOLDER: say its scheme first"
+            )
+        return cls(match[1].lower(), match[2])
+
+    @property
+    def location(self) -> str:
+        """The rest without slashes in front, user and password."""
+        return _USER.sub("//", self.rest).removeprefix("//")
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{_USER.sub('//', self.rest)}"
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Which log to use. With bootstrap servers it is Kafka, otherwise a SQLite file on this machine.
+    """Which log to use, and how. Without an address and without bootstrap servers it is a SQLite file on this machine.
 
     Parameters
     ----------
+    log
+        The log's address: ``kafka://host:port,host:port``, ``file:///folder`` (the embedded log), ``memory:name``, or
+        whatever else an adapter is known for; see :mod:`conduit_log.registry`.
     bootstrap_servers
-        ``host:port`` of one or more Kafka brokers, separated by commas.
+        ``host:port`` of one or more Kafka brokers, separated by commas; short for an address of theirs.
     path
-        The embedded log's folder.
+        Conduit's folder on this machine: of the embedded log where no address says otherwise, and of what waits for a
+        log that is out of reach.
     prefix
         What the topics' names start with.
     partitions, replication_factor
-        Used when topics are created on Kafka.
+        Used when topics are created, where a log leaves the choice.
     event_retention_s
-        How long Kafka keeps events, in seconds; None is for ever.
+        How long events are kept, in seconds; None is for ever.
     compression
         Kafka producer compression: ``none``, ``gzip``, ``lz4`` or ``zstd``.
     kafka
@@ -39,10 +91,13 @@ class LogSettings:
 
     Examples
     --------
-    >>> LogSettings(bootstrap_servers="kafka:9092").is_kafka
-    True
+    >>> LogSettings(bootstrap_servers="kafka:9092").address
+    kafka://kafka:9092
+    >>> LogSettings(log="file:/var/lib/conduit").address.rest
+    '/var/lib/conduit'
     """
 
+    log: str | None = field(default=None, repr=False)  # may hold a password
     bootstrap_servers: str | None = None
     path: Path = field(default_factory=lambda: Path.home() / ".conduit")
     prefix: str = "conduit"
@@ -56,6 +111,13 @@ class LogSettings:
 
     def __post_init__(self) -> None:
         Topics(self.prefix)
+        if self.log is not None:
+            Address.parse(self.log)
+            if self.bootstrap_servers is not None:
+                raise ConfigurationError(
+                    f"log={str(self.address)!r} and bootstrap_servers={self.bootstrap_servers!r} both say where the "
+                    "log is: leave one of them out"
+                )
         if self.compression not in {"none", "gzip", "lz4", "zstd"}:
             raise ConfigurationError(f"compression {self.compression!r} is not one of none, gzip, lz4, zstd")
         if self.partitions < 1 or self.replication_factor < 1:
@@ -64,9 +126,13 @@ class LogSettings:
             raise ConfigurationError("timeout_s and session_timeout_s must be positive")
 
     @property
-    def is_kafka(self) -> bool:
-        """Whether brokers were named."""
-        return self.bootstrap_servers is not None
+    def address(self) -> Address:
+        """Where the log is, however it was said."""
+        if self.log is not None:
+            return Address.parse(self.log)
+        if self.bootstrap_servers is not None:
+            return Address("kafka", f"//{self.bootstrap_servers}")
+        return Address("file", f"//{self.path}" if self.path.is_absolute() else str(self.path))
 
     @property
     def topics(self) -> Topics:
@@ -77,9 +143,15 @@ class LogSettings:
     def resolve(cls, **given: Any) -> Self:
         """Return settings from arguments, then the environment, then the defaults.
 
-        The environment is ``CONDUIT_BOOTSTRAP_SERVERS``, ``CONDUIT_HOME`` (the embedded log's folder),
-        ``CONDUIT_TOPIC_PREFIX``, and ``CONDUIT_KAFKA_<OPTION>`` for each option of ``kafka``.
+        The environment is ``CONDUIT_LOG`` (an address) or ``CONDUIT_BOOTSTRAP_SERVERS``, ``CONDUIT_HOME`` (the folder
+        ``path``), ``CONDUIT_TOPIC_PREFIX``, and ``CONDUIT_KAFKA_<OPTION>`` for each option of ``kafka``.
+
+        Raises
+        ------
+        ConfigurationError
+            When a setting cannot work; what the environment says is called by its variable.
         """
+        chosen = {name: value for name, value in given.items() if value is not None}
         environment: dict[str, Any] = {}
         for name, variable in _VARIABLES.items():
             if value := os.environ.get(variable):
@@ -91,13 +163,32 @@ class LogSettings:
         }
         if options:
             environment["kafka"] = options
-        chosen = {name: value for name, value in given.items() if value is not None}
+        _let_go_of_other_places(environment, chosen)
         return cls(**{**environment, **chosen})
 
 
 _VARIABLES = {
+    "log": "CONDUIT_LOG",
     "bootstrap_servers": "CONDUIT_BOOTSTRAP_SERVERS",
     "path": "CONDUIT_HOME",
     "prefix": "CONDUIT_TOPIC_PREFIX",
 }
 _KAFKA_OPTION = "CONDUIT_KAFKA_"
+
+
+def _let_go_of_other_places(environment: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Remove from the environment's settings where the log is, if an argument says so in another way."""
+    if "log" in chosen or "bootstrap_servers" in chosen:
+        environment.pop("log", None)
+        environment.pop("bootstrap_servers", None)
+    if "log" in environment:
+        try:
+            address = Address.parse(environment["log"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"CONDUIT_LOG: {error}") from error
+        if "bootstrap_servers" in environment:
+            raise ConfigurationError(
+                "CONDUIT_LOG and CONDUIT_BOOTSTRAP_SERVERS both say where the log is: unset one of them"
+            )
+        if address.scheme == "file" and "path" in chosen:  # for a log elsewhere, it only says where its events wait
+            del environment["log"]

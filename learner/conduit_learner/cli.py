@@ -96,7 +96,7 @@ def main() -> None:
                   conduit explain DECISION_ID --policy default/chat
     Control:      conduit routing set --policy default/chat --objective cost --budget 25/day
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the brokers cannot be reached, 130 interrupted (Ctrl-C).
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the log cannot be reached, 130 interrupted (Ctrl-C).
     """
 
 

@@ -83,11 +83,14 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         Separates installations that share a log: a policy is a model group in a namespace.
     model_groups
         The model groups to manage; by default all. LiteLLM serves the others as it would without Conduit.
+    log
+        Address of the event log, such as ``kafka://host:port``, ``file:///folder`` or one of an adapter of your own; by
+        default ``CONDUIT_LOG``. Without any, and without brokers, the log is a file on this machine.
     bootstrap_servers
-        ``host:port`` of Kafka brokers, separated by commas. Without any, and without
-        ``CONDUIT_BOOTSTRAP_SERVERS`` in the environment, the log is a file on this machine.
+        ``host:port`` of Kafka brokers, separated by commas: the same as an address of theirs; by default
+        ``CONDUIT_BOOTSTRAP_SERVERS``.
     log_path
-        Folder of that file; by default ``CONDUIT_HOME`` or ``~/.conduit``.
+        Folder of the file, and of what waits for a log elsewhere; by default ``CONDUIT_HOME`` or ``~/.conduit``.
     topic_prefix
         What the topics' names start with; by default ``CONDUIT_TOPIC_PREFIX`` or ``conduit``.
     kafka_options
@@ -99,13 +102,13 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     queue_size
         Events that may wait in memory for the log; beyond it the newest are dropped and counted.
     spool_path
-        Folder in which events wait while Kafka is away, and outlive this process; by default ``spool`` in the
-        folder of ``log_path``. The embedded log, which is on the disk itself, has none.
+        Folder in which events wait while Kafka, or another log that can be out of reach, is away, and outlive this
+        process; by default ``spool`` in the folder of ``log_path``. The embedded log, on the disk itself, has none.
     spool_limit_bytes
         What the spool may take of the disk, for all processes of this machine together; 0 for memory alone.
     host_learner
-        Whether, without Kafka, this process may host the learner. One process per log does; when it ends,
-        another one takes over. Needs ``pip install 'conduit-litellm[learner]'``.
+        Whether this process may host the learner, where the log allows it, as the embedded one does. One process per
+        log hosts it; when that ends, another one takes over. Needs ``pip install 'conduit-litellm[learner]'``.
 
     implicit_signals
         Whether answers that are empty, cut off, no JSON where JSON was asked for, or soon asked for again count as
@@ -144,6 +147,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         rollout: Mapping[str, Any] | None = None,
         namespace: str = "default",
         model_groups: Iterable[str] | None = None,
+        log: str | None = None,
         bootstrap_servers: str | None = None,
         log_path: str | os.PathLike[str] | None = None,
         topic_prefix: str | None = None,
@@ -176,17 +180,19 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             dimension=featurizer.dimension,
         )
         self.log_settings = LogSettings.resolve(
+            log=log,
             bootstrap_servers=bootstrap_servers,
             path=None if log_path is None else Path(log_path).expanduser(),
             prefix=topic_prefix,
             kafka=None if kafka_options is None else dict(kafka_options),
         )
-        open_log(self.log_settings)  # refuses impossible settings here and now; it is entered in the background
+        # Impossible settings are refused here and now; the log itself is entered in the background.
+        capabilities = open_log(self.log_settings).capabilities
         self.counters = Counters()
         self._state = LogState()
         self._ledger = Ledger()
         self._policies = PolicyCache(max_age_s=max_snapshot_age_s, counters=self.counters, state=self._state)
-        spools = self.log_settings.is_kafka and spool_limit_bytes > 0
+        spools = capabilities.needs_spool and spool_limit_bytes > 0
         spool = spool_folder(self.log_settings, None if spool_path is None else Path(spool_path).expanduser())
         self._emitter = Emitter(
             ledger=self._ledger,
@@ -226,7 +232,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             emitter=self._emitter,
             counters=self.counters,
         )
-        hosts = host_learner and not self.log_settings.is_kafka
+        hosts = host_learner and capabilities.hosts_learner
         self._learner = embedded_learner.host_learner(self.log_settings) if hosts else None
 
     @property

@@ -27,7 +27,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> LogSettings:
 async def test_learners_killed_doubled_and_paused_publish_what_an_undisturbed_one_does(
     settings: LogSettings, tmp_path: Path
 ) -> None:
-    pauses = int(settings.is_kafka)
+    pauses = int(settings.bootstrap_servers is not None)
     found = await crashes.campaign(settings, tmp_path, kills=3, pauses=pauses)
     assert (found["kills"], found["pauses"], sum(found["killed_in"].values())) == (3, pauses, 3)
     assert found["exit_codes"] == [0, 0, 0]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import folder_log
 import pytest
 from click.testing import CliRunner
 
@@ -16,10 +17,14 @@ from conduit_learner.cli import main
 POLICIES = {"conduit", "random", "best_fixed", "best_quality", "most_expensive", "simple_shuffle"}
 
 
-def _demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "COLUMNS": "120"}
+def _demo(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return _conduit(folder, "demo", *arguments, **variables)
+
+
+def _conduit(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "COLUMNS": "120", **variables}
     return subprocess.run(
-        [sys.executable, "-m", "conduit_learner", "demo", *arguments],
+        [sys.executable, "-m", "conduit_learner", *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -52,7 +57,7 @@ def test_the_demo_learns_while_it_serves(tmp_path: Path) -> None:
     assert figures["policies"]["conduit"]["errors"] == 0.0
     assert figures["snapshots"] >= 1
     assert figures["feedbacks"] >= 10
-    assert figures["log"] == "embedded"
+    assert figures["log"] == "file"
     assert "Conduit:" in done.stderr
     assert "share of the requests" in done.stderr
     assert (tmp_path / "demo-report.html").stat().st_size > 20_000
@@ -72,6 +77,29 @@ def test_the_same_through_kafka_with_a_learner_of_its_own(tmp_path: Path, kafka_
     assert figures["policies"]["conduit"]["errors"] == 0.0
     assert figures["feedbacks"] >= 5
     assert (tmp_path / "out" / "kafka.html").exists()
+
+
+def test_a_log_of_ones_own_reaches_every_command(tmp_path: Path) -> None:
+    folder_log.offer(tmp_path)
+    paths = f"{tmp_path}:{Path(folder_log.__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+    address = f"folder:{tmp_path / 'log'}"
+    missing = _conduit(tmp_path, "doctor", "--log", address, PYTHONPATH=paths)
+    assert missing.returncode == 2
+    assert f"there is no folder of text files {tmp_path / 'log'}: name its folder with --path" in missing.stderr
+    done = _demo(tmp_path, "--requests", "200", "--log", address, "--json", PYTHONPATH=paths)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    _check(figures, 200)
+    assert figures["log"] == "folder"
+    assert figures["snapshots"] >= 1
+    assert "a log (folder), with the learner in the same process" in (tmp_path / "demo-report.html").read_text()
+    well = _conduit(tmp_path, "doctor", PYTHONPATH=paths, CONDUIT_LOG=address)
+    assert well.returncode == 0, well.stdout + well.stderr
+    assert f"log: folder of text files {tmp_path / 'log'} answers" in well.stdout
+    proven = _conduit(
+        tmp_path, "replay", "--policy", "default/assistant", "--verify", "--log", address, PYTHONPATH=paths
+    )
+    assert proven.returncode == 0, proven.stdout + proven.stderr
 
 
 def test_recorded_outcomes_are_replayed(tmp_path: Path, recorded: Path) -> None:
@@ -98,7 +126,7 @@ def test_recorded_outcomes_are_replayed(tmp_path: Path, recorded: Path) -> None:
     [
         (["--data", "nowhere"], 1, "prompts.parquet does not exist"),
         (["--requests", "3"], 2, "Invalid value for '--requests'"),
-        (["--kafka", "127.0.0.1:1", "--path", "here"], 2, "no meaning with --kafka"),
+        (["--kafka", "127.0.0.1:1", "--path", "here"], 2, "give one of them"),
         (["--path", "here", "--seeds", "2"], 2, "--seeds must be 1"),
     ],
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from folder_log import FolderLog
 
 from conduit_log import EventLog, LogSettings
 from conduit_log.embedded import EmbeddedLog
@@ -24,7 +25,7 @@ def unique_prefix() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
-@pytest.fixture(params=["memory", "embedded", "kafka"])
+@pytest.fixture(params=["memory", "embedded", "folder", "kafka"])
 def opening(request: pytest.FixtureRequest, tmp_path: Path, unique_prefix: str) -> Opening:
     """Return a function that opens one and the same installation's log, as another process would."""
     if request.param == "memory":
@@ -32,6 +33,8 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path, unique_prefix: str) 
         return lambda: log
     if request.param == "embedded":
         return lambda: EmbeddedLog(tmp_path / "log", topics=TOPICS)
+    if request.param == "folder":
+        return lambda: FolderLog(LogSettings(log=f"folder:{tmp_path}/log", prefix=TOPICS.prefix))
     settings = LogSettings(
         bootstrap_servers=request.getfixturevalue("kafka_bootstrap"),
         prefix=unique_prefix,

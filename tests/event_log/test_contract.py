@@ -9,19 +9,22 @@ from contextlib import suppress
 
 import pytest
 
-from conduit_log import EventLog, GroupReader, LogSettings, Message, Reader, StoredMessage, TopicDescription
+from conduit_log import (
+    Capabilities,
+    EventLog,
+    GroupReader,
+    LogSettings,
+    Message,
+    Reader,
+    StoredMessage,
+    TopicDescription,
+)
 from conduit_log.ports import MAX_MESSAGE_BYTES
-from conduit_schemas import ConfigurationError, RecordTooLargeError, Topics
+from conduit_schemas import ConfigurationError, RecordTooLargeError
 
 Opening = Callable[[], EventLog]
 
 PATIENCE_S = 120.0
-
-
-def topics_of(log: EventLog) -> Topics:
-    topics = log.topics  # type: ignore[attr-defined]  # not in the port, but every adapter has it
-    assert isinstance(topics, Topics)
-    return topics
 
 
 async def read(reader: Reader | GroupReader, count: int, **options: int) -> list[StoredMessage]:
@@ -63,7 +66,7 @@ def numbered(key: bytes, count: int, start: int = 0) -> list[Message]:
 async def test_messages_come_back_complete_and_in_order_per_key(opening: Opening) -> None:
     before_ms = int(time.time() * 1000)
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         keys = [b"policy-%d" % number for number in range(9)]
         for batch in range(5):
             mixed = [Message(key, b"%d" % (batch * 10 + index)) for index in range(10) for key in keys]
@@ -86,7 +89,7 @@ async def test_messages_come_back_complete_and_in_order_per_key(opening: Opening
 
 async def test_what_append_returned_for_is_there_for_everybody_at_once(opening: Opening) -> None:
     async with opening() as writing, opening() as reading:
-        topic = topics_of(writing).events
+        topic = writing.topics.events
         for count in range(1, 4):
             await writing.append(topic, numbered(b"k", 1, count))
             async with reading.reader(topic) as reader:
@@ -96,16 +99,16 @@ async def test_what_append_returned_for_is_there_for_everybody_at_once(opening: 
 
 async def test_it_is_still_there_after_everybody_left(opening: Opening) -> None:
     async with opening() as log:
-        await log.append(topics_of(log).events, numbered(b"k", 3))
+        await log.append(log.topics.events, numbered(b"k", 3))
     async with opening() as log:
-        await log.append(topics_of(log).events, numbered(b"k", 3, 3))
-        messages = await everything(log, topics_of(log).events)
+        await log.append(log.topics.events, numbered(b"k", 3, 3))
+        messages = await everything(log, log.topics.events)
     assert [message.value for message in messages] == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
 
 async def test_a_large_batch_keeps_its_order(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, [Message(b"k", b"%06d" % number * 20) for number in range(5000)])
         messages = await everything(log, topic)
     assert [int(message.value[:6]) for message in messages] == list(range(5000))
@@ -113,7 +116,7 @@ async def test_a_large_batch_keeps_its_order(opening: Opening) -> None:
 
 async def test_appending_nothing_changes_nothing(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, [])
         await log.append(topic, numbered(b"k", 1))
         await log.append(topic, [])
@@ -122,7 +125,7 @@ async def test_appending_nothing_changes_nothing(opening: Opening) -> None:
 
 async def test_tasks_that_append_at_once_keep_the_order_of_their_own_keys(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
 
         async def write(key: bytes) -> None:
             for batch in range(10):
@@ -145,15 +148,15 @@ async def test_tasks_that_append_at_once_keep_the_order_of_their_own_keys(openin
 )
 async def test_any_bytes_survive(opening: Opening, key: bytes, value: bytes) -> None:
     async with opening() as log:
-        await log.append(topics_of(log).events, [Message(key, value)])
-        (message,) = await everything(log, topics_of(log).events)
+        await log.append(log.topics.events, [Message(key, value)])
+        (message,) = await everything(log, log.topics.events)
     assert (message.key, message.value) == (key, value)
 
 
 async def test_a_message_of_the_greatest_size_passes_and_a_larger_one_is_refused(opening: Opening) -> None:
     noise = random.Random(1).randbytes(MAX_MESSAGE_BYTES)  # does not compress
     async with opening() as log:
-        for topic in (topics_of(log).events, topics_of(log).snapshots):
+        for topic in (log.topics.events, log.topics.snapshots):
             await log.append(topic, [Message(b"key", noise[3:])])
             with pytest.raises(RecordTooLargeError, match=r"message 1 .*1,048,001 bytes"):
                 await log.append(topic, [Message(b"key", b"small"), Message(b"key", noise[2:])])
@@ -164,7 +167,7 @@ async def test_a_message_of_the_greatest_size_passes_and_a_larger_one_is_refused
 async def test_several_large_messages_come_one_poll_after_the_other(opening: Opening) -> None:
     noise = random.Random(2).randbytes(1_000_000)
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, [Message(b"k", b"%02d" % number + noise) for number in range(40)])
         async with log.reader(topic) as reader:
             messages = await read(reader, 40)
@@ -173,7 +176,7 @@ async def test_several_large_messages_come_one_poll_after_the_other(opening: Ope
 
 async def test_a_reader_starts_at_the_beginning_and_returns_each_message_once(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, numbered(b"k", 25))
         async with log.reader(topic) as reader:
             first = await read(reader, 25)
@@ -185,7 +188,7 @@ async def test_a_reader_starts_at_the_beginning_and_returns_each_message_once(op
 
 async def test_poll_returns_at_most_what_was_asked_for(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, [Message(b"%d" % (number % 7), b"%d" % number) for number in range(50)])
         async with log.reader(topic) as reader:
             seen: list[StoredMessage] = []
@@ -199,7 +202,7 @@ async def test_poll_returns_at_most_what_was_asked_for(opening: Opening) -> None
 
 async def test_poll_waits_for_a_message_that_comes_later(opening: Opening) -> None:
     async with opening() as log, opening() as other:
-        topic = topics_of(log).events
+        topic = log.topics.events
         async with log.reader(topic) as reader:
             assert await reader.poll(timeout_s=0.0) == []
             waiting = asyncio.create_task(reader.poll(timeout_s=PATIENCE_S))
@@ -212,7 +215,7 @@ async def test_poll_waits_for_a_message_that_comes_later(opening: Opening) -> No
 async def test_cancelled_polls_lose_nothing(opening: Opening) -> None:
     chance = random.Random(3)
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         async with log.reader(topic) as reader:
             seen: list[StoredMessage] = []
             for number in range(40):
@@ -225,7 +228,7 @@ async def test_cancelled_polls_lose_nothing(opening: Opening) -> None:
 
 async def test_seek_continues_at_an_offset(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, numbered(b"k", 10))
         async with log.reader(topic) as reader:
             home = (await read(reader, 10))[0].partition
@@ -244,7 +247,7 @@ async def test_seek_continues_at_an_offset(opening: Opening) -> None:
 
 async def test_a_position_ahead_of_the_end_waits_for_the_log_to_get_there(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, numbered(b"k", 3))
         home = (await everything(log, topic))[0].partition
         async with log.reader(topic, partitions=[home]) as reader:
@@ -256,7 +259,7 @@ async def test_a_position_ahead_of_the_end_waits_for_the_log_to_get_there(openin
 
 async def test_a_reader_of_chosen_partitions_sees_no_other(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, [Message(b"%d" % number, b"") for number in range(40)])
         messages = await everything(log, topic)
         for number in {message.partition for message in messages}:
@@ -268,7 +271,7 @@ async def test_a_reader_of_chosen_partitions_sees_no_other(opening: Opening) -> 
 
 async def test_two_readers_do_not_disturb_each_other(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, numbered(b"k", 6))
         async with log.reader(topic) as one, log.reader(topic) as two:
             first = await read(one, 6)
@@ -280,7 +283,7 @@ async def test_two_readers_do_not_disturb_each_other(opening: Opening) -> None:
 
 async def test_a_compacted_topic_shows_at_least_the_newest_message_of_every_key(opening: Opening) -> None:
     async with opening() as log:
-        for topic in sorted(topics_of(log).compacted):
+        for topic in sorted(log.topics.compacted):
             for generation in range(20):
                 await log.append(topic, [Message(b"k%d" % key, b"%d" % generation) for key in range(5)])
             await log.append(topic, [Message(b"k0", b"twice"), Message(b"k0", b"in one batch")])
@@ -291,7 +294,7 @@ async def test_a_compacted_topic_shows_at_least_the_newest_message_of_every_key(
 
 async def test_a_reader_in_the_middle_of_a_compacted_topic_misses_no_newest_message(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).snapshots
+        topic = log.topics.snapshots
         await log.append(topic, [Message(b"a", b"1"), Message(b"b", b"1"), Message(b"c", b"1")])
         async with log.reader(topic) as reader:
             seen = await reader.poll(timeout_s=PATIENCE_S, max_messages=1)
@@ -307,9 +310,9 @@ async def test_a_reader_in_the_middle_of_a_compacted_topic_misses_no_newest_mess
 
 async def test_topics_are_separate(opening: Opening) -> None:
     async with opening() as log:
-        for topic in topics_of(log).all:
+        for topic in log.topics.all:
             await log.append(topic, [Message(b"k", topic.encode())])
-        for topic in topics_of(log).all:
+        for topic in log.topics.all:
             assert [message.value for message in await everything(log, topic)] == [topic.encode()]
 
 
@@ -332,31 +335,38 @@ async def test_a_topic_of_somebody_else_is_refused(opening: Opening) -> None:
 async def test_creating_topics_again_leaves_them_as_they_are(opening: Opening) -> None:
     async with opening() as log, opening() as other:
         await log.create_topics()
-        await log.append(topics_of(log).events, numbered(b"k", 2))
+        await log.append(log.topics.events, numbered(b"k", 2))
         before = await log.describe()
         await log.create_topics()
         await other.create_topics()
         assert await other.describe() == before
-        assert len(await everything(other, topics_of(log).events)) == 2
+        assert len(await everything(other, log.topics.events)) == 2
 
 
 async def test_topics_are_described(opening: Opening) -> None:
     async with opening() as log:
         await log.create_topics()
-        await log.append(topics_of(log).events, numbered(b"k", 4))
+        await log.append(log.topics.events, numbered(b"k", 4))
         descriptions = await log.describe()
-        async with log.reader(topics_of(log).events) as reader:
+        async with log.reader(log.topics.events) as reader:
             ends = await reader.end_offsets()
-    assert [description.name for description in descriptions] == list(topics_of(log).all)
+    assert [description.name for description in descriptions] == list(log.topics.all)
+    compacting = {topic.name for topic in descriptions if topic.settings.get("cleanup.policy") == "compact"}
+    assert compacting in (set(log.topics.compacted), set())  # a log that removes nothing need not
     for description in descriptions:
         assert isinstance(description, TopicDescription)
         assert description.exists
         assert description.replication == 1
         assert set(description.end_offsets) == set(range(description.partitions))
-        compacted = description.name in topics_of(log).compacted
-        assert (description.settings.get("cleanup.policy") == "compact") is compacted
     assert descriptions[0].end_offsets == ends
     assert sum(ends.values()) == 4
+
+
+async def test_it_says_what_it_is(opening: Opening) -> None:
+    async with opening() as log:
+        assert log.exists()
+        assert isinstance(log.capabilities, Capabilities)
+        assert log.title and log.title == log.title.strip()
 
 
 class Member:
@@ -401,7 +411,7 @@ async def until(condition: Callable[[], bool], *steps: Callable[[], Awaitable[No
 
 async def test_the_only_member_owns_everything_and_starts_where_it_says(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, [Message(b"%d" % (number % 12), b"") for number in range(120)])
         stored = await everything(log, topic)
         partitions = set(range((await log.describe())[0].partitions))
@@ -423,7 +433,7 @@ async def test_the_only_member_owns_everything_and_starts_where_it_says(opening:
 
 async def test_two_members_share_and_the_one_that_stays_takes_over(opening: Opening) -> None:
     async with opening() as one_log, opening() as two_log:
-        topic = topics_of(one_log).events
+        topic = one_log.topics.events
         await one_log.append(topic, [Message(b"%d" % number, b"early") for number in range(60)])
         total = set(range((await one_log.describe())[0].partitions))
         one, two = Member(one_log, topic, "g"), Member(two_log, topic, "g")
@@ -457,7 +467,7 @@ async def test_two_members_share_and_the_one_that_stays_takes_over(opening: Open
 
 async def test_groups_do_not_share_with_each_other(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, numbered(b"k", 5))
         one, two = Member(log, topic, "one"), Member(log, topic, "two")
         async with one.reader, two.reader:
@@ -466,7 +476,7 @@ async def test_groups_do_not_share_with_each_other(opening: Opening) -> None:
 
 async def test_an_assignment_whose_callback_fails_is_offered_again(opening: Opening) -> None:
     async with opening() as log:
-        topic = topics_of(log).events
+        topic = log.topics.events
         await log.append(topic, numbered(b"k", 3))
         member = Member(log, topic, "g")
         works = member.assigned

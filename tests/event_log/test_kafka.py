@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage, open_log
+from conduit_log import Address, LogSettings, LogUnavailableError, Message, StoredMessage, open_log
 from conduit_log.kafka import KafkaLog
 from conduit_schemas import ConfigurationError, RecordTooLargeError
 
@@ -110,7 +110,7 @@ def test_options_reach_the_client_as_it_wants_them() -> None:
 def test_settings_come_from_arguments_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONDUIT_BOOTSTRAP_SERVERS", "CONDUIT_HOME", "CONDUIT_TOPIC_PREFIX"):
         monkeypatch.delenv(name, raising=False)
-    assert not LogSettings.resolve().is_kafka
+    assert LogSettings.resolve().address == Address("file", f"//{Path.home()}/.conduit")
     assert LogSettings.resolve().path == Path.home() / ".conduit"
     monkeypatch.setenv("CONDUIT_BOOTSTRAP_SERVERS", "env:9092")
     monkeypatch.setenv("CONDUIT_HOME", "~/elsewhere")

@@ -317,8 +317,10 @@ class TestArchive:
         self, installation: Installation, archived: Path, tmp_path: Path
     ) -> None:
         told = run("restore", "--from", archived, "--path", tmp_path)
-        assert told.output == f"{len(installation.log)} events restored to topic conduit.events in {tmp_path}\n"
-        assert fields(run("restore", "--from", archived, "--path", tmp_path, "--json"))["restored"] == 0
+        count = len(installation.log)
+        assert told.output == f"{count} events restored to topic conduit.events of the embedded log in {tmp_path}\n"
+        found = fields(run("restore", "--from", archived, "--log", f"file:{tmp_path}", "--json"))
+        assert found == {"restored": 0, "log": f"file:{tmp_path}", "topic": "conduit.events"}
         again = fields(run("replay", "--policy", POLICY, "--path", tmp_path, "--json"))
         assert again["snapshot"]["hash"] == installation.learner.snapshot(POLICY).hash
 

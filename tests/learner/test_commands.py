@@ -32,6 +32,7 @@ from conduit_learner.view.checkup import (
 from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
 from conduit_log import TopicDescription
+from conduit_log.kafka import KafkaLog
 from conduit_schemas import Event, Topics
 
 NO_JSON = {
@@ -163,7 +164,7 @@ def topic(name: str, **changes: object) -> TopicDescription:
 class TestCheckup:
     def test_sound_topics(self) -> None:
         described = [topic(name) for name in Topics().all]
-        assert [finding.state for finding in check_topics(described, Topics(), is_kafka=True)] == ["ok"]
+        assert [finding.state for finding in check_topics(described, Topics(), KafkaLog.capabilities)] == ["ok"]
 
     @pytest.mark.parametrize(
         ("name", "changes", "state", "said"),
@@ -176,7 +177,7 @@ class TestCheckup:
     )
     def test_what_is_wrong_with_topics(self, name: str, changes: dict[str, object], state: str, said: str) -> None:
         described = [topic(known, **(changes if known == name else {})) for known in Topics().all]
-        last = list(check_topics(described, Topics(), is_kafka=True))[-1]
+        last = list(check_topics(described, Topics(), KafkaLog.capabilities))[-1]
         assert last.state == state
         assert said in last.found
         assert last.advice

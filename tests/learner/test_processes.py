@@ -152,7 +152,7 @@ async def test_killed_again_and_again_it_ends_where_an_undisturbed_learner_does(
         await log.create_topics()
         async with published(log, settings.topics.snapshots) as newest:
             # A broker gives up on a killed member only after its session timeout.
-            size = len(events) // (2 if settings.is_kafka else 5)
+            size = len(events) // (2 if settings.bootstrap_servers else 5)
             for start in range(0, len(events), size):
                 part = events[start : start + size]
                 seen = sum(snapshot.selections for snapshot in newest.values())

@@ -324,14 +324,15 @@ class TestFollow:
             running.cancel()
 
     def test_what_waits_on_the_disk_is_known_where_it_can_be(self, tmp_path: Path) -> None:
-        assert spooled_bytes(LogSettings(path=tmp_path)) is None
+        embedded = LogSettings(path=tmp_path)
         settings = LogSettings(bootstrap_servers="b:1", path=tmp_path)
-        assert spooled_bytes(settings) is None
         folder = tmp_path / "spool" / "conduit@b_1"
+        assert spooled_bytes(open_log(settings), settings) is None
         folder.mkdir(parents=True)
         (folder / "1.spool").write_bytes(b"x" * 100)
         (folder / "1.spool.damaged").write_bytes(b"x" * 100)
-        assert spooled_bytes(settings) == 100
+        assert spooled_bytes(open_log(settings), settings) == 100
+        assert spooled_bytes(open_log(embedded), embedded) is None
 
 
 @asynccontextmanager

@@ -5,10 +5,12 @@ from collections import Counter
 from contextlib import suppress
 
 import litellm
+import pytest
+from folder_log import FolderLog
 from litellm.router import Router
 
 from conduit_litellm import ConduitRoutingStrategy
-from conduit_log import Message, open_log
+from conduit_log import Message, open_log, register
 from conduit_schemas import RoutingChange, RoutingSettings, encode
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
@@ -35,6 +37,21 @@ async def test_on_one_machine_the_better_deployment_gets_the_traffic(new_strateg
     after = await ask_and_judge(strategy, router, 100)
     assert after["good"] >= 90
     assert 0 < strategy.counters["fallbacks"] <= 150
+
+
+@pytest.mark.parametrize("scheme", ["memory", "folder"])
+async def test_it_learns_on_whatever_log_lets_it(scheme, new_strategy, new_router, until, tmp_path):
+    register("folder", FolderLog)
+    address = f"{scheme}:{tmp_path}/elsewhere"
+    strategy = new_strategy(log=address, host_learner=True)
+    router = new_router(strategy, ["bad", "good"])
+    await ask_and_judge(strategy, router, 60)
+    learned = strategy._policies
+    await until(lambda: (beliefs := learned.get("default/chat")) and beliefs.snapshot.feedbacks == 60, 30.0)
+    assert (await ask_and_judge(strategy, router, 50))["good"] >= 40
+    assert strategy.log_settings.address.scheme == scheme
+    assert strategy._emitter.spooled == 0
+    assert not (tmp_path / "log").exists()
 
 
 async def test_a_deployment_that_only_fails_loses_the_traffic_without_any_feedback(

@@ -74,7 +74,11 @@ class TestSettings:
         }
 
     def test_variables_of_the_log_are_left_to_the_log(self):
-        assert read_settings({}, "f", {"CONDUIT_TOPIC_PREFIX": "p", "CONDUIT_KAFKA_OPTIONS": "x"}) == {}
+        assert read_settings({"log": "nats://n:1"}, "f", {"CONDUIT_LOG": "x:"}) == {"log": "nats://n:1"}
+        assert (
+            read_settings({}, "f", {"CONDUIT_LOG": "x:", "CONDUIT_TOPIC_PREFIX": "p", "CONDUIT_KAFKA_OPTIONS": "x"})
+            == {}
+        )
 
     @pytest.mark.parametrize(
         ("section", "environment", "message"),

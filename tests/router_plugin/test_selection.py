@@ -341,6 +341,8 @@ async def test_a_selection_leaves_the_router_as_it_was(strategy, new_router):
         ({"queue_size": 0}, "above 0"),
         ({"model_groups": "chat"}, "must be a list"),
         ({"topic_prefix": "a b"}, "topic prefix"),
+        ({"log": "pigeon://roof"}, "no adapter for the scheme 'pigeon'"),
+        ({"log": "kafka://k:9", "bootstrap_servers": "k:9"}, "both say where the log is"),
         ({"bootstrap_servers": "k:9", "kafka_options": {"sasl_user": "x"}}, "unknown Kafka option 'sasl_user'"),
     ],
 )

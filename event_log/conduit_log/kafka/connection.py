@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -18,12 +19,14 @@ from aiokafka.errors import (
 )
 
 from conduit_log.ports import LogUnavailableError
-from conduit_log.settings import LogSettings
+from conduit_log.settings import Address, LogSettings
 from conduit_schemas import ConfigurationError, RecordTooLargeError
 
 __all__ = ["Connection", "stop"]
 
 _STOP_S = 3.0
+_SERVER = re.compile(r"(\[[^\[\]/\s]+\]|[^:/\s\[\]]+)(:[0-9]{1,5})?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*")
+"""A host or ``[an IPv6 address]``, with a port or without; or a bare IPv6 address."""
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
@@ -49,13 +52,12 @@ class Connection:
     Raises
     ------
     ConfigurationError
-        When an option is unknown, lacks its partner, or names a file that cannot be used.
+        When the address names no brokers, or an option is unknown, lacks its partner, or names a file that cannot
+        be used.
     """
 
     def __init__(self, settings: LogSettings) -> None:
-        if not settings.bootstrap_servers:
-            raise ConfigurationError("a Kafka log needs bootstrap_servers, such as 'kafka:9092'")
-        self.servers = settings.bootstrap_servers
+        self.servers = _servers(settings.address)
         self.timeout_s = settings.timeout_s
         self.options: Mapping[str, Any] = {
             "bootstrap_servers": self.servers,
@@ -110,6 +112,21 @@ async def stop(client: Any, network: Any) -> None:
         if task.done() and not task.cancelled() and task.exception() is None:
             return
         task.cancel()
+
+
+def _servers(address: Address) -> str:
+    """Return ``host:port,host:port`` from an address."""
+    problem = f"log {str(address)!r} names no Kafka brokers: write kafka://HOST:PORT or bootstrap_servers='HOST:PORT'"
+    if address.scheme != "kafka" or not address.rest.startswith("//"):
+        raise ConfigurationError(f"{problem}, more of them separated by commas")
+    servers = [part.strip() for part in address.rest.removeprefix("//").rstrip("/").split(",") if part.strip()]
+    if any("@" in server for server in servers):
+        raise ConfigurationError(f"{problem}; user and password are Kafka options, not part of the address")
+    if wrong := [server for server in servers if not _SERVER.fullmatch(server)]:
+        raise ConfigurationError(f"{problem}; {wrong[0]!r} is not HOST:PORT")
+    if not servers:
+        raise ConfigurationError(problem)
+    return ",".join(servers)
 
 
 def _security(given: Mapping[str, Any]) -> dict[str, Any]:

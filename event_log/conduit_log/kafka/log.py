@@ -8,6 +8,7 @@ from conduit_log.kafka.producer import Producer
 from conduit_log.kafka.readers import KafkaGroupReader, KafkaReader
 from conduit_log.kafka.topics import KafkaTopics
 from conduit_log.ports import (
+    Capabilities,
     Message,
     OnAssigned,
     OnRevoked,
@@ -50,12 +51,23 @@ class KafkaLog:
     conduit_schemas.errors.ConfigurationError: unknown Kafka option 'sasl_user'; the known ones are ...
     """
 
+    capabilities = Capabilities(needs_spool=True, hosts_learner=False, has_configurable_topics=True)
+
     def __init__(self, settings: LogSettings) -> None:
         self.topics = settings.topics
         self._session_timeout_s = settings.session_timeout_s
         self._connection = Connection(settings)
         self._admin = KafkaTopics(settings, self._connection)
         self._producer = Producer(self._connection, settings.compression)
+
+    @property
+    def title(self) -> str:
+        """Which log this is, for people."""
+        return f"Kafka at {self._connection.servers}"
+
+    def exists(self) -> bool:
+        """Say yes: only the brokers know."""
+        return True
 
     async def __aenter__(self) -> Self:
         return self

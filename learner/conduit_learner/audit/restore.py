@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from conduit_learner.audit.archive import Archive, ArchivedHistory
-from conduit_log import StoredMessage
-from conduit_log.embedded import EmbeddedLog
+from conduit_log import LoadableLog, StoredMessage
 from conduit_schemas import ConfigurationError
 
 __all__ = ["restore"]
@@ -12,8 +11,8 @@ __all__ = ["restore"]
 _BATCH = 5_000
 
 
-async def restore(archive: Archive, log: EmbeddedLog, *, progress: Callable[[int], None] = lambda count: None) -> int:
-    """Load an archive into an embedded log that holds nothing yet, or the beginning of the same archive.
+async def restore(archive: Archive, log: LoadableLog, *, progress: Callable[[int], None] = lambda count: None) -> int:
+    """Load an archive into a log that holds nothing yet, or the beginning of the same archive.
 
     A learner on that log arrives at the very snapshots that were in force, hash for hash. That needs every
     event's old partition, offset and append time, because all three are part of what is learned and signed; a
@@ -51,31 +50,33 @@ async def restore(archive: Archive, log: EmbeddedLog, *, progress: Callable[[int
     for message in history:
         if message.offset < end:
             if message.offset == end - 1 and newest != [message]:
-                raise ConfigurationError(
-                    f"the log in {log.path} holds other events already: restore into an empty folder"
-                )
+                raise _not_empty(log)
             continue
         batch.append(message)
         if len(batch) >= _BATCH:
             count += await _load(log, batch, progress)
             batch = []
     if history.end < end:
-        raise ConfigurationError(f"the log in {log.path} holds other events already: restore into an empty folder")
+        raise _not_empty(log)
     return count + await _load(log, batch, progress)
 
 
-async def _load(log: EmbeddedLog, batch: list[StoredMessage], progress: Callable[[int], None]) -> int:
+async def _load(log: LoadableLog, batch: list[StoredMessage], progress: Callable[[int], None]) -> int:
     await log.load(log.topics.events, batch)
     progress(len(batch))
     return len(batch)
+
+
+def _not_empty(log: LoadableLog) -> ConfigurationError:
+    return ConfigurationError(f"{log.title} holds other events already: restore into an empty one")
 
 
 def _restorable(archive: Archive) -> ArchivedHistory:
     filled = [number for number in archive.partitions() if archive.partition(number).files]
     if filled != [0] or archive.partition(0).first != 0:
         raise ConfigurationError(
-            f"archive {archive.folder} cannot be restored exactly: an embedded log has partition 0 only and begins at "
-            f"offset 0, the archive holds partitions {filled}, the first from offset "
+            f"archive {archive.folder} cannot be restored exactly: a log that takes old events has partition 0 only "
+            f"and begins at offset 0, the archive holds partitions {filled}, the first from offset "
             f"{archive.partition(filled[0]).first if filled else 0}. Audits need no restored log: give the archive to "
             "replay, explain, diff and evaluate with --archive"
         )

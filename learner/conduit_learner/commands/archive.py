@@ -1,6 +1,7 @@
 """``conduit archive`` and ``conduit restore``: events to Parquet files and back."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from conduit_learner.commands.options import (
     opened_log,
     progress_bar,
 )
-from conduit_log import LogSettings
+from conduit_log import LoadableLog, LogSettings, open_log
 from conduit_schemas import ConfigurationError
 
 __all__ = ["archive", "restore"]
@@ -101,22 +102,22 @@ def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
     done = 0
 
     def said() -> str:
-        return f"at least {done:,} events were restored in {settings.path}; run it again for the rest"
+        return f"at least {done:,} events were restored; run it again for the rest"
 
     with interruptible(said):
         from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - see above
         from conduit_learner.audit.restore import restore as load  # noqa: PLC0415 - see above
-        from conduit_log.embedded import EmbeddedLog  # noqa: PLC0415 - an application server may never need it
 
-    if settings.is_kafka:
+    log = open_log(replace(settings, event_retention_s=None))  # whatever is restored is older than that
+    if not isinstance(log, LoadableLog):
         raise ConfigurationError(
-            "a Kafka topic cannot be restored exactly: brokers stamp events with new times. Restore into an embedded "
+            f"{log.title} cannot be restored exactly: it would stamp events with new times. Restore into an embedded "
             "log with --path, or read the archive directly with --archive"
         )
 
     async def run() -> int:
         source = Archive(folder)
-        async with EmbeddedLog(settings.path, topics=settings.topics, retention_s=None) as log:
+        async with log:
             with progress_bar("restoring", sum(source.partition(number).end for number in source.partitions())) as tell:
 
                 def progress(count: int) -> None:
@@ -129,6 +130,6 @@ def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
     with interruptible(said):
         count = asyncio.run(run())
     if as_json:
-        echo_json({"restored": count, "path": str(settings.path), "topic": settings.topics.events})
+        echo_json({"restored": count, "log": str(settings.address), "topic": settings.topics.events})
     else:
-        click.echo(f"{count:,} events restored to topic {settings.topics.events} in {settings.path}")
+        click.echo(f"{count:,} events restored to topic {settings.topics.events} of the {log.title}")

@@ -16,8 +16,8 @@ from multiprocessing.process import BaseProcess
 import click
 
 from conduit_learner.commands.log_format import configure_logging
-from conduit_learner.commands.options import MAX_EVENTS, address_option, check_log_exists, events_option, log_options
-from conduit_log import LogSettings, open_log
+from conduit_learner.commands.options import MAX_EVENTS, address_option, events_option, existing_log, log_options
+from conduit_log import EventLog, LogSettings, open_log
 
 __all__ = ["dashboard", "page_beside"]
 
@@ -42,27 +42,28 @@ def dashboard(*, settings: LogSettings, address: tuple[str, int], max_events: in
     Example:  conduit dashboard --open
               conduit dashboard --bootstrap-servers kafka:9092
     """
-    check_log_exists(settings)
+    log = existing_log(settings)
     configure_logging("text", verbose=False)
     with suppress(KeyboardInterrupt):
-        asyncio.run(_serve(settings, address, max_events, is_opened=is_opened))
+        asyncio.run(_serve(log, settings, address, max_events, is_opened=is_opened))
 
 
-async def _serve(settings: LogSettings, address: tuple[str, int], max_events: int, *, is_opened: bool) -> None:
+async def _serve(
+    log: EventLog, settings: LogSettings, address: tuple[str, int], max_events: int, *, is_opened: bool
+) -> None:
     server = import_module("conduit_learner.web.server")
     follow = import_module("conduit_learner.view.follow")
     view = import_module("conduit_learner.view.installation").InstallationView()
     following = follow.Following()
-    where = f"Kafka at {settings.bootstrap_servers}" if settings.is_kafka else f"embedded log in {settings.path}"
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        log = await stack.enter_async_context(open_log(settings))
+        await stack.enter_async_context(log)
         token = os.environ.get("CONDUIT_WEB_TOKEN")
         append = partial(log.append, settings.topics.events)
         control = import_module("conduit_learner.web.control").Control(token, append) if token else None
-        page = server.Page(view, following, where, lambda: follow.spooled_bytes(settings), control)
+        page = server.Page(view, following, log.title, lambda: follow.spooled_bytes(log, settings), control)
         port = await stack.enter_async_context(server.serve_page(page, *address))
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         url = f"http://{host}:{port}/"
@@ -109,7 +110,7 @@ def _serve_beside(settings: LogSettings, address: tuple[str, int]) -> None:
     configure_logging("text", verbose=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        asyncio.run(_serve(settings, address, MAX_EVENTS, is_opened=False))
+        asyncio.run(_serve(open_log(settings), settings, address, MAX_EVENTS, is_opened=False))
     except Exception:
         _LOG.exception("the page has stopped; the learner goes on")
 

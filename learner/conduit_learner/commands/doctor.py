@@ -10,13 +10,13 @@ import click
 
 from conduit_learner.commands.options import (
     as_json_option,
-    check_log_exists,
     echo_json,
     events_option,
+    existing_log,
     log_options,
     progress_bar,
 )
-from conduit_log import LogSettings, open_log
+from conduit_log import EventLog, LogSettings
 from conduit_schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def doctor(*, settings: LogSettings, max_events: int, as_json: bool) -> None:
     Example:  conduit doctor
               conduit doctor --bootstrap-servers kafka:9092 --json
     """
-    check_log_exists(settings)
+    log = existing_log(settings)
     with progress_bar("reading"):
-        findings = asyncio.run(_examine(settings, max_events))
+        findings = asyncio.run(_examine(log, settings, max_events))
     states = {finding.state for finding in findings}
     if as_json:
         echo_json({"ok": "bad" not in states, "findings": findings})
@@ -56,7 +56,7 @@ def doctor(*, settings: LogSettings, max_events: int, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def _examine(settings: LogSettings, max_events: int) -> "list[Finding]":
+async def _examine(log: EventLog, settings: LogSettings, max_events: int) -> "list[Finding]":
     # Loaded when called for, like every command's own.
     from conduit_learner.view import checkup  # noqa: PLC0415 - see above
     from conduit_learner.view.follow import Following, follow, spooled_bytes  # noqa: PLC0415 - see above
@@ -64,11 +64,10 @@ async def _examine(settings: LogSettings, max_events: int) -> "list[Finding]":
 
     findings = [checkup.Finding("versions", "ok", ", ".join(_versions()))]
     view, following = InstallationView(), Following()
-    async with open_log(settings) as log:
+    async with log:
         described = await log.describe()
-        where = settings.bootstrap_servers if settings.is_kafka else f"embedded in {settings.path}"
-        findings.append(checkup.Finding("log", "ok", f"{where} answers"))
-        found = list(checkup.check_topics(described, settings.topics, is_kafka=settings.is_kafka))
+        findings.append(checkup.Finding("log", "ok", f"{log.title} answers"))
+        found = list(checkup.check_topics(described, settings.topics, log.capabilities))
         findings += found
         if any(finding.check == "topics" and "do not exist" in finding.found for finding in found):
             return findings
@@ -79,7 +78,7 @@ async def _examine(settings: LogSettings, max_events: int) -> "list[Finding]":
     for name in sorted(view.policies):
         findings += checkup.check_policy(view.policies[name], now_ms=int(now_s * 1000))
     findings.append(checkup.check_dead_letters(view))
-    findings += checkup.check_spool(spooled_bytes(settings))
+    findings += checkup.check_spool(spooled_bytes(log, settings))
     return findings
 
 

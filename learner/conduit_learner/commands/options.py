@@ -14,7 +14,7 @@ import click
 from pydantic import BaseModel
 
 from conduit_learner.audit.history import BlockingLog, EventSource, History
-from conduit_log import LogSettings, StoredMessage, open_log
+from conduit_log import EventLog, LogSettings, StoredMessage, open_log
 from conduit_schemas import ConfigurationError
 
 __all__ = [
@@ -23,9 +23,9 @@ __all__ = [
     "Watched",
     "address_option",
     "as_json_option",
-    "check_log_exists",
     "echo_json",
     "events_option",
+    "existing_log",
     "interruptible",
     "log_options",
     "opened_log",
@@ -57,18 +57,28 @@ policy_option = click.option("--policy", required=True, metavar="NAMESPACE/GROUP
 def log_options(command: Command) -> Command:
     """Add the options that say where the log is, and hand the command a LogSettings for them."""
 
+    @click.option(
+        "--log",
+        metavar="ADDRESS",
+        help="Any log: kafka://HOST:PORT, file:///FOLDER, or that of another adapter [env: CONDUIT_LOG].",
+    )
     @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka brokers [env: CONDUIT_BOOTSTRAP_SERVERS].")
     @click.option(
         "--path",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of the embedded log, used without brokers [env: CONDUIT_HOME; default: ~/.conduit].",
+        help="Folder of the embedded log, used without the others [env: CONDUIT_HOME; default: ~/.conduit].",
     )
     @click.option("--prefix", help="Start of the topics' names [env: CONDUIT_TOPIC_PREFIX; default: conduit].")
     @wraps(command)
     def with_settings(
-        *args: Any, bootstrap_servers: str | None, path: Path | None, prefix: str | None, **kwargs: Any
+        *args: Any,
+        log: str | None,
+        bootstrap_servers: str | None,
+        path: Path | None,
+        prefix: str | None,
+        **kwargs: Any,
     ) -> Any:
-        settings = LogSettings.resolve(bootstrap_servers=bootstrap_servers, path=path, prefix=prefix)
+        settings = LogSettings.resolve(log=log, bootstrap_servers=bootstrap_servers, path=path, prefix=prefix)
         return command(*args, settings=settings, **kwargs)
 
     return with_settings  # type: ignore[return-value]  # click's options keep the signature open
@@ -98,26 +108,27 @@ def address_option(*names: str, **options: Any) -> Callable[[Command], Command]:
     return click.option(*names, callback=parse, metavar="HOST:PORT", **options)
 
 
-def check_log_exists(settings: LogSettings) -> None:
-    """Refuse an embedded log that is not there: looking at a log must not make one.
+def existing_log(settings: LogSettings) -> EventLog:
+    """Return a log to look at; not one that is not there, because entering that would make it.
 
     Raises
     ------
     ConfigurationError
-        When it is not.
+        When it is not there, or cannot be.
     """
-    if not settings.is_kafka and not (settings.path / "log.sqlite3").exists():
+    log = open_log(settings)
+    if not log.exists():
         raise ConfigurationError(
-            f"there is no embedded log in {settings.path}: name its folder with --path, or brokers with "
-            "--bootstrap-servers"
+            f"there is no {log.title}: name its folder with --path, brokers with --bootstrap-servers, or any log by "
+            "its address with --log"
         )
+    return log
 
 
 @contextmanager
 def opened_log(settings: LogSettings) -> Iterator[BlockingLog]:
     """Open a log that exists."""
-    check_log_exists(settings)
-    with BlockingLog(open_log(settings), settings.topics) as log:
+    with BlockingLog(existing_log(settings), settings.topics) as log:
         yield log
 
 

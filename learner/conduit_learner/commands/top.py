@@ -11,14 +11,14 @@ import click
 
 from conduit_learner.commands.options import (
     as_json_option,
-    check_log_exists,
     echo_json,
     events_option,
+    existing_log,
     log_options,
     progress_bar,
 )
 from conduit_learner.commands.text import table
-from conduit_log import LogSettings, open_log
+from conduit_log import LogSettings
 from conduit_schemas import ConfigurationError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def top(*, settings: LogSettings, policy: str | None, range_: str, max_events: i
     from conduit_learner.view.follow import Following, follow  # noqa: PLC0415 - see above
     from conduit_learner.view.installation import InstallationView  # noqa: PLC0415 - see above
 
-    check_log_exists(settings)
+    log = existing_log(settings)
     view, following = InstallationView(), Following()
     is_live = not (once or as_json) and sys.stdout.isatty()
 
@@ -67,7 +67,7 @@ def top(*, settings: LogSettings, policy: str | None, range_: str, max_events: i
         return screen(_report(view, policy, range_))
 
     async def watch() -> None:
-        async with open_log(settings) as log:
+        async with log:
             reading = follow(log, settings.topics, view, following, max_events=max_events, until_complete=not is_live)
             if is_live:
                 await _live(asyncio.create_task(reading), shown)

@@ -9,7 +9,7 @@ from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import PolicyView
 from conduit_learner.view.report import arm_names
 from conduit_learner.view.timeline import Cell
-from conduit_log import TopicDescription
+from conduit_log import Capabilities, TopicDescription
 from conduit_schemas import Topics
 
 __all__ = [
@@ -41,12 +41,15 @@ class Finding:
     """What to do; empty where nothing has to be done."""
 
 
-def check_topics(described: Sequence[TopicDescription], topics: Topics, *, is_kafka: bool) -> Iterator[Finding]:
+def check_topics(
+    described: Sequence[TopicDescription], topics: Topics, capabilities: Capabilities
+) -> Iterator[Finding]:
     """Look at the topics: whether they exist, with what guarantees.
 
     Examples
     --------
-    >>> [finding.state for finding in check_topics([], Topics(), is_kafka=True)]
+    >>> capabilities = Capabilities(needs_spool=True, hosts_learner=False, has_configurable_topics=True)
+    >>> [finding.state for finding in check_topics([], Topics(), capabilities)]
     ['bad']
     """
     known = {topic.name: topic for topic in described if topic.exists}
@@ -56,7 +59,7 @@ def check_topics(described: Sequence[TopicDescription], topics: Topics, *, is_ka
         return
     events = known[topics.events]
     yield Finding("topics", "ok", f"{len(topics.all)} topics, {events.partitions} partitions for events")
-    if not is_kafka:
+    if not capabilities.has_configurable_topics:
         return
     for name in topics.compacted:
         if "compact" not in known[name].settings.get("cleanup.policy", "compact"):
@@ -89,7 +92,7 @@ def check_clocks(view: InstallationView, *, now_s: float) -> Iterator[Finding]:
     newest_s = view.newest_ms / 1000.0
     if newest_s > now_s + _CLOCK_S:
         found = f"the newest event will be appended in {newest_s - now_s:.0f} s, by this machine's clock"
-        yield Finding("clock", "look", found, "let NTP set the clocks of this machine and of the brokers")
+        yield Finding("clock", "look", found, "let NTP set the clocks of this machine and of the log's")
     ahead_s = -min(view.delays_s)
     if ahead_s > _CLOCK_S:
         found = f"a sender's clock is {ahead_s:.0f} s ahead of the log's"
@@ -115,7 +118,7 @@ def check_spool(spooled: int | None) -> Iterator[Finding]:
         return
     if spooled > 1 << 20:
         found = f"{spooled >> 20:,} MiB wait on this machine's disk"
-        yield Finding("spool", "look", found, "they are delivered when the brokers take them: look at those")
+        yield Finding("spool", "look", found, "they are delivered when the log takes them: look at it")
     else:
         yield Finding("spool", "ok", "next to nothing waits on this machine's disk")
 
@@ -129,8 +132,7 @@ def check_traffic(view: InstallationView, following: Following) -> Finding:
         "traffic",
         "look",
         "no events yet",
-        "let a Router with ConduitRoutingStrategy serve a request; with Kafka, check that its bootstrap_servers and "
-        "topic prefix are these",
+        "let a Router with ConduitRoutingStrategy serve a request; check that its log and topic prefix are these",
     )
 
 
@@ -149,7 +151,7 @@ def check_policy(policy: PolicyView, *, now_ms: int) -> Iterator[Finding]:
 def _learner(policy: PolicyView, now_ms: int) -> Finding:
     name = f"{policy.name}: learner"
     behind, is_more = policy.behind()
-    run = "see that a learner runs (conduit learner; without brokers, an application's process hosts it)"
+    run = "see that a learner runs (conduit learner; where the log allows it, an application's process hosts it)"
     if policy.published is None:
         return Finding(name, "bad", "no snapshot has been published, so LiteLLM's own selection serves", run)
     silent_s = (now_ms - policy.newest_ms) / 1000.0

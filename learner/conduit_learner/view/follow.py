@@ -159,13 +159,13 @@ async def _advance(sides: list[_Side], main: _Side, following: Following) -> Non
     following.ends = dict(await main.reader.end_offsets())
 
 
-def spooled_bytes(settings: LogSettings) -> int | None:
-    """Return how much waits on this machine's disk for the brokers; None where there is no spool folder to look into.
+def spooled_bytes(log: EventLog, settings: LogSettings) -> int | None:
+    """Return how much waits on this machine's disk for the log; None where there is no spool folder to look into.
 
     The folder is the router plugin's by default; one that was named to it is not known here.
     """
     folder = settings.path / "spool"
-    if not settings.is_kafka or not folder.is_dir():
+    if not log.capabilities.needs_spool or not folder.is_dir():
         return None
     total = 0
     for path in folder.glob(f"{settings.prefix}@*/*.spool"):

@@ -269,7 +269,7 @@ class Spool:
 def spool_folder(settings: LogSettings, path: Path | None = None) -> Path:
     """Return where events for a log wait: under ``path``, by default ``spool`` beside the embedded log.
 
-    Installations never share a folder, lest one's events reach the other's brokers.
+    Installations never share a folder, lest one's events reach the other's log.
 
     Examples
     --------
@@ -277,8 +277,8 @@ def spool_folder(settings: LogSettings, path: Path | None = None) -> Path:
     >>> spool_folder(settings).as_posix()
     '/var/lib/conduit/spool/conduit@kafka-1_9092,kafka-2_9092'
     """
-    brokers = ",".join(sorted(part.strip() for part in (settings.bootstrap_servers or "").split(",")))
-    name = re.sub(r"[^A-Za-z0-9.,-]", "_", brokers)[:100]
+    servers = ",".join(sorted(part.strip() for part in settings.address.location.split(",")))
+    name = re.sub(r"[^A-Za-z0-9.,-]", "_", servers)[:100]
     return (path or settings.path / "spool") / f"{settings.prefix}@{name}"
 
 

@@ -15,7 +15,7 @@ from conduit_schemas import ConfigurationError
 __all__ = ["ALLOWED_KEYS", "read_settings"]
 
 _PREFIX = "CONDUIT_"
-_OF_THE_LOG = frozenset({"bootstrap_servers", "log_path", "topic_prefix", "kafka_options"})
+_OF_THE_LOG = frozenset({"log", "bootstrap_servers", "log_path", "topic_prefix", "kafka_options"})
 """Keys whose variables :class:`conduit_log.LogSettings` reads by itself, some under names of their own."""
 
 _PARAMETERS = {
