@@ -8,10 +8,8 @@ COPY policy policy
 COPY router_plugin router_plugin
 COPY learner learner
 COPY demo demo
-# The proxy wants an older rich than the lock file has; both work for the learner.
 RUN python -m venv /opt/conduit \
- && sed '/^rich==/d' requirements.lock > constraints.txt \
- && /opt/conduit/bin/pip install --no-cache-dir --constraint constraints.txt ".[learner,proxy]"
+ && /opt/conduit/bin/pip install --no-cache-dir --constraint requirements.lock ".[learner,proxy]"
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --create-home --uid 10001 conduit

@@ -19,7 +19,7 @@ async def main(requests: int) -> None:
         async with local_models() as models:
             router = Router(model_list=model_list(models))
             strategy = ConduitRoutingStrategy(log_path=folder)
-            router.set_custom_routing_strategy(strategy)
+            strategy.install(router)
 
             served: Counter[str] = Counter()
             right = 0

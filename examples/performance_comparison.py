@@ -50,7 +50,7 @@ async def main(requests: int) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 strategy = ConduitRoutingStrategy(objective=objective, log_path=folder)
                 router = Router(model_list=model_list(models))
-                router.set_custom_routing_strategy(strategy)
+                strategy.install(router)
                 scores[f"conduit, {objective}"] = await score(router, requests, strategy)
                 await strategy.aclose()
     print(f"{'strategy':24}{'right':>8}{'USD per 1,000':>16}")

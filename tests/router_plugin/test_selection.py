@@ -289,7 +289,9 @@ async def test_one_strategy_serves_several_routers(strategy, new_router, snapsho
     assert [await ask(router) for router in (one, two, one)] == ["b", "d", "b"]
 
 
-async def test_the_documented_way_of_installing_works(new_strategy, deployment, snapshot, recwarn):
+async def test_litellms_own_ways_of_installing_work_without_a_warning_of_ours(
+    new_strategy, deployment, snapshot, recwarn
+):
     strategy = new_strategy(bandit_algorithm="contextual_thompson", lambda_reg=1.0, window_size=1000)
     strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
     router = Router(model_list=[deployment("a"), deployment("b")])
@@ -301,6 +303,7 @@ async def test_the_documented_way_of_installing_works(new_strategy, deployment, 
         router = Router(model_list=[deployment("a"), deployment("b")])
         router.register_plugin(strategy)
         assert await ask(router) == "b"
+    assert not [warning for warning in recwarn if "conduit" in str(warning.message).lower()]
 
 
 async def test_a_router_that_was_given_the_methods_by_hand_is_found(strategy, deployment, snapshot):

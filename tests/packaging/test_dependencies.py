@@ -1,0 +1,87 @@
+"""What the project imports is what its pyproject.toml declares, extra by extra."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
+PACKAGES = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+OURS = {"benchmarks", "tests", *(Path(package).name for package in PACKAGES)}
+
+# Which extras may be taken for granted where. In the plugin an extra's packages are imported where they are used.
+EXTRAS = {
+    "schemas/conduit_schemas": [],
+    "event_log/conduit_log": [],
+    "policy/conduit_policy": [],
+    "router_plugin/conduit_litellm": ["proxy", "metrics", "tracing", "pydantic-ai"],
+    "learner/conduit_learner": ["learner"],
+    "demo/conduit_demo": ["learner"],
+    "examples": ["learner"],
+    "benchmarks": ["dev"],
+    "tests": ["dev"],
+}
+
+
+def declared(extras: list[str]) -> set[str]:
+    """The distributions that installing the project with these extras asks for by name."""
+    names: set[str] = set()
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    for requirement in map(Requirement, lines):
+        if requirement.name == PROJECT["name"]:
+            names |= declared(sorted(requirement.extras))
+        else:
+            names.add(canonicalize_name(requirement.name))
+    return names
+
+
+def imports(folder: Path) -> Iterator[tuple[str, str]]:
+    """Every imported package from elsewhere, with the place of the import."""
+    files = list(folder.rglob("*.py"))
+    beside = {path.stem for path in files} | OURS | sys.stdlib_module_names
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import():
+                    modules = [alias.name for alias in node.names]
+                case ast.ImportFrom(module=str(module), level=0):
+                    modules = [module]
+                case _:
+                    continue
+            for name in {module.partition(".")[0] for module in modules} - beside:
+                yield name, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("room", EXTRAS)
+def test_every_import_is_declared(room: str) -> None:
+    distributions = packages_distributions()
+    allowed = declared(EXTRAS[room])
+    undeclared = [
+        f"{place} imports {name}"
+        for name, place in imports(ROOT / room)
+        if not allowed & {canonicalize_name(found) for found in distributions.get(name, [name])}
+    ]
+    assert undeclared == []
+
+
+def test_every_package_is_looked_at() -> None:
+    assert set(PACKAGES) < set(EXTRAS)
+
+
+def test_compromised_releases_of_litellm_are_excluded_and_named_in_the_guide() -> None:
+    (litellm,) = [line for line in map(Requirement, PROJECT["dependencies"]) if line.name == "litellm"]
+    excluded = {clause.version for clause in litellm.specifier if clause.operator == "!="}
+    assert excluded == {"1.82.7", "1.82.8", "1.107.0"}
+    for guide in ("security.md", "installation.md"):
+        assert excluded <= set(re.findall(r"\d+\.\d+\.\d+", (ROOT / "docs" / guide).read_text()))
