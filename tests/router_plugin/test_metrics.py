@@ -78,8 +78,9 @@ def test_neither_package_is_needed(tmp_path):
     program = """
 import sys
 sys.modules["prometheus_client"] = sys.modules["opentelemetry.trace"] = None
-from conduit_litellm import ConduitRoutingStrategy, ConfigurationError, tracing
+from conduit_litellm import ConduitRoutingStrategy, ConfigurationError
 from conduit_litellm.metrics import expose_metrics
+from conduit_litellm.runtime import tracing
 assert tracing._current_span is None
 tracing.annotate_span(None)
 try:
