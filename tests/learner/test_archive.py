@@ -174,14 +174,14 @@ class TestDamage:
     )
     def test_a_changed_value_is_noticed(self, files: list[Path], column: str, change: object) -> None:
         self.rewrite(files[1], column, change)
-        self.refused(files, f"{files[1].name}: it is damaged or was changed")
+        self.refused(files, f"{files[1].name} is damaged or was changed")
 
     def test_a_file_with_a_digest_of_its_own_is_noticed(self, files: list[Path]) -> None:
         messages = [StoredMessage(*row.values()) for row in pq.ParquetFile(files[1]).read().to_pylist()]
         forged = [messages[0]._replace(value=b"forged"), *messages[1:]]
         before = json.loads(pq.read_schema(files[1]).metadata[b"conduit"])["before"]
         archiving._write(files[1].parent, TOPICS.events, forged, before)
-        self.refused(files, f"{files[2].name}: it does not continue the file before")
+        self.refused(files, f"{files[2].name} does not continue the previous file")
 
     def test_a_missing_file_is_noticed(self, files: list[Path]) -> None:
         files[1].unlink()
@@ -189,7 +189,7 @@ class TestDamage:
 
     def test_a_missing_first_file_is_noticed(self, files: list[Path]) -> None:
         files[0].unlink()
-        self.refused(files, "files before it are missing")
+        self.refused(files, "the files before it are missing")
 
     def test_a_cut_file_is_noticed(self, files: list[Path]) -> None:
         files[0].write_bytes(files[0].read_bytes()[:-100])
@@ -198,16 +198,16 @@ class TestDamage:
     def test_another_programs_file_is_noticed(self, files: list[Path]) -> None:
         table = pq.ParquetFile(files[0]).read()
         pq.write_table(table.replace_schema_metadata({}), files[0])
-        self.refused(files, "damaged or not of an archive")
+        self.refused(files, "damaged or does not belong to an archive")
 
     def test_other_columns_are_noticed(self, files: list[Path]) -> None:
         table = pq.ParquetFile(files[0]).read()
         pq.write_table(table.drop_columns(["key"]), files[0])
-        self.refused(files, "its columns are")
+        self.refused(files, "has the columns")
 
     def test_a_newer_format_is_refused(self, files: list[Path]) -> None:
         self.rewrite(files[0], "time_ms", lambda time_ms: time_ms, {"format": 2})
-        self.refused(files, "has format 2, this software reads 1: upgrade it")
+        self.refused(files, "has format 2, but this release reads 1: upgrade Conduit")
 
 
 class TestAnotherLog:
@@ -222,7 +222,7 @@ class TestAnotherLog:
         fill(tmp_path / "one", installation.log[:50])
         fill(tmp_path / "two", installation.log[:49])
         run(tmp_path / "one", tmp_path / "archive")
-        with pytest.raises(ArchiveError, match=r"of another log.*reaches to offset 50, the log to 49"):
+        with pytest.raises(ArchiveError, match=r"of another log.*ends at offset 50, the log at 49"):
             run(tmp_path / "two", tmp_path / "archive")
 
     def test_one_of_another_name_is_refused(self, installation: Installation, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ class TestTrimmed:
         fill(tmp_path / "one", installation.log[:50])
         run(tmp_path / "one", tmp_path / "archive")
         fill(tmp_path / "two", installation.log[51:])
-        with pytest.raises(ArchiveError, match="reaches to offset 50, but the log begins at 51"):
+        with pytest.raises(ArchiveError, match="ends at offset 50, but the log starts at 51"):
             run(tmp_path / "two", tmp_path / "archive")
 
     def test_what_follows_without_a_gap_is_added(self, installation: Installation, tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ class TestRestore:
         fill(tmp_path / "other", installation.tampered(5, time=5.0)[:6])
         fill(tmp_path / "longer", installation.log[:60])
         for name in ("other", "longer"):
-            with pytest.raises(ConfigurationError, match="holds other events already"):
+            with pytest.raises(ConfigurationError, match="already holds other events"):
                 self.restored(tmp_path / "archive", tmp_path / name)
 
     def test_what_cannot_be_exact_is_refused(self, installation: Installation, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class TestReplay:
         )
         plain = run("replay", "--policy", POLICY, "--path", tmp_path)
         assert plain.exit_code == 1
-        assert plain.output.startswith("Error: partition 0: the events before offset 5 are gone")
+        assert plain.output.startswith("Error: partition 0: the events before offset 5 were deleted")
 
     def test_a_checkpoint_helps(self, tmp_path: Path) -> None:
         made = Installation().run(100)
@@ -168,16 +168,16 @@ class TestExplain:
     def test_a_decision_as_json(self, installation: Installation, path: Path) -> None:
         found = fields(run("explain", "d120", "--policy", POLICY, "--path", path, "--json"))
         assert found["verdict"] == "proven" and found["reasons"] == []
-        assert [candidate["arm"] for candidate in found["candidates"]] == list(ARMS)
+        assert [explained["arm"] for explained in found["arms"]] == list(ARMS)
         assert found["drawn"] == found["chosen"]
         assert found["largest_probability_difference"] == 0.0
-        assert found["propensity"] == found["candidates"][ARMS.index(found["chosen"])]["logged_probability"]
+        assert found["propensity"] == found["arms"][ARMS.index(found["chosen"])]["logged_probability"]
         assert found["outcomes"][0]["decision_id"] == "d120"
 
     def test_a_forged_decision(self, installation: Installation, tampered: Path) -> None:
         result = run("explain", "d149", "--policy", POLICY, "--path", tampered)
         assert result.exit_code == 1
-        assert "verdict: DIFFERS" in result.output and "logged is" in result.output
+        assert "verdict: DIFFERS" in result.output and "was logged" in result.output
 
     def test_a_fallback(self, path: Path) -> None:
         result = run("explain", "d3", "--policy", POLICY, "--path", path)
@@ -386,7 +386,7 @@ class TestDeadLetters:
         assert ", tried again: number 10" in run("dead-letters", "list", "--path", letters).output
         again = run("dead-letters", "replay", "--path", letters, "--reason", "orphan")
         assert again.output.splitlines() == [
-            "left out: 2, tried again before",
+            "left out: 2, already retried",
             "0 records appended to conduit.events again",
         ]
 
@@ -400,7 +400,7 @@ class TestDeadLetters:
     [
         (("replay",), 2, "Missing option '--policy'"),
         (("replay", "--policy", "p", "--path", "LOG"), 2, "holds no event of policy 'p'"),
-        (("replay", "--policy", POLICY, "--path", "LOG", "--until", "soon"), 2, "'soon' is no position"),
+        (("replay", "--policy", POLICY, "--path", "LOG", "--until", "soon"), 2, "'soon' is not a position"),
         (("replay", "--policy", POLICY, "--path", "LOG", "--until", "9999"), 2, "the events end at offset"),
         (("replay", "--policy", POLICY, "--path", "LOG", "--until", "0"), 2, "has no event before offset 0"),
         (("replay", "--policy", POLICY, "--path", "EMPTY"), 2, "there is no embedded log in"),

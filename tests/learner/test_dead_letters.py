@@ -72,7 +72,7 @@ def test_what_a_worker_refuses_is_listed_and_what_was_put_right_is_learned_once(
         assert (after.selections, after.outcomes, after.feedbacks) == (2, 1, 1)
         # Each is tried once; and if it were tried again, nothing would be learned twice.
         again = plan_replay(dead_letters(log))
-        assert again.replays == [] and again.left_out["tried again before"] == 3
+        assert again.replays == [] and again.left_out["already retried"] == 3
         assert [known.replayed_at for known in dead_letters(log)] == [clock.seconds] * 3 + [None]
         replay_dead_letters(log, plan.replays[:2], now=clock)
         repeated = rebuild(log.partition(0), POLICY)
@@ -98,13 +98,13 @@ def test_outcomes_of_decisions_long_closed_come_back() -> None:
 @pytest.mark.parametrize(
     ("record", "changes", "reason"),
     [
-        (encode(outcome("d1")), {"replayed_at": 7.0}, "tried again before"),
-        (encode(outcome("d1"))[:-1], {"record_bytes": 40_000}, "too long to have been kept in full"),
+        (encode(outcome("d1")), {"replayed_at": 7.0}, "already retried"),
+        (encode(outcome("d1"))[:-1], {"record_bytes": 40_000}, "too long to have been stored in full"),
         (b'{"schema_version": "2.0"}', {}, "still unusable: record of schema version '2.0'"),
         (
             encode(LearningChange(policy=POLICY, time=0.0, settings=LearningSettings())),
             {},
-            "settings, which would overrule newer ones",
+            "learning settings, which would override newer ones",
         ),
     ],
 )

@@ -29,13 +29,13 @@ def test_a_decision_is_proven(installation: Installation) -> None:
     found = explain(iter(installation.log), POLICY, "d150")
     assert (found.verdict, found.reasons) == ("proven", ())
     assert (found.selection, found.offset) == (selection, installation.offset_of("d150"))
-    assert [candidate.arm for candidate in found.candidates] == list(ARMS)
-    assert tuple(candidate.probability for candidate in found.candidates) == selection.probabilities
-    assert tuple(candidate.logged_probability for candidate in found.candidates) == selection.probabilities
+    assert [explained.arm for explained in found.arms] == list(ARMS)
+    assert tuple(explained.probability for explained in found.arms) == selection.probabilities
+    assert tuple(explained.logged_probability for explained in found.arms) == selection.probabilities
     assert found.recomputation is not None and found.recomputation.drawn == selection.chosen
     assert found.rule is not None and found.rule.name == "thompson"
     assert found.coverage == 1.0
-    utilities = [candidate.utility for candidate in found.candidates]
+    utilities = [explained.utility for explained in found.arms]
     assert found.greedy == utilities.index(max(utilities, key=lambda utility: utility or 0.0))
 
 
@@ -47,17 +47,17 @@ def test_predictions_are_in_plain_units_with_the_posteriors_own_width(installati
     )
     x = np.frombuffer(selection.context, "<i2") / 1024.0
     for signal in ("quality", "success", "cost", "latency"):
-        for candidate in found.candidates:
-            posterior = snapshot.arms[candidate.arm].signals[signal]
+        for explained in found.arms:
+            posterior = snapshot.arms[explained.arm].signals[signal]
             mean = posterior.baseline + float(np.frombuffer(posterior.mean, "<f4") @ x)
             variance = posterior.sigma**2 * float((x**2 / np.frombuffer(posterior.precision, "<f4")).sum())
             low, high = mean - 1.96 * math.sqrt(variance), mean + 1.96 * math.sqrt(variance)
             wanted = [mean, low, high]
             if signal in ("cost", "latency"):
                 wanted = [math.exp(value) for value in wanted]
-            predicted = candidate.predicted[signal]
+            predicted = explained.predicted[signal]
             assert [predicted.mean, predicted.low, predicted.high] == pytest.approx(wanted, rel=1e-4)
-    costs = {candidate.arm: candidate.predicted["cost"].mean for candidate in found.candidates}
+    costs = {explained.arm: explained.predicted["cost"].mean for explained in found.arms}
     assert costs["dear"] == pytest.approx(0.02, rel=0.3) and costs["cheap"] == pytest.approx(0.0005, rel=0.3)
 
 
@@ -67,13 +67,13 @@ def test_the_utility_is_what_the_objective_makes_of_the_predictions(installation
     snapshot = next(
         s for s in (decode_snapshot(m.value) for m in installation.published) if s.hash == selection.snapshot_hash
     )
-    for candidate in found.candidates:
-        wanted = candidate.predicted["quality"].mean * min(1.0, candidate.predicted["success"].mean)
+    for explained in found.arms:
+        wanted = explained.predicted["quality"].mean * min(1.0, explained.predicted["success"].mean)
         for signal, weight in (("cost", 0.05), ("latency", 0.01)):
             averages = [snapshot.arms[arm].signals[signal].average for arm in ARMS]
             span = max(max(averages) - min(averages), math.log(4.0))
-            wanted -= weight * (math.log(candidate.predicted[signal].mean) - min(averages)) / span
-        assert candidate.utility == pytest.approx(wanted, abs=1e-5)
+            wanted -= weight * (math.log(explained.predicted[signal].mean) - min(averages)) / span
+        assert explained.utility == pytest.approx(wanted, abs=1e-5)
 
 
 def test_what_came_of_it_is_told(installation: Installation) -> None:
@@ -92,13 +92,13 @@ def test_a_fallback_says_why_litellm_chose(installation: Installation) -> None:
     assert found.verdict == "nothing to prove"
     assert found.reasons == ("LiteLLM's own selection chose: nothing had been learned of this policy yet",)
     assert found.greedy is None and found.rule is None and found.coverage is None
-    assert all(candidate.predicted == {} and candidate.utility is None for candidate in found.candidates)
+    assert all(explained.predicted == {} and explained.utility is None for explained in found.arms)
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"arms": ("a",), "probabilities": (1.0,)}, "there was one candidate only"),
+        ({"arms": ("a",), "probabilities": (1.0,)}, "only one deployment was available"),
         ({"arms": ("a", "b"), "fallback": "stale_snapshot"}, "had been silent for too long"),
         ({"arms": ("a", "b"), "fallback": "house rules"}, "selection chose: house rules"),
         ({"arms": ("a", "b"), "probabilities": (0.5, 0.5)}, "names no snapshot"),
@@ -116,7 +116,7 @@ def test_without_a_snapshot_there_is_nothing_to_prove(fields: dict[str, object],
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"snapshot_hash": "0" * 64}, "logged is 0000"),
+        ({"snapshot_hash": "0" * 64}, "not 0000"),
         ({"chosen": 0, "probabilities": (0.1, 0.2, 0.7)}, "has probability"),
         ({"snapshot_version": 10**6}, "did not exist yet"),
         ({"snapshot_version": 0}, "has no event before offset 0"),
@@ -132,12 +132,12 @@ def test_what_differs_is_said(installation: Installation, changes: dict[str, obj
 
 def test_without_the_oldest_events_it_is_not_provable_but_still_told(installation: Installation) -> None:
     found = explain(installation.log[1:], POLICY, "d150")
-    assert found.verdict == "not provable" and "are gone" in found.reasons[0]
+    assert found.verdict == "not provable" and "were deleted" in found.reasons[0]
     selection = selection_of(installation, "d150")
-    for index, candidate in enumerate(found.candidates):
-        assert candidate.predicted["quality"].mean == selection.predictions["quality"][index]
-        assert candidate.predicted["cost"].mean == pytest.approx(math.exp(selection.predictions["cost"][index]))
-        assert candidate.predicted["quality"].low is None
+    for index, explained in enumerate(found.arms):
+        assert explained.predicted["quality"].mean == selection.predictions["quality"][index]
+        assert explained.predicted["cost"].mean == pytest.approx(math.exp(selection.predictions["cost"][index]))
+        assert explained.predicted["quality"].low is None
 
 
 def test_an_unknown_decision_is_refused(installation: Installation) -> None:
@@ -176,7 +176,7 @@ def test_an_arm_nobody_tried_has_no_interval() -> None:
     made.put(made.select("second", POLICY, np.full(8, 1024, np.int16)))
     found = explain(made.log, POLICY, "second")
     assert found.verdict == "proven"
-    assert all(candidate.predicted == {} for candidate in found.candidates)  # nothing was observed of any arm
+    assert all(explained.predicted == {} for explained in found.arms)  # nothing was observed of any arm
 
 
 def test_objectives() -> None:

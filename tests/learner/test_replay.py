@@ -1,10 +1,10 @@
-"""Snapshots built again: from the beginning, from a checkpoint, at any position."""
+"""Rebuilt snapshots: from the beginning, from a checkpoint, at any position."""
 
 import pytest
 from audit_traffic import POLICY, Installation
 
 from conduit_learner.audit.history import TrimmedError
-from conduit_learner.audit.replay import LATEST, Position, before, rebuild, relive, snapshots_at
+from conduit_learner.audit.replay import LATEST, Position, before, rebuild, replay_partition, snapshots_at
 from conduit_learner.core.checkpoint import CheckpointError
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_schemas import ConfigurationError, decode_snapshot
@@ -36,7 +36,7 @@ def test_positions(text: str, position: Position) -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "yesterday", "1.5", "²"])
 def test_what_is_no_position_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no position"):
+    with pytest.raises(ConfigurationError, match="is not a position"):
         Position.parse(text)
 
 
@@ -96,15 +96,15 @@ def test_messages_before_a_position_can_be_read_again(installation: Installation
 
 
 def test_an_empty_partition_has_no_life() -> None:
-    assert list(relive([])) == []
+    assert list(replay_partition([])) == []
 
 
 class TestTrimmed:
-    """The oldest events are gone."""
+    """The oldest events were deleted."""
 
     def test_a_checkpoint_stands_for_them(self, installation: Installation) -> None:
         cut = installation.log[2:]
-        since = next(relive(cut, lambda: installation.checkpoints)).since
+        since = next(replay_partition(cut, lambda: installation.checkpoints)).start_offset
         assert 2 < since < len(installation.log)
         for position in (LATEST, Position(offset=since), Position(time_ms=installation.log[since].time_ms)):
             snapshot = rebuild(cut, POLICY, until=position, checkpoints=lambda: installation.checkpoints)
@@ -112,33 +112,33 @@ class TestTrimmed:
 
     @pytest.mark.parametrize("position", [Position(offset=20), Position(time_ms=1_000_200)])
     def test_what_lies_before_the_checkpoint_is_not_known(self, installation: Installation, position: Position) -> None:
-        with pytest.raises(ConfigurationError, match="the oldest state that can be known"):
+        with pytest.raises(ConfigurationError, match="the oldest state that can be rebuilt"):
             rebuild(installation.log[2:], POLICY, until=position, checkpoints=lambda: installation.checkpoints)
 
     def test_without_a_checkpoint_nothing_is_known(self, installation: Installation) -> None:
-        with pytest.raises(TrimmedError, match="the events before offset 1 are gone"):
+        with pytest.raises(TrimmedError, match="the events before offset 1 were deleted"):
             rebuild(installation.log[1:], POLICY)
 
     def test_a_checkpoint_whose_open_decisions_are_gone_is_of_no_use(self, installation: Installation) -> None:
         # The first decision is still open there, and its selection has been removed.
         cut = installation.log[installation.offset_of("d1") :]
-        with pytest.raises(TrimmedError, match="are gone"):
+        with pytest.raises(TrimmedError, match="were deleted"):
             rebuild(cut, POLICY, checkpoints=lambda: installation.checkpoints)
 
     def test_a_checkpoint_after_the_last_event_is_of_no_use(self, installation: Installation) -> None:
-        with pytest.raises(TrimmedError, match="lies after the last event"):
+        with pytest.raises(TrimmedError, match="after the last event"):
             rebuild(installation.log[2:50], POLICY, checkpoints=lambda: installation.checkpoints)
 
     def test_a_checkpoint_right_at_the_end_is_the_end(self, installation: Installation) -> None:
         learner = PartitionLearner(0)
-        since = next(relive(installation.log[2:], lambda: installation.checkpoints)).since
+        since = next(replay_partition(installation.log[2:], lambda: installation.checkpoints)).start_offset
         for message in installation.log[:since]:
             learner.apply(message)
         part = installation.log[2:since]
         assert rebuild(part, POLICY, checkpoints=lambda: installation.checkpoints) == learner.snapshot(POLICY)
 
     def test_another_logs_checkpoint_is_refused(self, installation: Installation) -> None:
-        since = next(relive(installation.log[2:], lambda: installation.checkpoints)).since
+        since = next(replay_partition(installation.log[2:], lambda: installation.checkpoints)).start_offset
         forged = installation.tampered(since - 1, time=7.0)
         with pytest.raises(CheckpointError, match="another log"):
             rebuild(forged[2:], POLICY, checkpoints=lambda: installation.checkpoints)

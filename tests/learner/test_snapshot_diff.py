@@ -77,5 +77,5 @@ def test_arms_come_and_go_and_signals_are_first_observed(installation: Installat
 
 def test_two_policies_have_nothing_to_compare(installation: Installation) -> None:
     snapshot = installation.learner.snapshot(POLICY)
-    with pytest.raises(ConfigurationError, match="nothing to compare"):
+    with pytest.raises(ConfigurationError, match="cannot compare snapshots"):
         diff_snapshots(snapshot, snapshot.model_copy(update={"policy": "default/other"}))

@@ -1,1 +1,1 @@
-"""Looking back: rebuild snapshots from the log, prove and explain decisions, archive, dead letters."""
+"""Work on past events: rebuild snapshots, verify and explain decisions, archive events, retry dead letters."""

@@ -1,8 +1,8 @@
-"""Events in Parquet files, so that audits outlive the log's retention.
+"""Events in Parquet files, so that audits remain possible after the log has deleted them.
 
-One folder per partition, one file per range of offsets, with the columns ``partition``, ``offset``, ``time_ms``,
-``key`` and ``value``: any Parquet reader can use them. Each file's metadata holds a digest over its messages that
-begins with the digest of the file before, so a change anywhere in an archive is noticed when it is read.
+An archive has one folder per partition, and in it one file per range of offsets. The columns are ``partition``,
+``offset``, ``time_ms``, ``key`` and ``value``, so any Parquet reader can use them. Each file's metadata holds a digest
+of its messages that starts from the previous file's digest, so reading an archive detects a change anywhere in it.
 """
 
 import hashlib
@@ -47,16 +47,16 @@ SCHEMA = pa.schema(
 )
 _FILE = re.compile(r"^(\d{20})-(\d{20})\.parquet$")
 CHECKPOINT_FILE = "checkpoint.parquet"
-"""Of an archive that does not begin at offset 0: what the learner knew before its first message."""
+"""Name of the file with the learner's state before the first message, for an archive that starts after offset 0."""
 
 
 class ArchiveError(ConduitError):
-    """Raised when an archive is damaged, or does not fit the log it is to continue."""
+    """Raised when an archive is damaged, or when it belongs to a different log than the one being archived."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """What a file says of itself."""
+    """The metadata of an archive file."""
 
     format: int
     topic: str
@@ -66,7 +66,7 @@ class FileRange:
     end: int
     """Offset of its last message, plus 1."""
     before: str
-    """Digest of the file before; empty in the first one."""
+    """Digest of the previous file; empty in the first file."""
     digest: str
 
 
@@ -82,18 +82,18 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not self.partitions():
-            raise ConfigurationError(f"{folder} holds no archive: make one with conduit archive --to {folder}")
+            raise ConfigurationError(f"{folder} holds no archive: create one with conduit archive --to {folder}")
 
     def partitions(self) -> list[int]:
-        """Return the numbers of the partitions that are archived."""
+        """Return the numbers of the archived partitions."""
         return sorted(int(path.name.removeprefix("partition-")) for path in self.folder.glob("partition-*"))
 
     def partition(self, number: int) -> "ArchivedHistory":
-        """Return what is archived of one partition."""
+        """Return the archived events of one partition."""
         return ArchivedHistory(partition_folder(self.folder, number), number)
 
     def history(self, policy: str) -> "ArchivedHistory":
-        """Return the past of the partition that holds a policy; see :class:`EventSource`."""
+        """Return the history of the partition that holds a policy; see :class:`EventSource`."""
         for number in self.partitions():
             history = self.partition(number)
             if history.holds(policy.encode()):
@@ -102,12 +102,12 @@ class Archive:
 
 
 class ArchivedHistory:
-    """See :class:`~conduit_learner.audit.history.History`: one partition of an archive. Reading it checks it.
+    """The :class:`~conduit_learner.audit.history.History` of one archived partition. Digests are checked on reading.
 
     Raises
     ------
     ArchiveError
-        While it is read, when a file is damaged, missing or was changed.
+        During iteration, when a file is damaged, missing or was changed.
     """
 
     def __init__(self, folder: Path, partition: int) -> None:
@@ -122,9 +122,9 @@ class ArchivedHistory:
         for path in self.files:
             range_ = file_range(path)
             if before is not None and (range_.first < before.end or range_.before != before.digest):
-                raise ArchiveError(f"{path}: it does not continue the file before; a file is missing or was changed")
+                raise ArchiveError(f"{path} does not continue the previous file: a file is missing or was changed")
             if before is None and range_.before:
-                raise ArchiveError(f"{path}: files before it are missing")
+                raise ArchiveError(f"{path}: the files before it are missing")
             before = range_
             yield from _messages(path, range_)
 
@@ -136,13 +136,13 @@ class ArchivedHistory:
         return message
 
     def holds(self, key: bytes) -> bool:
-        """Tell whether it has a message of a key."""
+        """Return whether any message has this key."""
         return any(
             pc.any(pc.equal(_table(path, columns=["key"])["key"], pa.scalar(key))).as_py() for path in self.files
         )
 
     def checkpoints(self) -> Mapping[bytes, bytes]:
-        """Return the checkpoint records that the archive begins with; none where it begins at offset 0."""
+        """Return the checkpoint records that the archive starts from; empty if it starts at offset 0."""
         path = self.folder / CHECKPOINT_FILE
         if not path.exists():
             return {}
@@ -151,7 +151,7 @@ class ArchivedHistory:
 
     @property
     def published(self) -> Sequence[StoredMessage]:
-        """Nothing: snapshots are not archived, but decisions name theirs by hash."""
+        """Always empty: snapshots are not archived, but every decision records the hash of its snapshot."""
         return ()
 
 
@@ -159,41 +159,41 @@ def _messages(path: Path, range_: FileRange) -> list[StoredMessage]:
     """Return a file's messages, checked against its digest."""
     table = _table(path)
     if table.schema.remove_metadata() != SCHEMA:
-        raise ArchiveError(f"{path}: its columns are {table.schema.names}, wanted {SCHEMA.names}")
+        raise ArchiveError(f"{path} has the columns {table.schema.names}, expected {SCHEMA.names}")
     messages = [StoredMessage(*row) for row in zip(*(table[name].to_pylist() for name in SCHEMA.names), strict=True)]
     if digest_of_messages(range_.before, messages) != range_.digest:
-        raise ArchiveError(f"{path}: it is damaged or was changed, its digest does not match its content")
+        raise ArchiveError(f"{path} is damaged or was changed: its digest does not match its content")
     return messages
 
 
 def _table(path: Path, *, columns: list[str] | None = None) -> pa.Table:
     try:
-        # Not read_table: that would guess columns from the names of the folders.
+        # Not read_table, which would guess extra columns from the folders' names.
         return pq.ParquetFile(path).read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise ArchiveError(f"{path}: {error}") from error
 
 
 def file_range(path: Path) -> FileRange:
-    """Return what a file says of itself.
+    """Return the metadata of an archive file.
 
     Raises
     ------
     ArchiveError
-        When it cannot be read, or is no file of an archive that this software reads.
+        When the file cannot be read, or is not an archive file in a format that this release supports.
     """
     try:
         metadata = pq.read_schema(path).metadata or {}
         range_ = FileRange(**json.loads(metadata[METADATA]))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise ArchiveError(f"{path}: it is damaged or not of an archive: {error!r}") from error
+        raise ArchiveError(f"{path} is damaged or does not belong to an archive: {error!r}") from error
     if range_.format != FORMAT:
-        raise ArchiveError(f"{path}: it has format {range_.format}, this software reads {FORMAT}: upgrade it")
+        raise ArchiveError(f"{path} has format {range_.format}, but this release reads {FORMAT}: upgrade Conduit")
     return range_
 
 
 def digest_of_messages(before: str, messages: Iterable[StoredMessage]) -> str:
-    """Return the digest of a file's messages, which continues that of the file before."""
+    """Return the digest of a file's messages, chained to the digest of the previous file."""
     digest = hashlib.sha256(before.encode())
     for partition, offset, time_ms, key, value in messages:
         digest.update(b"%d/%d/%d/%d/%d/" % (partition, offset, time_ms, len(key), len(value)))
@@ -208,5 +208,5 @@ def _offsets(path: Path) -> tuple[int, int]:
 
 
 def partition_folder(archive: Path, partition: int) -> Path:
-    """Return where an archive keeps a partition."""
+    """Return the folder of a partition in an archive."""
     return archive / f"partition-{partition:05}"

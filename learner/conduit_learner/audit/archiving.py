@@ -1,4 +1,4 @@
-"""Writing an archive: what the log holds and the archive does not, file by file."""
+"""Writing an archive: copy the log's new events into it, file by file."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Archived:
     files: int
     """Added by this run."""
     is_provable: bool
-    """Whether snapshots can be built again from it: it begins at offset 0, or with a checkpoint."""
+    """Whether snapshots can be rebuilt from the archive: it starts at offset 0, or with a checkpoint."""
 
 
 def archive(
@@ -56,24 +56,24 @@ def archive(
     *,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[Archived]:
-    """Archive what an archive does not hold yet. It may be stopped at any moment, and goes on the next time.
+    """Add the events that are not archived yet. If interrupted at any point, the next call continues.
 
     Parameters
     ----------
     log
-        An entered log.
+        An open log.
     folder
-        The archive; it is made where it does not exist.
+        The archive; created if it does not exist.
     partitions
-        Which ones; by default all.
+        Which partitions to archive; by default all.
     progress
-        Called with the number of messages that were added, again and again.
+        Called after each file with the number of messages added.
 
     Raises
     ------
     ArchiveError
-        When the archive is of another log, when events were removed before they could be archived, or when
-        another process is writing to it.
+        When the archive belongs to another log, when the log deleted events before they were archived, or when
+        another process is writing to the archive.
     """
     wanted = log.end_offsets(log.topics.events) if partitions is None else partitions
     try:
@@ -102,7 +102,7 @@ def _archive_partition(log: BlockingLog, number: int, folder: Path, progress: Ca
     count = files = 0
     for messages in _chunks(waiting):
         if last is None and messages[0].offset > 0:
-            _keep_checkpoint(own, number, messages[0].offset, history.checkpoints())
+            _save_checkpoint(own, number, messages[0].offset, history.checkpoints())
         last = _write(own, log.topics.events, messages, "" if last is None else last.digest)
         count += len(messages)
         files += 1
@@ -113,17 +113,17 @@ def _archive_partition(log: BlockingLog, number: int, folder: Path, progress: Ca
 
 
 def _after(waiting: Iterator[StoredMessage], known: ArchivedHistory, end: int) -> Iterator[StoredMessage]:
-    """Yield what follows the archive's last message, once it is clear that this is the same log."""
+    """Yield what follows the archive's last message, after checking that the archive belongs to this log."""
     another = f"{known.folder} is the archive of another log: use another folder"
     if end < known.end:
-        raise ArchiveError(f"{another} (it reaches to offset {known.end}, the log to {end})")
+        raise ArchiveError(f"{another} (the archive ends at offset {known.end}, the log at {end})")
     first = next(waiting, None)
     if first is None:
         return
     if first.offset > known.end:
         raise ArchiveError(
-            f"{known.folder} reaches to offset {known.end}, but the log begins at {first.offset}: what was between was "
-            "removed before it was archived. Begin a new archive in another folder, and archive more often"
+            f"{known.folder} ends at offset {known.end}, but the log starts at {first.offset}: the events in between "
+            "were deleted before they were archived. Start a new archive in another folder, and archive more often"
         )
     if first.offset == known.end:
         yield first
@@ -145,8 +145,8 @@ def _chunks(messages: Iterable[StoredMessage]) -> Iterator[list[StoredMessage]]:
         yield chunk
 
 
-def _keep_checkpoint(folder: Path, partition: int, first: int, records: Mapping[bytes, bytes]) -> None:
-    """Keep what the learner knew, if that is what goes on with the first archived message."""
+def _save_checkpoint(folder: Path, partition: int, first: int, records: Mapping[bytes, bytes]) -> None:
+    """Save the learner's state, if it can continue with the first archived message."""
     if any(restoration.resume_from >= first for restoration in restorations(partition, "", records)):
         own = {key: value for key, value in sorted(records.items()) if wants(key, [partition])}
         _save(folder / CHECKPOINT_FILE, pa.table({"key": list(own), "value": list(own.values())}))
@@ -163,7 +163,7 @@ def _write(folder: Path, topic: str, messages: Sequence[StoredMessage], before: 
 
 
 def _save(path: Path, table: pa.Table) -> None:
-    """Write a file that is there as a whole or not at all, whatever happens in between."""
+    """Write a file atomically: after a crash it is either complete or absent."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         pq.write_table(table, file, compression="zstd")

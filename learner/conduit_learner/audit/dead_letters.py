@@ -1,4 +1,4 @@
-"""Records that nobody could learn from: what they are, and how they get another chance."""
+"""Dead letters, the records that the learner could not use: list them and retry them."""
 
 import time
 from collections import Counter
@@ -18,7 +18,7 @@ _BATCH = 500
 
 
 def dead_letters(log: BlockingLog) -> list[DeadLetter]:
-    """Return every dead letter, in the order of the refused records' partitions and offsets."""
+    """Return every dead letter, sorted by the refused record's topic, partition and offset."""
     topic = log.topics.dead_letters
     letters = []
     newest = {message.key: message for message in log.read(topic, log.end_offsets(topic))}
@@ -26,12 +26,12 @@ def dead_letters(log: BlockingLog) -> list[DeadLetter]:
         try:
             letters.append(DeadLetter.model_validate_json(message.value))
         except ValidationError:
-            continue  # not ours: anybody may write to a topic
+            continue  # not a dead letter: anything may write to the topic
     return sorted(letters, key=lambda letter: (letter.topic, letter.partition, letter.offset))
 
 
 class Replay(NamedTuple):
-    """A dead letter that may be tried again, and the message that does it."""
+    """A dead letter that can be retried, and the message to append for it."""
 
     letter: DeadLetter
     message: Message
@@ -39,19 +39,19 @@ class Replay(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What trying again would do."""
+    """What a retry would do."""
 
     replays: list[Replay] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    """Dead letters that are not tried again, by reason."""
+    """Number of dead letters that will not be retried, by reason."""
 
 
 def plan_replay(letters: Iterable[DeadLetter]) -> Plan:
-    """Choose the dead letters that have a chance now.
+    """Choose the dead letters that may succeed now.
 
-    Left out is what would be refused again for the same reason, what is no longer known in full, and what
-    was tried before. So are settings: appended now they would overrule newer ones; a strategy states its own
-    whenever it starts.
+    A dead letter is left out if it would be refused again for the same reason, if its record was cut, or if it was
+    retried before. Learning settings are left out too: appended now, they would override newer ones, and every
+    strategy sends its own settings when it starts.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def plan_replay(letters: Iterable[DeadLetter]) -> Plan:
         if reason is not None:
             plan.left_out[reason] += 1
         else:
-            # The key is what its policy asks for; the refused record may have had a wrong one.
+            # The key comes from the event's policy, because the refused record's own key may have been wrong.
             key = decode_event(letter.record).policy.encode()
             plan.replays.append(Replay(letter, Message(key, letter.record)))
     return plan
@@ -78,31 +78,31 @@ def replay_dead_letters(
     now: Callable[[], float] = time.time,
     progress: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Append the records to the event topic again, and note on their dead letters that it was done.
+    """Append the original records to the event topic again, and mark their dead letters as retried.
 
-    The records are what they were, byte by byte. A learner takes them as if they had just come: what it has
-    learned already changes nothing, and what still cannot be used comes back as a new dead letter. If this
-    is interrupted, a batch may be appended again the next time, which is harmless for the same reason.
+    The records are unchanged, byte for byte. The learner treats them as new: records that it has already learned
+    from have no effect, and records that it still cannot use become new dead letters. After an interruption a batch
+    may be appended a second time, which has no effect either.
     """
     for start in range(0, len(replays), _BATCH):
         batch = replays[start : start + _BATCH]
         log.append(log.topics.events, [replay.message for replay in batch])
-        noted = [replay.letter.model_copy(update={"replayed_at": now()}) for replay in batch]
-        log.append(log.topics.dead_letters, [Message(_key(letter), encode(letter)) for letter in noted])
+        marked = [replay.letter.model_copy(update={"replayed_at": now()}) for replay in batch]
+        log.append(log.topics.dead_letters, [Message(_key(letter), encode(letter)) for letter in marked])
         progress(len(batch))
 
 
 def _objection(letter: DeadLetter) -> str | None:
     if letter.replayed_at is not None:
-        return "tried again before"
+        return "already retried"
     if letter.record_bytes != len(letter.record):
-        return "too long to have been kept in full"
+        return "too long to have been stored in full"
     try:
         event = decode_event(letter.record)
     except RecordError as error:
         return f"still unusable: {error}"
     if isinstance(event, LearningChange):
-        return "settings, which would overrule newer ones"
+        return "learning settings, which would override newer ones"
     return None
 
 

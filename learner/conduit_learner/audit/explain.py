@@ -1,4 +1,4 @@
-"""Why one decision was taken: what was believed, what was wanted, what chance had to do with it, what came of it."""
+"""Explain one decision: the predictions, the objective, the random draw, and the outcome."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,40 +24,40 @@ from conduit_schemas import (
     decode_event,
 )
 
-__all__ = ["Candidate", "Explanation", "Predicted", "explain"]
+__all__ = ["ArmExplanation", "Explanation", "Predicted", "explain"]
 
 _Z = 1.959963984540054
-"""Half the width of a normal distribution's central 95 %, in standard deviations."""
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 _LOGARITHMS = {"cost", "latency"}
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A predicted mean with the interval that holds it with 95 % probability, as far as the model is right."""
+    """A predicted mean with its 95 % interval under the regression's assumptions."""
 
     mean: float
     low: float | None
-    """None where the arm was never tried: then the mean is that of all arms."""
+    """None if the arm was never tried; the mean is then that of all arms."""
     high: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One of the deployments that could have served."""
+class ArmExplanation:
+    """One of the arms that could have served the request."""
 
     arm: str
     model: str
     predicted: Mapping[str, Predicted]
-    """``quality`` and ``success`` in 0..1, ``cost`` in US dollars, ``latency`` in seconds; empty when unknown."""
+    """``quality`` and ``success`` in 0..1, ``cost`` in US dollars, ``latency`` in seconds; empty if unknown."""
     utility: float | None
-    """The mean of what the objective makes of it; None when it could not be computed."""
+    """Mean utility under the decision's objective; None if it could not be computed."""
     deviation: float | None
-    """The utility's standard deviation."""
+    """Standard deviation of the utility."""
     outcomes: float | None
-    """Observations behind the predictions, faded ones counted in part."""
+    """Number of observations behind the predictions, where faded ones count in part."""
     probability: float | None
-    """As computed again."""
+    """The recomputed probability."""
     logged_probability: float | None
 
 
@@ -68,21 +68,21 @@ class Explanation:
     selection: Selection
     offset: int
     partition: int
-    candidates: tuple[Candidate, ...]
+    arms: tuple[ArmExplanation, ...]
     greedy: int | None
-    """Index of the largest mean utility: what would have been chosen without exploration."""
+    """Index of the arm with the largest mean utility, which would have been chosen without exploration."""
     rule: ExplorationRule | None
     coverage: float | None
-    """0..1, how far quality was known: cost and latency count by this much."""
+    """0..1, how well quality was known; the weights of cost and latency are multiplied by it."""
     recomputation: Recomputation | None
     verdict: str
     """``proven``, ``differs``, ``not provable`` or ``nothing to prove``."""
     reasons: tuple[str, ...]
-    """Why the verdict is not ``proven``, in sentences."""
+    """Sentences that say why the verdict is not ``proven``."""
     outcomes: tuple[Outcome, ...] = field(default=())
-    """In the log's order; the first one counted."""
+    """Outcomes in log order; only the first was learned from."""
     feedbacks: tuple[Feedback, ...] = field(default=())
-    """In the log's order; the first one of each source and key counted."""
+    """Ratings in log order; only the first of each source and key was learned from."""
 
 
 def explain(
@@ -97,13 +97,13 @@ def explain(
     Parameters
     ----------
     messages
-        The policy's partition, oldest message first. It is read twice; a plain iterator is kept in memory for that.
+        The policy's partition, oldest message first. It is read twice, so a plain iterator is copied into memory.
     policy
         Name of the policy.
     decision_id
         The decision's id.
     checkpoints
-        See :func:`~conduit_learner.audit.replay.relive`.
+        See :func:`~conduit_learner.audit.replay.replay_partition`.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def explain(
     found = list(_records(messages, policy, decision_id))
     made = next(((message, event) for message, event in found if isinstance(event, Selection)), None)
     if made is None:
-        raise ConfigurationError(f"no decision {decision_id!r} of policy {policy!r} in the events that are left")
+        raise ConfigurationError(f"the events hold no decision {decision_id!r} of policy {policy!r}")
     message, selection = made
     beliefs: Beliefs | None = None
     again: Recomputation | None = None
@@ -139,7 +139,7 @@ def explain(
         selection=selection,
         offset=message.offset,
         partition=message.partition,
-        candidates=_candidates(selection, beliefs, again),
+        arms=_explained_arms(selection, beliefs, again),
         greedy=None if again is None else int(again.utilities.mean.argmax()),
         rule=None if beliefs is None else beliefs.snapshot.rule,
         coverage=None if beliefs is None else beliefs.candidates(selection.arms).coverage,
@@ -156,13 +156,13 @@ def _records(
 ) -> Iterator[tuple[StoredMessage, Selection | Outcome | Feedback]]:
     key, needle = policy.encode(), decision_id.encode()
     for message in messages:
-        # Decoding is the slow part. An id that is not spelled out can only stand in a record with escapes.
+        # Decoding is the slow part. Only a record with JSON escapes can hold the id without holding its literal text.
         if message.key != key or not (needle in message.value or b"\\" in message.value):
             continue
         try:
             event = decode_event(message.value)
         except RecordError:
-            continue  # nobody learned from it
+            continue  # the learner did not use it either
         if isinstance(event, Selection | Outcome | Feedback) and (event.policy, event.decision_id) == (
             policy,
             decision_id,
@@ -175,8 +175,8 @@ def _without_snapshot(selection: Selection) -> tuple[str, tuple[str, ...]]:
         why = FALLBACKS.get(selection.fallback, selection.fallback)
         return "nothing to prove", (f"LiteLLM's own selection chose: {why}",)
     if len(selection.arms) == 1:
-        return "nothing to prove", ("there was one candidate only, so there was nothing to choose",)
-    return "nothing to prove", ("the selection names no snapshot: something else than Conduit chose",)
+        return "nothing to prove", ("only one deployment was available, so there was nothing to choose",)
+    return "nothing to prove", ("the selection names no snapshot: something other than Conduit chose",)
 
 
 def _beliefs(
@@ -196,13 +196,15 @@ def _hash_differs(selection: Selection, beliefs: Beliefs) -> tuple[str, ...]:
     built = beliefs.snapshot
     if selection.snapshot_hash == built.hash:
         return ()
-    return (f"the snapshot at offset {built.offset} has hash {built.hash}, logged is {selection.snapshot_hash}",)
+    return (f"the snapshot at offset {built.offset} has hash {built.hash}, not {selection.snapshot_hash} as logged",)
 
 
-def _candidates(selection: Selection, beliefs: Beliefs | None, again: Recomputation | None) -> tuple[Candidate, ...]:
+def _explained_arms(
+    selection: Selection, beliefs: Beliefs | None, again: Recomputation | None
+) -> tuple[ArmExplanation, ...]:
     logged = selection.probabilities or selection.shadow_probabilities
     return tuple(
-        Candidate(
+        ArmExplanation(
             arm=arm,
             model=selection.models[index] if selection.models else "",
             predicted=_predictions(selection, beliefs, again, index),
@@ -225,7 +227,7 @@ def _predictions(
         deviation = None
         if again is not None and beliefs is not None:
             if not _is_observed(beliefs, signal):
-                continue  # all arms have the same default: it says nothing, and it counted for nothing
+                continue  # all arms have the same default, which had no influence on the choice
             mean = float(again.predictions[row, index])
             deviation = _deviation(beliefs, selection.arms[index], signal, context)
         elif signal in selection.predictions:

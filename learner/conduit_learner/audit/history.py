@@ -1,4 +1,4 @@
-"""Events read again: the past of one partition, from a log or from an archive of one, in plain blocking code."""
+"""Read past events of one partition, from a log or from an archive, in plain blocking code."""
 
 import asyncio
 import threading
@@ -19,11 +19,11 @@ _EMPTY_POLLS = 3
 
 
 class TrimmedError(ConduitError):
-    """Raised when the oldest events are gone and nothing tells what the learner knew before the rest."""
+    """Raised when the oldest events were deleted and no checkpoint holds the state learned from them."""
 
 
 class History(Protocol):
-    """The events of one partition, oldest first, up to an end that is fixed. It may be read any number of times."""
+    """The events of one partition, oldest first, up to a fixed end. It can be iterated any number of times."""
 
     @property
     def partition(self) -> int:
@@ -32,45 +32,45 @@ class History(Protocol):
 
     @property
     def end(self) -> int:
-        """The first offset that does not belong to it."""
+        """Offset of the last event, plus 1."""
         ...
 
     def __iter__(self) -> Iterator[StoredMessage]: ...
 
     def checkpoints(self) -> Mapping[bytes, bytes]:
-        """Return the checkpoint records to start from where the oldest events are gone, by key."""
+        """Return the checkpoint records by key; a replay starts from them when the oldest events were deleted."""
         ...
 
     @property
     def published(self) -> Sequence[StoredMessage]:
-        """What stood on the snapshot topic of the policy that was asked for, just before the end was fixed."""
+        """The policy's records on the snapshot topic, read just before the end was fixed."""
         ...
 
 
 class EventSource(Protocol):
-    """Where events can be read again."""
+    """A place to read past events from: a log or an archive."""
 
     def history(self, policy: str) -> History:
-        """Return the past of the partition that holds a policy.
+        """Return the history of the partition that holds a policy.
 
         Raises
         ------
         ConfigurationError
-            When none does.
+            When no partition holds the policy.
         """
         ...
 
 
 class BlockingLog:
-    """An :class:`~conduit_log.EventLog` for plain code: every call waits until it is done. Enter it before use.
+    """A blocking interface to an :class:`~conduit_log.EventLog`: every call waits for its result. Enter it before use.
 
-    The log lives on an event loop in a thread of its own. Ctrl-C, which Python raises in the main thread between
-    any two of its steps, therefore meets a caller that waits, never the inside of a loop.
+    The log runs on an event loop in a separate thread. Python raises Ctrl-C in the main thread, between any two
+    steps, so it interrupts a waiting caller and never the event loop.
 
     Parameters
     ----------
     log
-        A log that is not entered yet.
+        A log that has not been entered yet.
     topics
         The installation's topics.
 
@@ -104,20 +104,20 @@ class BlockingLog:
         self._end()
 
     def run(self, call: Callable[_P, Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Make a call on the log's loop and wait for its result.
+        """Make a call on the log's event loop and wait for its result.
 
-        Whoever is interrupted while it waits need not care for the call: it is cancelled when the log is left.
+        If the caller is interrupted while it waits, the call is cancelled when the log is closed.
         """
         done = Future[_T]()
 
-        async def made() -> None:
+        async def forward() -> None:
             try:
                 done.set_result(await call(*args, **kwargs))
-            except BaseException as error:  # it belongs to whoever waits, even a cancellation
+            except BaseException as error:  # everything goes to the waiting caller, even a cancellation
                 done.set_exception(error)
 
-        def begin() -> None:  # made on the loop: a coroutine made here might, interrupted, never be awaited
-            task = self._loop.create_task(made())
+        def begin() -> None:  # creates the coroutine on the loop: one created here might never be awaited
+            task = self._loop.create_task(forward())
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
 
@@ -140,16 +140,16 @@ class BlockingLog:
         await self._loop.shutdown_default_executor()
 
     def append(self, topic: str, messages: Sequence[Message]) -> None:
-        """Append; see :meth:`conduit_log.EventLog.append`."""
+        """Append messages; see :meth:`conduit_log.EventLog.append`."""
         self.run(self.log.append, topic, messages)
 
     def end_offsets(self, topic: str) -> Mapping[int, int]:
-        """Return, per partition, the offset the next message will get.
+        """Return the offset of the next message of each partition.
 
         Raises
         ------
         ConfigurationError
-            When the topic does not exist; it is not created.
+            When the topic does not exist. It is not created.
         """
         described = {entry.name: entry for entry in self.run(self.log.describe)}
         if not described[topic].exists:
@@ -157,12 +157,12 @@ class BlockingLog:
         return described[topic].end_offsets
 
     def read(self, topic: str, ends: Mapping[int, int], *, start: int = 0) -> Iterator[StoredMessage]:
-        """Yield the messages of some partitions from ``start`` on, below each one's end.
+        """Yield the messages of the given partitions from offset ``start`` up to each partition's end.
 
         Raises
         ------
         LogUnavailableError
-            When the log cannot be reached, or stops in the middle of a partition.
+            When the log cannot be reached, or stops answering in the middle of a partition.
         """
         waiting = {partition for partition, end in ends.items() if start < end}
         if not waiting:
@@ -174,12 +174,12 @@ class BlockingLog:
             messages = self.run(reader.poll, timeout_s=_POLL_S)
             empty = 0 if messages else empty + 1
             if empty >= _EMPTY_POLLS:
-                self.end_offsets(topic)  # a log that is away must not look as if its messages were gone
+                self.end_offsets(topic)  # raises if the log is unreachable, so that this is not taken for deletion
                 if topic not in self.topics.compacted and waiting & begun:
                     raise LogUnavailableError(
-                        f"topic {topic!r}: the end of partition {min(waiting & begun)} never came"
+                        f"topic {topic!r}: partition {min(waiting & begun)} stopped before its end"
                     )
-                return  # they were removed or replaced since
+                return  # the messages were deleted or replaced in the meantime
             for message in messages:
                 begun.add(message.partition)
                 if message.offset < ends[message.partition]:
@@ -188,7 +188,7 @@ class BlockingLog:
                     waiting.discard(message.partition)
 
     def partition(self, number: int, published: Sequence[StoredMessage] = ()) -> "LoggedHistory":
-        """Return the past of one partition of the event topic, up to now.
+        """Return the history of one partition of the event topic, up to now.
 
         Raises
         ------
@@ -201,13 +201,13 @@ class BlockingLog:
         return LoggedHistory(self, number, ends[number], published)
 
     def history(self, policy: str) -> "LoggedHistory":
-        """Return the past of the partition that holds a policy; see :class:`EventSource`."""
+        """Return the history of the partition that holds a policy; see :class:`EventSource`."""
         published = self.snapshots(policy)
         for message in published:
             try:
                 return self.partition(decode_snapshot(message.value).partition, published)
             except (RecordError, ConfigurationError):
-                continue  # a forged snapshot must not keep anybody from looking for himself
+                continue  # a forged or damaged snapshot must not prevent the search below
         key = policy.encode()
         for number in sorted(self.end_offsets(self.topics.events)):
             history = self.partition(number, published)
@@ -222,7 +222,7 @@ class BlockingLog:
         return sorted(found, key=lambda message: message.offset, reverse=True)
 
     async def _reader(self, topic: str, partitions: Collection[int], start: int) -> Reader:
-        # Left with the log: a generator that nobody finishes could not leave it.
+        # The log's exit stack closes the reader: a generator that is never exhausted could not.
         reader = await self._stack.enter_async_context(self.log.reader(topic, partitions=list(partitions)))
         for partition in partitions:
             await reader.seek(partition, start)
@@ -230,7 +230,7 @@ class BlockingLog:
 
 
 class LoggedHistory:
-    """See :class:`History`: one partition of a log."""
+    """The :class:`History` of one partition of a log."""
 
     def __init__(self, log: BlockingLog, partition: int, end: int, published: Sequence[StoredMessage]) -> None:
         self._log = log
@@ -246,6 +246,6 @@ class LoggedHistory:
         return self._log.read(self._log.topics.events, {self.partition: self.end}, start=offset)
 
     def checkpoints(self) -> Mapping[bytes, bytes]:
-        """Return the records on the checkpoint topic, of all partitions."""
+        """Return the records on the checkpoint topic, for all partitions."""
         topic = self._log.topics.checkpoints
         return {message.key: message.value for message in self._log.read(topic, self._log.end_offsets(topic))}

@@ -1,4 +1,4 @@
-"""One logged decision taken again, with the plugin's own mathematics, and compared with what was logged."""
+"""Recompute one logged decision with the plugin's own code, and compare it with what was logged."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,23 +25,23 @@ from conduit_schemas import ConfigurationError, Selection
 __all__ = ["PREDICTION_TOLERANCE", "PROBABILITY_TOLERANCE", "Recomputation", "logged_objective", "recompute"]
 
 AnySelection = Selection | events.SelectionEvent
-"""The contract's, or the learner's own reading of it."""
+"""A selection as the contract decodes it, or as the learner's faster decoder does."""
 
 PROBABILITY_TOLERANCE = 1e-3
-"""Largest difference between a recomputed and a logged probability that counts as equal.
+"""Largest difference at which a recomputed and a logged probability count as equal.
 
-On one machine there is none. The plugin multiplies in single precision, where another machine's linear
-algebra may add in another order and be off by 1e-6; a rule that looks at small differences between arms
-makes more of it. The draw from the logged vector, in contrast, must agree exactly.
+On the same machine the difference is zero. The plugin multiplies in single precision, and another machine's linear
+algebra library may sum in another order and differ by 1e-6; an exploration rule that depends on small differences
+between arms amplifies this. The draw from the logged probabilities, in contrast, must agree exactly.
 """
 
 PREDICTION_TOLERANCE = 1e-4
-"""The same for predicted means, in units of ``1 + |mean|``."""
+"""Largest difference at which predicted means count as equal, in units of ``1 + |mean|``."""
 
 
 @dataclass(frozen=True)
 class Recomputation:
-    """What a decision's maker must have computed."""
+    """What the plugin must have computed for a decision."""
 
     utilities: Utilities
     probabilities: NDArray[np.float64]
@@ -50,20 +50,20 @@ class Recomputation:
     """Shape (S, K), rows in the order of :data:`conduit_policy.SIGNALS`."""
     flags: tuple[str, ...]
     random_number: float
-    """0..1, from the decision's id: where on the cumulated probabilities the draw fell."""
+    """0..1, derived from the decision's id: where the draw fell on the cumulative probabilities."""
     drawn: int
     """Index of the arm that this number draws from the logged probabilities."""
     largest_difference: float
-    """Between a recomputed and a logged probability."""
+    """Largest difference between a recomputed and a logged probability."""
     disagreements: tuple[str, ...]
-    """What is not as logged, in sentences; empty when all is."""
+    """One sentence for each difference from what was logged; empty when everything agrees."""
 
 
 _WEIGHTS = frozenset(Objective().weights())
 
 
 def logged_objective(selection: AnySelection) -> Objective | None:
-    """Return the objective a decision was made for; None when it makes no sense."""
+    """Return the objective that a decision was made for; None if the logged one is invalid."""
     known = {name: weight for name, weight in selection.objective.items() if name in _WEIGHTS}
     try:
         return Objective(**known)
@@ -72,18 +72,18 @@ def logged_objective(selection: AnySelection) -> Objective | None:
 
 
 def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
-    """Take a logged decision again.
+    """Recompute a logged decision.
 
     Parameters
     ----------
     selection
-        The decision; Conduit must have made it.
+        The decision, which Conduit must have made.
     beliefs
-        The snapshot it names, built again.
+        The snapshot that the decision names, rebuilt.
 
     Returns
     -------
-    The result, or why there can be none, in a sentence.
+    The result, or a sentence that says why the decision cannot be recomputed.
 
     Examples
     --------
@@ -94,24 +94,24 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     ...                       probabilities=(0.5, 0.5), featurizer="text64-v2", context=bytes(128),
     ...                       flags=("cold_share",))
     >>> recompute(selection, Beliefs(snapshot)).disagreements
-    ("the safeguards at work are [], logged are ['cold_share']",)
+    ("the flags are [], but ['cold_share'] was logged",)
     """
     settings, objective = beliefs.snapshot.settings, logged_objective(selection)
     if beliefs.snapshot.rule.revision != REVISION:
         return (
-            f"it was taken with revision {beliefs.snapshot.rule.revision} of the exploration rules, this software has "
-            f"revision {REVISION}: use the release it was taken with"
+            f"it was made with revision {beliefs.snapshot.rule.revision} of the exploration rules, but this release "
+            f"has revision {REVISION}: use the release that made it"
         )
     if (selection.featurizer, len(selection.context)) != (settings.featurizer, 2 * settings.dimension):
         return (
-            f"it holds {len(selection.context) // 2} features of {selection.featurizer!r}, the snapshot it names knows "
-            f"{settings.dimension} of {settings.featurizer!r}"
+            f"it has {len(selection.context) // 2} features of {selection.featurizer!r}, but its snapshot was learned "
+            f"from {settings.dimension} features of {settings.featurizer!r}"
         )
     if objective is None:
-        return f"its objective {selection.objective} makes no sense"
-    if (taken := _taken(selection)) is None:
-        return "it names a snapshot, but no probabilities"
-    logged, chosen = taken
+        return f"its objective {selection.objective} is invalid"
+    if (draw_logged := _logged_draw(selection)) is None:
+        return "it names a snapshot but has no probabilities"
+    logged, chosen = draw_logged
     context = np.frombuffer(selection.context, "<i2")
     believed = utilities(beliefs, context, selection.arms, objective)
     constraints = Constraints.of_log(selection.constraints)
@@ -127,15 +127,15 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
         drawn=drawn,
         largest_difference=float(abs(vector - logged).max()),
         disagreements=(
-            *_differences(selection.arms, vector, logged),
-            *([] if drawn == chosen else [_other_draw(selection.arms, drawn, chosen)]),
-            *_disagreements(selection, predicted, flags),
+            *_differing_probabilities(selection.arms, vector, logged),
+            *([] if drawn == chosen else [_differing_draw(selection.arms, drawn, chosen)]),
+            *_differing_flags_and_predictions(selection, predicted, flags),
         ),
     )
 
 
-def _taken(selection: AnySelection) -> tuple[NDArray[np.float64], int] | None:
-    """Return the logged vector and the arm drawn from it, whether or not that arm was obeyed."""
+def _logged_draw(selection: AnySelection) -> tuple[NDArray[np.float64], int] | None:
+    """Return the logged probabilities and the arm drawn from them, whether or not that arm served the request."""
     if selection.probabilities is not None:
         return np.array(selection.probabilities), selection.chosen
     if selection.shadow_probabilities is not None and selection.shadow_chosen is not None:
@@ -143,19 +143,23 @@ def _taken(selection: AnySelection) -> tuple[NDArray[np.float64], int] | None:
     return None
 
 
-def _differences(arms: Sequence[str], vector: NDArray[np.float64], logged: NDArray[np.float64]) -> Iterator[str]:
+def _differing_probabilities(
+    arms: Sequence[str], vector: NDArray[np.float64], logged: NDArray[np.float64]
+) -> Iterator[str]:
     for arm, ours, theirs in zip(arms, vector.tolist(), logged.tolist(), strict=True):
         if abs(ours - theirs) > PROBABILITY_TOLERANCE:
-            yield f"arm {arm!r} has probability {ours:.6g}, logged is {theirs:.6g}"
+            yield f"deployment {arm!r} has probability {ours:.6g}, but {theirs:.6g} was logged"
 
 
-def _other_draw(arms: Sequence[str], drawn: int, chosen: int) -> str:
-    return f"the decision's id draws arm {arms[drawn]!r} from the logged probabilities, logged is {arms[chosen]!r}"
+def _differing_draw(arms: Sequence[str], drawn: int, chosen: int) -> str:
+    return f"the decision's id draws {arms[drawn]!r} from the logged probabilities, but {arms[chosen]!r} was logged"
 
 
-def _disagreements(selection: AnySelection, predicted: NDArray[np.float64], flags: tuple[str, ...]) -> Iterator[str]:
+def _differing_flags_and_predictions(
+    selection: AnySelection, predicted: NDArray[np.float64], flags: tuple[str, ...]
+) -> Iterator[str]:
     if flags != selection.flags:
-        yield f"the safeguards at work are {list(flags)}, logged are {list(selection.flags)}"
+        yield f"the flags are {list(flags)}, but {list(selection.flags)} was logged"
     for row, signal in enumerate(SIGNALS):
         for arm, ours, theirs in zip(
             selection.arms,
@@ -164,4 +168,4 @@ def _disagreements(selection: AnySelection, predicted: NDArray[np.float64], flag
             strict=True,
         ):
             if abs(ours - theirs) > PREDICTION_TOLERANCE * (1.0 + abs(ours)):
-                yield f"arm {arm!r} has a predicted {signal} of {ours:.6g}, logged is {theirs:.6g}"
+                yield f"deployment {arm!r} has a predicted {signal} of {ours:.6g}, but {theirs:.6g} was logged"

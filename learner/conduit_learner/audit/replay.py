@@ -1,4 +1,4 @@
-"""Replay: the snapshots of a policy built again from its events, and compared with those that were in force."""
+"""Replay: rebuild a policy's snapshots from its events."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_schemas import ConfigurationError, Snapshot
 
-__all__ = ["LATEST", "Position", "Relived", "before", "rebuild", "relive", "snapshots_at"]
+__all__ = ["LATEST", "Position", "ReplayStep", "before", "rebuild", "replay_partition", "snapshots_at"]
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A moment in the past of a partition: before an offset, before a time, or now."""
+    """A point in a partition's history: just before an offset, just before a time, or the end."""
 
     offset: int | None = None
     time_ms: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what ``latest``, an offset or an ISO 8601 time means; without a zone the time is UTC.
+        """Return the position for ``latest``, an offset or an ISO 8601 time; a time without a zone is UTC.
 
         Raises
         ------
         ConfigurationError
-            When it is none of them.
+            When the text is none of these.
 
         Examples
         --------
@@ -44,12 +44,12 @@ class Position:
             moment = datetime.fromisoformat(text)
         except ValueError as error:
             raise ConfigurationError(
-                f"{text!r} is no position: give an offset (1200), a time (2026-03-01T12:00:00Z) or 'latest'"
+                f"{text!r} is not a position: give an offset (1200), a time (2026-03-01T12:00:00Z) or 'latest'"
             ) from error
         return cls(time_ms=round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000))
 
     def is_before(self, message: StoredMessage) -> bool:
-        """Tell whether a message lies after this moment."""
+        """Return whether this position lies before a message."""
         if self.offset is not None:
             return message.offset >= self.offset
         return self.time_ms is not None and message.time_ms >= self.time_ms
@@ -66,7 +66,7 @@ LATEST = Position()
 
 
 def before(messages: Iterable[StoredMessage], position: Position) -> Iterable[StoredMessage]:
-    """Return the messages before a position; what is returned can be read as often as the messages."""
+    """Return the messages before a position; the result can be iterated as often as ``messages``."""
     return messages if position == LATEST else _Before(messages, position)
 
 
@@ -79,60 +79,59 @@ class _Before(Iterable[StoredMessage]):
         return takewhile(lambda message: not self._position.is_before(message), self._messages)
 
 
-class Relived(NamedTuple):
-    """A learner just before one more message."""
+class ReplayStep(NamedTuple):
+    """A learner and the message that it will apply next."""
 
     learner: PartitionLearner
     message: StoredMessage | None
-    """None at the end."""
-    since: int
-    """Where this learner's life began: 0, or the offset of the checkpoint it started from. What lies before
-    is not known."""
+    """The next message; None at the end."""
+    start_offset: int
+    """Offset at which the replay started: 0, or that of a checkpoint. States before it cannot be rebuilt."""
 
 
-def relive(
+def replay_partition(
     messages: Iterable[StoredMessage],
     checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None,
     *,
     until_end: bool = False,
-) -> Iterator[Relived]:
-    """Live through a partition again; whoever looks on may take snapshots at any step.
+) -> Iterator[ReplayStep]:
+    """Learn a partition again, message by message. The caller may take snapshots at every step.
 
     Parameters
     ----------
     messages
-        A partition from its oldest message on, all policies: their messages move the clock they share.
+        A partition from its oldest message on, with all its policies, because they share a clock.
     checkpoints
-        Where the oldest messages are gone, returns the records to start from; see
+        Returns the checkpoint records to start from when the oldest messages were deleted; see
         :mod:`conduit_learner.core.checkpoint`.
     until_end
-        Whether to pause only at the end, which is faster.
+        Whether to yield only one step, at the end, which is faster.
 
     Raises
     ------
     TrimmedError
-        When the oldest messages are gone and no checkpoint covers them.
+        When the oldest messages were deleted and no checkpoint covers them.
     CheckpointError
         When the checkpoint belongs to another log.
 
     Examples
     --------
-    >>> [(step.learner.offset, step.message) for step in relive([])]
+    >>> [(step.learner.offset, step.message) for step in replay_partition([])]
     []
     """
     waiting = iter(messages)
     message = next(waiting, None)
     if message is None:
         return
-    learner, since = PartitionLearner(message.partition), 0
+    learner, start_offset = PartitionLearner(message.partition), 0
     if message.offset > 0:
         learner, message = _from_checkpoint(message, waiting, checkpoints() if checkpoints is not None else {})
-        since = learner.offset
+        start_offset = learner.offset
     for following in () if message is None else chain([message], waiting):
         if not until_end:
-            yield Relived(learner, following, since)
+            yield ReplayStep(learner, following, start_offset)
         learner.apply(following)
-    yield Relived(learner, None, since)
+    yield ReplayStep(learner, None, start_offset)
 
 
 def snapshots_at(
@@ -142,20 +141,20 @@ def snapshots_at(
     *,
     checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None,
 ) -> list[Snapshot]:
-    """Return a policy's snapshots at several positions, in the order asked for; one pass over the messages.
+    """Return a policy's snapshots at several positions, in the given order, in one pass over the messages.
 
     Raises
     ------
     ConfigurationError
-        When the messages end before a position, or hold nothing of the policy before it.
+        When the messages end before a position, or hold no event of the policy before it.
     TrimmedError
-        When the oldest messages are gone and no checkpoint covers them.
+        When the oldest messages were deleted and no checkpoint covers them.
     """
     found: dict[Position, Snapshot] = {}
     pending = set(positions)
-    since = offset = 0
-    for step in relive(messages, checkpoints, until_end=pending == {LATEST}):
-        since, offset = step.since, step.learner.offset
+    start_offset = offset = 0
+    for step in replay_partition(messages, checkpoints, until_end=pending == {LATEST}):
+        start_offset, offset = step.start_offset, step.learner.offset
         for position in [position for position in pending if _is_reached(position, step)]:
             pending.remove(position)
             if _is_known(position, step) and policy in step.learner.policies:
@@ -164,7 +163,7 @@ def snapshots_at(
             break
     for position in positions:
         if position not in found:
-            raise ConfigurationError(_why_not(position, policy, since, offset))
+            raise ConfigurationError(_explain_missing(position, policy, start_offset, offset))
     return [found[position] for position in positions]
 
 
@@ -175,7 +174,7 @@ def rebuild(
     until: Position = LATEST,
     checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None,
 ) -> Snapshot:
-    """Return the snapshot that follows from the messages before a position; see :func:`snapshots_at`.
+    """Return the snapshot learned from the messages before a position; see :func:`snapshots_at`.
 
     Examples
     --------
@@ -193,44 +192,44 @@ def rebuild(
 def _from_checkpoint(
     first: StoredMessage, rest: Iterator[StoredMessage], records: Mapping[bytes, bytes]
 ) -> tuple[PartitionLearner, StoredMessage | None]:
-    """Return the learner of the oldest usable checkpoint, and the first message that it does not know."""
+    """Return the learner restored from the oldest usable checkpoint, and the first message it has not applied."""
     usable = [found for found in restorations(first.partition, "", records) if found.resume_from >= first.offset]
     if not usable:
         raise TrimmedError(
-            f"partition {first.partition}: the events before offset {first.offset} are gone, and no checkpoint covers "
-            "them, so its snapshots cannot be built again; use an archive that was begun earlier"
+            f"partition {first.partition}: the events before offset {first.offset} were deleted and no checkpoint "
+            "covers them, so its snapshots cannot be rebuilt; use an archive that was started earlier"
         )
     restoration = min(usable, key=lambda found: found.learner.offset)
-    since, last = restoration.learner.offset, -1
+    start_offset, last = restoration.learner.offset, -1
     for message in chain([first], rest):
-        if message.offset >= since:
+        if message.offset >= start_offset:
             return restoration.finish(), message
         restoration.recall(message)
         last = message.offset
-    if last + 1 < since:
+    if last + 1 < start_offset:
         raise TrimmedError(
-            f"partition {first.partition}: the oldest usable checkpoint, at offset {since}, lies after the last event, "
-            f"at {last}; read further"
+            f"partition {first.partition}: the oldest usable checkpoint is at offset {start_offset}, after the last "
+            f"event read, at offset {last}; read up to a later position"
         )
     return restoration.finish(), None
 
 
-def _is_reached(position: Position, step: Relived) -> bool:
+def _is_reached(position: Position, step: ReplayStep) -> bool:
     if step.message is not None:
         return position.is_before(step.message)
     return position.offset is None or position.offset == step.learner.offset
 
 
-def _is_known(position: Position, step: Relived) -> bool:
-    """Tell whether a life that began late had begun at a position."""
+def _is_known(position: Position, step: ReplayStep) -> bool:
+    """Return whether a replay that started from a checkpoint covers a position."""
     if position.offset is not None:
-        return position.offset >= step.since
-    return position.time_ms is None or step.since == 0 or step.learner.now_ms < position.time_ms
+        return position.offset >= step.start_offset
+    return position.time_ms is None or step.start_offset == 0 or step.learner.now_ms < position.time_ms
 
 
-def _why_not(position: Position, policy: str, since: int, offset: int) -> str:
+def _explain_missing(position: Position, policy: str, start_offset: int, offset: int) -> str:
     if position.offset is not None and position.offset > offset:
         return f"the events end at offset {offset}, before offset {position.offset}"
-    if since:
-        return f"the oldest state that can be known is that of the checkpoint at offset {since}, after {position}"
+    if start_offset:
+        return f"the oldest state that can be rebuilt is the checkpoint at offset {start_offset}, after {position}"
     return f"policy {policy!r} has no event before {position}"

@@ -1,4 +1,4 @@
-"""An archive back into a log, exactly: every event at its old offset and with its old time."""
+"""Restore an archive into a log exactly: every event keeps its original offset and time."""
 
 from collections.abc import Callable
 
@@ -12,30 +12,30 @@ _BATCH = 5_000
 
 
 async def restore(archive: Archive, log: LoadableLog, *, progress: Callable[[int], None] = lambda count: None) -> int:
-    """Load an archive into a log that holds nothing yet, or the beginning of the same archive.
+    """Load an archive into a log that is empty, or that holds the beginning of the same archive.
 
-    A learner on that log arrives at the very snapshots that were in force, hash for hash. That needs every
-    event's old partition, offset and append time, because all three are part of what is learned and signed; a
-    log with one partition that lets its times be set can have them, a broker that stamps events itself
-    cannot. It may be stopped at any moment, and goes on the next time.
+    A learner on that log produces exactly the original snapshots, hash for hash. This requires each event's original
+    partition, offset and append time, because all three enter the snapshot and its hash. A log with a single
+    partition that accepts given times can be restored; a broker that sets times itself cannot. If interrupted at any
+    point, the next call continues.
 
     Parameters
     ----------
     archive
-        An archive of partition 0 only, from offset 0 on.
+        An archive of partition 0 only, starting at offset 0.
     log
-        An entered log without retention by age; with it, what is older would soon be removed again.
+        An open log without retention by age, which would soon delete the old events again.
     progress
-        Called with the number of messages that were loaded, again and again.
+        Called after each batch with the number of messages loaded.
 
     Returns
     -------
-    How many messages were loaded.
+    Number of messages loaded.
 
     Raises
     ------
     ConfigurationError
-        When the archive cannot be restored exactly, or when the log holds something else.
+        When the archive cannot be restored exactly, or when the log holds other events.
     ArchiveError
         When the archive is damaged.
     """
@@ -68,16 +68,16 @@ async def _load(log: LoadableLog, batch: list[StoredMessage], progress: Callable
 
 
 def _not_empty(log: LoadableLog) -> ConfigurationError:
-    return ConfigurationError(f"{log.title} holds other events already: restore into an empty one")
+    return ConfigurationError(f"{log.title} already holds other events: restore into an empty one")
 
 
 def _restorable(archive: Archive) -> ArchivedHistory:
     filled = [number for number in archive.partitions() if archive.partition(number).files]
     if filled != [0] or archive.partition(0).first != 0:
         raise ConfigurationError(
-            f"archive {archive.folder} cannot be restored exactly: a log that takes old events has partition 0 only "
-            f"and begins at offset 0, the archive holds partitions {filled}, the first from offset "
-            f"{archive.partition(filled[0]).first if filled else 0}. Audits need no restored log: give the archive to "
-            "replay, explain, diff and evaluate with --archive"
+            f"archive {archive.folder} cannot be restored exactly: a log that accepts old events has only partition 0 "
+            f"and starts at offset 0, but the archive holds partitions {filled}, the first from offset "
+            f"{archive.partition(filled[0]).first if filled else 0}. An audit does not need a restored log: pass the "
+            "archive to replay, explain, diff or evaluate with --archive"
         )
     return archive.partition(0)

@@ -1,4 +1,4 @@
-"""How a policy is to be used, as the log has it now: the newest snapshot, and what was said after it."""
+"""A policy's current routing settings, from its newest snapshot and the changes logged after it."""
 
 from typing import NamedTuple
 
@@ -17,16 +17,16 @@ __all__ = ["RoutingNow", "known_policies", "routing_now"]
 
 
 class RoutingNow(NamedTuple):
-    """What is in force, and what is about to be."""
+    """The routing settings in force, and the changes that are not in force yet."""
 
     published: RoutingState | None
-    """What the plugins have, if anything."""
+    """The settings in the newest snapshot, which plugins use; None when it has none."""
     waiting: tuple[RoutingChange, ...]
-    """What no snapshot has taken up yet, oldest first."""
+    """Changes that no snapshot includes yet, oldest first."""
 
     @property
     def coming(self) -> RoutingChange | None:
-        """The settings once everything is taken up; None where the application's own are, which are not known."""
+        """The settings once all changes are published; None when the log does not know the application's own."""
         by_origin: dict[str, RoutingChange] = {}
         if (state := self.published) is not None:
             by_origin[state.origin] = RoutingChange.model_construct(
@@ -41,7 +41,7 @@ class RoutingNow(NamedTuple):
 
 
 def routing_now(log: BlockingLog, policy: str) -> RoutingNow:
-    """Return how a policy is to be used.
+    """Return a policy's routing settings.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def routing_now(log: BlockingLog, policy: str) -> RoutingNow:
             try:
                 event = decode_event(message.value)
             except RecordError:
-                continue  # the learner refuses it, too
+                continue  # the learner refuses it as well
             if isinstance(event, RoutingChange) and event.policy == policy:
                 waiting.append(event)
     return RoutingNow(None if snapshot is None else snapshot.routing, tuple(waiting))

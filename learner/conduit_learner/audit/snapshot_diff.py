@@ -12,7 +12,7 @@ __all__ = ["ArmChange", "SignalChange", "SnapshotDiff", "diff_snapshots"]
 _LOGARITHMS = {"cost", "latency"}
 _COUNTS = ("selections", "outcomes", "errors", "feedbacks")
 _SURE = 2.0
-"""A mean that moved by more than this many of its standard errors did not move by chance alone."""
+"""Number of standard errors beyond which a change of a mean counts as more than chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class SignalChange:
     """One signal of one arm, before and after."""
 
     before: float | None
-    """The arm's average: 0..1 for quality and success, US dollars, seconds; None where nothing was observed."""
+    """The arm's average: 0..1 for quality and success, US dollars for cost, seconds for latency; None if unobserved."""
     after: float | None
     before_weight: float
-    """Observations behind it, faded ones counted in part."""
+    """Number of observations, where faded ones count in part."""
     after_weight: float
     is_clear: bool
-    """Whether the change is more than twice the standard errors of the two averages."""
+    """Whether the change exceeds twice the combined standard error of the two averages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def diff_snapshots(before: Snapshot, after: Snapshot) -> SnapshotDiff:
     Raises
     ------
     ConfigurationError
-        When they are of two policies.
+        When the snapshots belong to different policies.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def diff_snapshots(before: Snapshot, after: Snapshot) -> SnapshotDiff:
     """
     if before.policy != after.policy:
         raise ConfigurationError(
-            f"snapshots of policies {before.policy!r} and {after.policy!r} have nothing to compare"
+            f"cannot compare snapshots of different policies: {before.policy!r} and {after.policy!r}"
         )
     old, new = before.settings.model_dump(), after.settings.model_dump()
     return SnapshotDiff(

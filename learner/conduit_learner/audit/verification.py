@@ -1,4 +1,4 @@
-"""Proof: every snapshot that decisions name, built again from the events, and every decision taken again."""
+"""Verification: rebuild every snapshot that decisions name from the events, and recompute every decision."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.recompute import recompute
-from conduit_learner.audit.replay import LATEST, Position, Relived, before, relive
+from conduit_learner.audit.replay import LATEST, Position, ReplayStep, before, replay_partition
 from conduit_learner.core.events import SelectionEvent, decode_event
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
@@ -14,52 +14,52 @@ from conduit_schemas import RecordError, Snapshot, decode_snapshot
 
 __all__ = ["Mismatch", "Verification", "verify"]
 
-_TOO_OLD = "they are of a time whose first events are gone"
-_KEPT = 100
-"""Mismatches kept in words; all are counted."""
+_EVENTS_DELETED = "the events they depend on were deleted"
+_MAX_LISTED = 100
+"""Mismatches listed with their text; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Something that does not follow from the events."""
+    """A record that does not agree with the events before it."""
 
     topic: str
     """``events`` or ``snapshots``."""
     offset: int
-    """Of the record that says otherwise."""
+    """Offset of the record that disagrees."""
     decision_id: str | None
     what: str
 
 
 @dataclass
 class Verification:
-    """What follows from the events, and what does not."""
+    """Which records agree with the events, and which do not."""
 
     policy: str
     snapshot: Snapshot | None = None
-    """The latest; None where nothing could be built."""
-    since: int = 0
-    """What lies before this offset cannot be proven, because the events it followed from are gone."""
+    """The latest snapshot; None if none could be rebuilt."""
+    start_offset: int = 0
+    """Records before this offset cannot be verified, because the events they depend on were deleted."""
     snapshots_matched: int = 0
-    """Different snapshots, named by decisions or published, whose hash came out the same."""
+    """Distinct snapshots, named by decisions or published, whose rebuilt hash agrees."""
     published_matched: int = 0
-    """Records on the snapshot topic whose hash came out the same."""
+    """Records on the snapshot topic whose rebuilt hash agrees."""
     decisions_matched: int = 0
-    """Decisions whose snapshot, probabilities and draw came out the same."""
+    """Decisions whose snapshot, probabilities and draw agree."""
     nothing_to_prove: Counter[str] = field(default_factory=Counter)
-    """Decisions that no snapshot had a part in, by reason."""
+    """Decisions that were made without a snapshot, by reason."""
     not_provable: Counter[str] = field(default_factory=Counter)
-    """What could not be checked, by reason."""
+    """Records that could not be checked, by reason."""
     mismatched: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
-    """The first :data:`_KEPT`."""
+    """The first :data:`_MAX_LISTED` mismatches."""
     largest_difference: float = 0.0
-    """Between a recomputed and a logged probability, over all matching decisions."""
+    """Largest difference between a recomputed and a logged probability, over all matching decisions."""
 
     def add_mismatch(self, mismatch: Mismatch) -> None:
-        """Count a mismatch."""
+        """Count a mismatch, and list it if there is room."""
         self.mismatched += 1
-        if len(self.mismatches) < _KEPT:
+        if len(self.mismatches) < _MAX_LISTED:
             self.mismatches.append(mismatch)
 
 
@@ -71,44 +71,44 @@ def verify(
     published: Sequence[StoredMessage] = (),
     checkpoints: Callable[[], Mapping[bytes, bytes]] | None = None,
 ) -> Verification:
-    """Build every snapshot of a policy again that a decision names or that was published, and compare.
+    """Rebuild every snapshot of a policy that was published or named by a decision, and compare it with the log.
 
-    A decision is proven when the snapshot it names has the hash it names, when that snapshot gives the logged
-    probabilities and predictions (see :mod:`conduit_learner.audit.recompute` for the tolerances), and when its id
-    draws the logged arm from them.
+    A decision is proven if three things agree: the hash of the snapshot that it names, the probabilities and
+    predictions computed from that snapshot (see :mod:`conduit_learner.audit.recompute` for the tolerances), and the
+    arm that the decision's id draws from the logged probabilities.
 
     Parameters
     ----------
     messages
-        The policy's partition, oldest message first. It is read twice; a plain iterator is kept in memory for that.
+        The policy's partition, oldest message first. It is read twice, so a plain iterator is copied into memory.
     policy
         Name of the policy.
     until
-        Where to end.
+        Where to stop.
     published
-        Records of the snapshot topic, read before the messages' end was fixed.
+        Records of the snapshot topic, read before the end of ``messages`` was fixed.
     checkpoints
-        See :func:`~conduit_learner.audit.replay.relive`.
+        See :func:`~conduit_learner.audit.replay.replay_partition`.
 
     Raises
     ------
     CheckpointError
-        When the log was cut and its checkpoint belongs to another log.
+        When the log's oldest events were deleted and its checkpoint belongs to another log.
     """
     if isinstance(messages, Iterator):
         messages = list(messages)
     messages = before(messages, until)
-    audit = _Audit(policy, messages, published, is_whole=until == LATEST)
+    verifier = _Verifier(policy, messages, published, is_whole=until == LATEST)
     try:
-        for step in relive(messages, checkpoints):
-            audit.check(step)
+        for step in replay_partition(messages, checkpoints):
+            verifier.check(step)
     except TrimmedError as error:
-        audit.give_up(str(error))
-    return audit.result
+        verifier.mark_unprovable(str(error))
+    return verifier.result
 
 
-class _Audit:
-    """Looks on while the learner lives through the events again."""
+class _Verifier:
+    """Compares each step of a replay with the log's snapshots and decisions."""
 
     def __init__(
         self, policy: str, messages: Iterable[StoredMessage], published: Sequence[StoredMessage], *, is_whole: bool
@@ -128,24 +128,24 @@ class _Audit:
             self._unchecked += version is not None
             if version is not None and version <= message.offset:
                 self._last_use[version] = message.offset
-        self._wanted = sorted(self._last_use.keys() | self._published.keys(), reverse=True)
+        self._pending = sorted(self._last_use.keys() | self._published.keys(), reverse=True)
 
-    def check(self, step: Relived) -> None:
-        """Take the snapshots that are wanted here, and check the next message against those taken before."""
-        self.result.since = step.since
+    def check(self, step: ReplayStep) -> None:
+        """Build the snapshots that are due at this step, and check the next message against those already built."""
+        self.result.start_offset = step.start_offset
         offset = step.learner.offset if step.message is None else step.message.offset
-        while self._wanted and self._wanted[-1] <= offset:
-            self._build(self._wanted.pop(), step)
+        while self._pending and self._pending[-1] <= offset:
+            self._build_snapshot(self._pending.pop(), step)
         if step.message is None:
             self._finish(step)
             return
         for message, selection in self._decisions([step.message]):
-            self._check(message, selection)
+            self._check_decision(message, selection)
         for version in [version for version in self._built if self._last_use[version] <= offset]:
             del self._built[version]
 
-    def give_up(self, reason: str) -> None:
-        """Note that nothing can be built."""
+    def mark_unprovable(self, reason: str) -> None:
+        """Record that no snapshot can be rebuilt."""
         published = sum(len(records) for records in self._published.values())
         self.result.not_provable[reason] += published + self._unchecked
 
@@ -156,27 +156,27 @@ class _Audit:
             self._mismatch("snapshots", message.offset, None, str(error))
             return
         if snapshot.policy.encode() != self._key:
-            self._mismatch("snapshots", message.offset, None, f"it is of policy {snapshot.policy!r}")
+            self._mismatch("snapshots", message.offset, None, f"it belongs to policy {snapshot.policy!r}")
             return
         self._published.setdefault(snapshot.offset, []).append((message.offset, snapshot))
 
-    def _build(self, version: int, step: Relived) -> None:
+    def _build_snapshot(self, version: int, step: ReplayStep) -> None:
         built: Snapshot | None = None
-        if version >= step.since and self.result.policy in step.learner.policies:
+        if version >= step.start_offset and self.result.policy in step.learner.policies:
             built = step.learner.snapshot(self.result.policy)
         known = "" if built is None else built.hash
         if version in self._last_use:
             self._built[version] = known, None if built is None else Beliefs(built)
         for offset, snapshot in self._published.pop(version, ()):
-            if version < step.since:
-                self.result.not_provable[_TOO_OLD] += 1
+            if version < step.start_offset:
+                self.result.not_provable[_EVENTS_DELETED] += 1
             elif snapshot.hash == known:
                 self._matched.add(version)
                 self.result.published_matched += 1
             else:
-                self._mismatch("snapshots", offset, None, _other(version, snapshot.hash, known))
+                self._mismatch("snapshots", offset, None, _differing_hash(version, snapshot.hash, known))
 
-    def _check(self, message: StoredMessage, selection: SelectionEvent) -> None:
+    def _check_decision(self, message: StoredMessage, selection: SelectionEvent) -> None:
         result, version = self.result, selection.snapshot_version
         if version is None:
             result.nothing_to_prove[_without_snapshot(selection)] += 1
@@ -184,8 +184,8 @@ class _Audit:
         self._unchecked -= 1
         if version > message.offset:
             wrong: Sequence[str] = [f"it names the snapshot at offset {version}, which did not exist yet"]
-        elif version < result.since:
-            result.not_provable[_TOO_OLD] += 1
+        elif version < result.start_offset:
+            result.not_provable[_EVENTS_DELETED] += 1
             return
         else:
             wrong = self._disagreements(selection, version)
@@ -197,7 +197,7 @@ class _Audit:
     def _disagreements(self, selection: SelectionEvent, version: int) -> Sequence[str]:
         known, beliefs = self._built[version]
         if beliefs is None or selection.snapshot_hash != known:
-            return [_other(version, selection.snapshot_hash, known)]
+            return [_differing_hash(version, selection.snapshot_hash, known)]
         self._matched.add(version)
         again = recompute(selection, beliefs)
         if isinstance(again, str):
@@ -206,25 +206,25 @@ class _Audit:
             self.result.largest_difference = max(self.result.largest_difference, again.largest_difference)
         return again.disagreements
 
-    def _finish(self, step: Relived) -> None:
+    def _finish(self, step: ReplayStep) -> None:
         self.result.snapshots_matched = len(self._matched)
-        if self._unchecked:  # they stand before the checkpoint that the learner started from
-            self.result.not_provable[_TOO_OLD] += self._unchecked
+        if self._unchecked:  # these decisions lie before the checkpoint that the replay started from
+            self.result.not_provable[_EVENTS_DELETED] += self._unchecked
         for version, records in self._published.items() if self._is_whole else ():
             for offset, _ in records:
-                self._mismatch("snapshots", offset, None, f"it claims offset {version}, the events end before it")
+                self._mismatch("snapshots", offset, None, f"it claims offset {version}, but the events end before that")
         if self.result.policy in step.learner.policies:
             self.result.snapshot = step.learner.snapshot(self.result.policy)
 
     def _decisions(self, messages: Iterable[StoredMessage]) -> Iterator[tuple[StoredMessage, SelectionEvent]]:
         for message in messages:
-            # Decoding is the slow part; a kind that is not spelled out can only stand in a record with escapes.
+            # Decoding is the slow part. Only a record with JSON escapes can be a selection without saying so literally.
             is_likely = b"selection" in message.value or b"\\" in message.value
             if message.key == self._key and is_likely:
                 try:
                     event = decode_event(message.value)
                 except RecordError:
-                    continue  # nobody learned from it
+                    continue  # the learner did not use it either
                 if isinstance(event, SelectionEvent) and event.policy == self.result.policy:
                     yield message, event
 
@@ -235,10 +235,10 @@ class _Audit:
 def _without_snapshot(selection: SelectionEvent) -> str:
     if selection.fallback is not None:
         return f"LiteLLM chose: {selection.fallback}"
-    return "there was one candidate only" if len(selection.arms) == 1 else "no snapshot is named"
+    return "only one deployment was available" if len(selection.arms) == 1 else "they name no snapshot"
 
 
-def _other(version: int, claimed: str | None, known: str) -> str:
+def _differing_hash(version: int, claimed: str | None, known: str) -> str:
     if not known:
         return f"it names the snapshot at offset {version}, before any event of the policy"
     return f"the snapshot at offset {version} has hash {known[:16]}..., not {str(claimed)[:16]}..."

@@ -19,7 +19,7 @@ from conduit_learner.commands.text import COLUMNS, format_signal, table
 from conduit_log import LogSettings
 
 if TYPE_CHECKING:
-    from conduit_learner.audit.explain import Candidate, Explanation
+    from conduit_learner.audit.explain import ArmExplanation, Explanation
 
 __all__ = ["explain"]
 
@@ -72,7 +72,7 @@ def _fields(found: "Explanation") -> dict[str, Any]:
         "mode": selection.mode,
         "scope": selection.scope,
         "flags": selection.flags,
-        "candidates": found.candidates,
+        "arms": found.arms,
         "greedy": None if found.greedy is None else selection.arms[found.greedy],
         "random_number": None if again is None else again.random_number,
         "drawn": None if again is None else selection.arms[again.drawn],
@@ -89,9 +89,9 @@ def _lines(found: "Explanation") -> Iterator[str]:
     moment = datetime.fromtimestamp(selection.time, UTC).isoformat(timespec="milliseconds")
     yield f"decision {selection.decision_id} of policy {selection.policy}"
     yield f"{moment}, partition {found.partition}, offset {found.offset:,}"
-    yield f"chosen: {_named(selection.arm, found.candidates[selection.chosen].model)}"
+    yield f"chosen: {_named(selection.arm, found.arms[selection.chosen].model)}"
     yield ""
-    yield table([_HEADS, *(_row(candidate) for candidate in found.candidates)])
+    yield table([_HEADS, *(_row(explained) for explained in found.arms)])
     yield ""
     yield from _choice(found)
     yield from _consequences(found)
@@ -111,18 +111,18 @@ _VERDICTS = {
 }
 
 
-def _row(candidate: "Candidate") -> tuple[str, ...]:
+def _row(explained: "ArmExplanation") -> tuple[str, ...]:
     cells = []
     for _, signal in COLUMNS:
-        predicted = candidate.predicted.get(signal)
+        predicted = explained.predicted.get(signal)
         cell = format_signal(signal, None if predicted is None else predicted.mean)
         if predicted is not None and predicted.low is not None:
             cell += f" [{format_signal(signal, predicted.low)}, {format_signal(signal, predicted.high)}]"
         cells.append(cell)
-    utility = "-" if candidate.utility is None else f"{candidate.utility:.4f} ± {candidate.deviation or 0.0:.4f}"
-    outcomes = "-" if candidate.outcomes is None else f"{candidate.outcomes:,.0f}"
-    probabilities = ("-" if p is None else f"{p:.4f}" for p in (candidate.probability, candidate.logged_probability))
-    return candidate.arm, candidate.model or "-", *cells, utility, outcomes, *probabilities
+    utility = "-" if explained.utility is None else f"{explained.utility:.4f} ± {explained.deviation or 0.0:.4f}"
+    outcomes = "-" if explained.outcomes is None else f"{explained.outcomes:,.0f}"
+    probabilities = ("-" if p is None else f"{p:.4f}" for p in (explained.probability, explained.logged_probability))
+    return explained.arm, explained.model or "-", *cells, utility, outcomes, *probabilities
 
 
 def _choice(found: "Explanation") -> Iterator[str]:

@@ -148,7 +148,7 @@ def _text(snapshot: Snapshot) -> str:
 
 def _verification_fields(verification: "Verification") -> dict[str, Any]:
     return {
-        "since_offset": verification.since,
+        "since_offset": verification.start_offset,
         "matched": {
             "snapshots": verification.snapshots_matched,
             "published": verification.published_matched,
@@ -168,8 +168,8 @@ def _verification_text(verification: "Verification") -> str:
         f"records, on {verification.snapshots_matched:,} snapshots built again"
         f" (probabilities differ by {verification.largest_difference:.1e} at most)"
     ]
-    if verification.since:
-        lines.append(f"the events before offset {verification.since:,} are gone; a checkpoint stood for them")
+    if verification.start_offset:
+        lines.append(f"the events before offset {verification.start_offset:,} are gone; a checkpoint stood for them")
     for reason, count in sorted(verification.nothing_to_prove.items()):
         lines.append(f"nothing to prove: {count:,} decisions, {reason}")
     for reason, count in sorted(verification.not_provable.items()):
