@@ -1,4 +1,4 @@
-"""The algorithms as river bandits: for simulations, benchmarks, and whoever has a river pipeline."""
+"""The algorithms as river bandits, for simulations, benchmarks and existing river pipelines."""
 
 import random
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ _QUALITY_ONLY = Objective(quality=1.0, cost=0.0, latency=0.0)
 class SnapshotBandit(bandit.base.ContextualPolicy):
     """One of :data:`conduit_policy.algorithms.ALGORITHMS` behind river's interface.
 
-    It learns with the learner's own models and chooses with the plugin's own code from snapshots, so
-    that what is measured here is what serves requests there. Rewards are taken as quality; keep them within
-    -32..32. The features of the first context seen are the ones used from then on.
+    It learns with the learner's own code and chooses from snapshots with the plugin's own code, so a simulation
+    measures what serves requests. Rewards are taken as quality and must lie within -32..32. The first context
+    determines which features are used.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ class SnapshotBandit(bandit.base.ContextualPolicy):
     lambda_reg, window_size
         See :class:`conduit_schemas.LearningSettings`.
     snapshot_every
-        Rewards between two snapshots; choices in between do not know of them.
+        Number of rewards between two snapshots; choices use the latest snapshot.
     reward_obj, burn_in
         See :class:`river.bandit.base.ContextualPolicy`.
     seed
-        Makes the draws repeatable.
+        Makes the draws reproducible.
 
     Examples
     --------

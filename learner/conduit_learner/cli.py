@@ -28,12 +28,12 @@ from conduit_schemas import SCHEMA_VERSION, ConduitError, ConfigurationError
 
 __all__ = ["main"]
 
-# The learner and the demo are imported by the commands that need them: river takes a second to load, and an
-# application server has neither river nor rich.
+# Each command imports the learner or the demo itself: river takes a second to import, and an application server has
+# neither river nor rich.
 
 
 class _Failure(click.ClickException):
-    """One line for people, and an exit code for scripts."""
+    """An error shown as one line, with an exit code for scripts."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class _Failure(click.ClickException):
 
 
 class _Commands(click.Group):
-    """Turns our errors into one line each, and loads the demo only when it is called for."""
+    """Shows Conduit's errors as one line each, and imports the demo only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), "demo"])
@@ -52,7 +52,7 @@ class _Commands(click.Group):
         try:
             demo: click.Command = import_module("conduit_demo.cli").demo
         except ModuleNotFoundError as error:
-            return _missing("demo", "Serve real requests and watch the choice become better.", error)
+            return _missing("demo", "Serve real requests and watch Conduit's choices improve.", error)
         return demo
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -67,7 +67,7 @@ class _Commands(click.Group):
         except ModuleNotFoundError as error:
             raise _Failure(_advice(error), 1) from error
         except KeyboardInterrupt as error:
-            raise Interrupted("stopped before the end") from error
+            raise Interrupted("the command did not finish") from error
 
 
 def _advice(error: ModuleNotFoundError) -> str:
@@ -96,7 +96,7 @@ def main() -> None:
                   conduit explain DECISION_ID --policy default/chat
     Control:      conduit routing set --policy default/chat --objective cost --budget 25/day
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the log cannot be reached, 130 interrupted (Ctrl-C).
+    Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 3 log unreachable, 130 interrupted (Ctrl-C).
     """
 
 

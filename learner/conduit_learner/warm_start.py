@@ -1,9 +1,9 @@
-"""Existing logs as events: what happened before Conduit did becomes something to learn from.
+"""Convert existing request logs into events, so that Conduit can learn from traffic before its installation.
 
-A row is one finished request: of a spend-log export of LiteLLM's (its column names are understood as they are), or of
-a log of your own with the names in :data:`COLUMNS`. The events are like any others, and marked: the selection by the
-flag ``warm_start`` and, where nobody knows with which probability the deployment was chosen, by the fallback
-``warm_start``, so that an evaluation does not take it for a decision of Conduit's.
+Each row is one finished request, from a LiteLLM spend-log export (with its own column names) or from your own log with
+the names in :data:`COLUMNS`. The resulting events are ordinary events with a mark: every selection has the flag
+``warm_start``. If the probability with which the deployment was chosen is unknown, the selection also has the fallback
+``warm_start``, so that an evaluation does not take it for one of Conduit's decisions.
 """
 
 import csv
@@ -52,31 +52,31 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "probabilities": ("probabilities",),
     "cache_hit": ("cache_hit",),
 }
-"""What is read of a row, and the names it may have; only the deployment must be there."""
+"""The fields read from a row, each with its possible column names; only the deployment is required."""
 
 _Events = tuple[Selection | Outcome | Feedback, ...]
 
 
 @dataclass(slots=True)
 class Past:
-    """What a log turned out to hold."""
+    """The requests found in the files."""
 
     events: list[_Events] = field(default_factory=list)
-    """Per request, to be appended one after the other."""
+    """The events of each request, in the order in which to append them."""
     with_quality: int = 0
     with_text: int = 0
     with_probabilities: int = 0
     other_groups: int = 0
-    """Requests of other model groups, left out."""
+    """Number of requests of other model groups, which are left out."""
     unserved: int = 0
-    """Requests that failed before a deployment was chosen, left out."""
+    """Number of requests that failed before a deployment was chosen, which are left out."""
     arms: tuple[str, ...] = ()
-    alike: Counter[str] = field(default_factory=Counter)
-    """How often each row without an id was there."""
+    rows_without_id: Counter[str] = field(default_factory=Counter)
+    """How often each row without an id occurred, by its content."""
 
 
 def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] | None = None) -> Past:
-    """Return the events of some files.
+    """Read request logs and convert them into events.
 
     Parameters
     ----------
@@ -85,12 +85,12 @@ def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] 
     policy
         ``namespace/group``; rows that name another model group are left out.
     renamed
-        From what the files call deployments to their ids.
+        Maps the files' names for deployments to deployment ids.
 
     Raises
     ------
     ConfigurationError
-        When a file cannot be read or a row makes no sense; it says which, and nothing has been done.
+        When a file cannot be read or a row is invalid. The message names the file and row.
     """
     group = policy.partition("/")[2]
     rows: list[tuple[str, dict[str, Any]]] = []
@@ -104,14 +104,14 @@ def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] 
                 continue
             arm = found["arm"] or found["model"]
             if not arm and _status(found) == "error":
-                past.unserved += 1  # a proxy logs what it refused, too
+                past.unserved += 1  # a proxy also logs the requests it refused
                 continue
             if not arm:
                 raise ConfigurationError(f"{where} names no deployment: it needs one of {', '.join(COLUMNS['arm'])}")
             found["arm"] = (renamed or {}).get(str(arm), str(arm))
             rows.append((where, found))
     if all(row["start"] is not None for _, row in rows):
-        rows.sort(key=_started)  # exports often begin with the newest, which would count as the oldest
+        rows.sort(key=_started)  # exports often start with the newest row, but events must be learned oldest first
     past.arms = tuple(sorted({row["arm"] for _, row in rows}))
     featurizer = TextFeaturizer()
     for where, row in rows:
@@ -123,11 +123,11 @@ def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] 
 
 
 def read_rows(file: Path) -> Iterable[Mapping[str, Any]]:
-    """Return the rows of a file, told by its ending."""
+    """Return the rows of a file; the file name's extension determines the format."""
     readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise ConfigurationError(f"{file}: its name must end with one of {', '.join(readers)}")
+        raise ConfigurationError(f"{file}: the file name must end in one of {', '.join(readers)}")
     try:
         yield from reader(file)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
@@ -158,7 +158,7 @@ def _csv(file: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _parquet(file: Path) -> Iterator[Mapping[str, Any]]:
-    import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415  # no types; an optional part, slow to load
+    import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415  # no types; an optional dependency, slow to load
     import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415  # as above
 
     try:
@@ -170,7 +170,7 @@ def _parquet(file: Path) -> Iterator[Mapping[str, Any]]:
 
 def _object(row: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
-        raise ConfigurationError(f"{where} is no JSON object")
+        raise ConfigurationError(f"{where} is not a JSON object")
     return row
 
 
@@ -185,13 +185,13 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
     arm = row["arm"]
     arms, probabilities = _decoded(row["arms"]), _decoded(row["probabilities"])
     if probabilities is not None and arms is None:
-        raise ValueError("probabilities are of no use without the list of arms that they belong to")
+        raise ValueError("probabilities need the list of arms that they belong to")
     arms = tuple(map(str, arms)) if arms else past.arms
     if arm not in arms:
         raise ValueError(f"deployment {arm!r} is not among the arms {', '.join(arms)}")
     start = _time(row["start"])
-    told = row["request_id"] or _counted(json.dumps(row, sort_keys=True, default=str), past.alike)
-    decision_id = f"warm-{blake2b(str(told).encode(), digest_size=12).hexdigest()}"
+    identity = row["request_id"] or _numbered(json.dumps(row, sort_keys=True, default=str), past.rows_without_id)
+    decision_id = f"warm-{blake2b(str(identity).encode(), digest_size=12).hexdigest()}"
     context = _context(row, featurizer)
     selection = Selection(
         policy=policy,
@@ -233,7 +233,7 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
 
 
 _LEVEL_ONLY = (1 << FRACTION_BITS).to_bytes(2, "little")
-"""Without the prompt a request tells of the deployment's general level: an intercept and nothing else."""
+"""The context of a request without a prompt: only the intercept, so it teaches the deployment's general level."""
 
 
 def _status(row: Mapping[str, Any]) -> Literal["success", "error", "cache_hit"]:
@@ -248,7 +248,7 @@ def _context(row: Mapping[str, Any], featurizer: TextFeaturizer) -> bytes | None
 
 
 def _request(row: Mapping[str, Any]) -> Request | None:
-    """Return what was asked. LiteLLM keeps a call's whole body, or ``{}`` where it is not to keep prompts."""
+    """Return the request. LiteLLM logs a call's whole body, or ``{}`` if it is configured not to store prompts."""
     messages, body = _decoded(row["messages"]), _decoded(row["request"])
     if isinstance(messages, list) and messages:
         return Request(messages=_checked(messages))
@@ -268,7 +268,7 @@ def _checked(messages: Any) -> list[Mapping[str, Any]]:
 
 
 def _decoded(value: Any) -> Any:
-    """Return what a cell holds: in a CSV file, and in some databases, lists come as JSON text."""
+    """Return a cell's value: CSV files and some databases store lists as JSON text."""
     if isinstance(value, str):
         try:
             return json.loads(value)
@@ -288,17 +288,17 @@ def _count(value: Any) -> int | None:
 
 
 def _time(value: Any) -> float | None:
-    """Return seconds since 1970 of a number, a date or an ISO 8601 text; without a zone it is UTC."""
+    """Return a number, a date or an ISO 8601 text as seconds since 1970; a time without a zone is UTC."""
     if value is None or isinstance(value, int | float):
         return _number(value)
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _counted(content: str, alike: Counter[str]) -> str:
-    """Tell rows without an id apart: rows may well be alike, and the same files again give the same numbers."""
-    alike[content] += 1
-    return content if alike[content] == 1 else f"{content} {alike[content]}"
+def _numbered(content: str, seen: Counter[str]) -> str:
+    """Number identical rows without an id, so that each counts, and so that reading a file again gives the same ids."""
+    seen[content] += 1
+    return content if seen[content] == 1 else f"{content} {seen[content]}"
 
 
 def _started(row: tuple[str, Mapping[str, Any]]) -> float:

@@ -119,7 +119,7 @@ def test_the_learner_runs_as_told_and_is_asked_where_it_answers(tmp_path: Path) 
     command[command.index(address)] = "127.0.0.1:0"
     with subprocess.Popen([*command, "--path", str(tmp_path)], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        said = next(line for line in process.stderr if "answering on" in line)
+        said = next(line for line in process.stderr if "serving health and metrics on" in line)
         free = said.strip().rpartition(":")[2]
         arguments = [part.replace(f":{port}/", f":{free}/") for part in arguments]
         for _ in range(50):

@@ -103,7 +103,7 @@ class TestReplay:
     def test_an_honest_log_is_verified(self, installation: Installation, path: Path) -> None:
         result = run("replay", "--policy", POLICY, "--path", path, "--verify")
         assert result.exit_code == 0
-        assert "matched: 130 decisions and 1 published records, on 7 snapshots built again" in result.output
+        assert "matched: 130 decisions and 1 published records, from 7 rebuilt snapshots" in result.output
         assert "nothing to prove: 20 decisions, LiteLLM chose: no_snapshot" in result.output
         assert "mismatched: 0" in result.output
 
@@ -150,7 +150,7 @@ class TestReplay:
         result = run("replay", "--policy", POLICY, "--path", tmp_path, "--verify")
         assert result.exit_code == 0
         assert "matched: 60 decisions" in result.output
-        assert "are gone; a checkpoint stood for them" in result.output
+        assert "were deleted; the replay started from a checkpoint" in result.output
         assert "not provable: 80 decisions" in result.output
 
 
@@ -160,10 +160,11 @@ class TestExplain:
         assert result.exit_code == 0
         assert "decision d120 of policy default/chat" in result.output
         assert "exploration rule: thompson (cold_ratings 5, " in result.output
-        assert "objective: quality 1, cost 0.05, latency 0.01; cost and latency counted 100% of that" in result.output
+        assert "objective: quality 1, cost 0.05, " in result.output
+        assert "latency 0.01; cost and latency counted for 100% of that" in result.output
         assert "verdict: proven" in result.output
         assert "outcome: success" in result.output
-        assert "the largest mean utility had" in result.output
+        assert "had the largest mean utility, so " in result.output
 
     def test_a_decision_as_json(self, installation: Installation, path: Path) -> None:
         found = fields(run("explain", "d120", "--policy", POLICY, "--path", path, "--json"))
@@ -185,7 +186,7 @@ class TestExplain:
         assert "nothing had been learned of this policy yet" in result.output
         assert fields(run("explain", "d3", "--policy", POLICY, "--path", path, "--json"))["greedy"] is None
 
-    def test_repetitions_and_failures_are_told(self, tmp_path: Path) -> None:
+    def test_duplicates_and_failures_are_told(self, tmp_path: Path) -> None:
         made = Installation()
         made.put(made.select("x", POLICY, made_context()))
         for event in (
@@ -198,10 +199,10 @@ class TestExplain:
         made.put(selection("y", policy=POLICY, featurizer="eight", context=bytes(16), flags=("cold_share",)))
         made.store(tmp_path)
         told = run("explain", "x", "--policy", POLICY, "--path", tmp_path).output
-        assert "outcome: error (Timeout)\noutcome: success, a repetition\n" in told
-        assert "feedback: quality 0.5 by app/tone\nfeedback: quality 0.7 by app/tone, a repetition\n" in told
+        assert "outcome: error (Timeout)\noutcome: success, a duplicate\n" in told
+        assert "feedback: quality 0.5 by app/tone\nfeedback: quality 0.7 by app/tone, a duplicate\n" in told
         silent = run("explain", "y", "--policy", POLICY, "--path", tmp_path).output
-        assert "neither outcome nor feedback is known" in silent
+        assert "no outcome or feedback has been logged" in silent
         assert "safeguards and limits that changed the probabilities: cold_share" in silent
 
 
@@ -267,7 +268,9 @@ class TestEvaluate:
         file.write_text('[objective]\npreset = "speed"', encoding="utf-8")
         result = run("evaluate", "--policy", POLICY, "--path", tmp_path, "--candidate", file)
         assert result.exit_code == 0
-        assert "note: the events before offset 4 are gone: the candidate did not learn from them" in result.output
+        assert (
+            "note: the events before offset 4 were deleted, so the candidate did not learn from them" in result.output
+        )
 
     def test_mistakes(self, path: Path, tmp_path: Path) -> None:
         file = tmp_path / "policy.toml"
@@ -303,7 +306,7 @@ class TestArchive:
         installation.store(tmp_path, installation.log[5:])
         result = run("archive", "--to", tmp_path / "archive", "--path", tmp_path)
         assert result.exit_code == 0
-        assert "its snapshots cannot be built again" in result.output
+        assert "its snapshots cannot be rebuilt" in result.output
 
     def test_a_damaged_archive_is_noticed(self, path: Path, tmp_path: Path) -> None:
         run("archive", "--to", tmp_path, "--path", path)
@@ -383,7 +386,7 @@ class TestDeadLetters:
         with BlockingLog(EmbeddedLog(letters, topics=TOPICS), TOPICS) as log:
             assert len(list(log.partition(0))) == 2
             assert sum(letter.replayed_at is not None for letter in dead_letters(log)) == 2
-        assert ", tried again: number 10" in run("dead-letters", "list", "--path", letters).output
+        assert ", retried: number 10" in run("dead-letters", "list", "--path", letters).output
         again = run("dead-letters", "replay", "--path", letters, "--reason", "orphan")
         assert again.output.splitlines() == [
             "left out: 2, already retried",

@@ -274,7 +274,7 @@ class TestTop:
     def test_it_prints_once_where_there_is_no_terminal(self, path: Path) -> None:
         result = run("top", "--path", str(path))
         assert result.exit_code == 0, result.output
-        assert f"policy {POLICY}, everything read: 150 decisions" in result.output
+        assert f"policy {POLICY}, all events read: 150 decisions" in result.output
         for arm in ("dear", "cheap", "slow"):
             assert re.search(rf"^{arm} +\d+\.\d%", result.output, re.MULTILINE)
         assert re.search(r"looked best of 3|was tried out", result.output)
@@ -287,7 +287,7 @@ class TestTop:
     def test_a_policy_that_is_not_there(self, path: Path) -> None:
         result = run("top", "--path", str(path), "--policy", "default/none")
         assert result.exit_code == 2
-        assert f"there are: {POLICY}" in result.output
+        assert f"known policies: {POLICY}" in result.output
 
     def test_on_a_terminal_it_goes_on_until_it_is_told_to_stop(self, path: Path) -> None:
         ours, theirs = pty.openpty()

@@ -126,10 +126,10 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("command", "bar", "said"),
     [
-        (["replay", "--verify", "--output", "OUT"], "replaying", "the replay was not finished"),
-        (["diff", "--from", "100"], "replaying", "nothing was compared"),
-        (["explain", "d11000"], "reading", "nothing was explained"),
-        (["evaluate", "--candidate", "TOML"], "evaluating", "nothing was evaluated"),
+        (["replay", "--verify", "--output", "OUT"], "replaying", "the replay did not finish"),
+        (["diff", "--from", "100"], "replaying", "the comparison did not finish"),
+        (["explain", "d11000"], "reading", "the explanation did not finish"),
+        (["evaluate", "--candidate", "TOML"], "evaluating", "the evaluation did not finish"),
     ],
 )
 def test_what_only_reads_ends_at_once(busy: Path, tmp_path: Path, command: list[str], bar: str, said: str) -> None:
@@ -167,7 +167,7 @@ def test_an_interrupted_archive_and_restore_are_finished_by_another_run(long: Pa
     line = interrupted(
         *("archive", "--path", long, "--to", archive), when=lambda _: any(archive.glob("partition-*/*.parquet"))
     )
-    assert line.startswith("interrupted: at least") and line.endswith("run it again for the rest")
+    assert line.startswith("interrupted: archived at least") and line.endswith("run the command again to continue")
     history = Archive(archive).partition(0)
     assert 50_000 <= history.end < 200_000 and sum(1 for _ in history) == history.end
     run("archive", "--path", long, "--to", archive)
@@ -179,7 +179,7 @@ def test_an_interrupted_archive_and_restore_are_finished_by_another_run(long: Pa
         return (restored / "log.sqlite3").exists() and size(restored) > 0
 
     line = interrupted("restore", "--from", archive, "--path", restored, when=is_filling)
-    assert line.startswith("interrupted: at least") and line.endswith("run it again for the rest")
+    assert line.startswith("interrupted: restored at least") and line.endswith("run the command again to continue")
     count = size(restored)
     assert 0 < count < 200_000 and events(restored) == whole[:count]
     assert f"{200_000 - count:,} events restored" in run("restore", "--from", archive, "--path", restored)
@@ -196,7 +196,7 @@ def test_an_interrupted_warm_start_is_finished_by_another_run(tmp_path: Path) ->
         return (path / "log.sqlite3").exists() and size(path) > 0
 
     line = interrupted(*arguments, when=is_filling)
-    assert line.startswith("interrupted: at least") and "give the same files again for the rest" in line
+    assert line.startswith("interrupted: appended at least") and "again with the same files to continue" in line
     some = size(path)
     run(*arguments)
     found = [json.loads(message.value) for message in events(path)]
@@ -225,7 +225,7 @@ def test_interrupted_dead_letters_are_tried_by_another_run(tmp_path: Path) -> No
         log.append(TOPICS.dead_letters, [letter(number) for number in range(10_000)])
     arguments = "dead-letters", "replay", "--yes", "--path", tmp_path
     line = interrupted(*arguments, when=lambda _: size(tmp_path) > 0)
-    assert line.startswith("interrupted: at least") and "run it again for the rest" in line
+    assert line.startswith("interrupted: appended at least") and "run the command again to continue" in line
     run(*arguments)
     found = [json.loads(message.value)["decision_id"] for message in events(tmp_path)]
     assert set(found) == {f"d{number}" for number in range(10_000)}
@@ -240,4 +240,4 @@ def test_any_other_command_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(asyncio, "run", stopped)
     result = CliRunner().invoke(main, ["topics", "describe"], prog_name="conduit")
-    assert (result.exit_code, result.stderr) == (INTERRUPTED, "interrupted: stopped before the end\n")
+    assert (result.exit_code, result.stderr) == (INTERRUPTED, "interrupted: the command did not finish\n")

@@ -63,7 +63,7 @@ def working(**changes: Any) -> WorkerStatus:
     status = WorkerStatus()
     status.partitions = {0: Owned()}
     status.lag = {0: 0}
-    status.worked()
+    status.log_answered()
     for name, value in changes.items():
         setattr(status, name, value)
     return status
@@ -113,13 +113,13 @@ class TestHealth:
         assert liveness_problems(working()) == []
 
     def test_a_worker_that_is_stuck_is_not(self) -> None:
-        status = working(turned_at=time.monotonic() - MAX_SILENCE_S - 1.0)
-        assert liveness_problems(status) == [f"the worker has not got on for {MAX_SILENCE_S + 1:.0f} s"]
+        status = working(progressed_at=time.monotonic() - MAX_SILENCE_S - 1.0)
+        assert liveness_problems(status) == [f"the worker has made no progress for {MAX_SILENCE_S + 1:.0f} s"]
         assert liveness_problems(status)[0] in readiness_problems(status)
 
     def test_an_absent_log_is_no_reason_to_restart(self) -> None:
         status = working()
-        status.failed()
+        status.log_failed()
         assert liveness_problems(status) == []
 
 
@@ -133,29 +133,29 @@ class TestReadiness:
 
     def test_a_partition_of_unknown_lag_is_not(self) -> None:
         status = working(partitions={0: Owned(), 3: Owned()})
-        assert readiness_problems(status) == ["partition 3 is being taken over"]
+        assert readiness_problems(status) == ["partition 3 is still being restored"]
 
     def test_an_absent_log_is_not(self) -> None:
         status = working()
-        status.failed()
-        assert readiness_problems(status) == ["the event log has been away for 0 s"]
-        status.back()
+        status.log_failed()
+        assert readiness_problems(status) == ["the event log has been unreachable for 0 s"]
+        status.log_returned()
         assert readiness_problems(status) == []
 
-    def test_idle_is_ready_once_the_group_must_have_dealt(self) -> None:
+    def test_idle_is_ready_once_the_group_must_have_assigned_all(self) -> None:
         status = working(partitions={})
         assert readiness_problems(status) == ["no partition is assigned yet"]
         assert status.working_since is not None
         status.working_since -= IDLE_S
         assert readiness_problems(status) == []
 
-    def test_idle_counts_anew_after_a_failure_or_a_new_deal(self) -> None:
-        for interrupt in (WorkerStatus.failed, WorkerStatus.reassigned):
+    def test_idle_starts_again_after_a_failure_or_a_reassignment(self) -> None:
+        for interrupt in (WorkerStatus.log_failed, WorkerStatus.reassigned):
             status = working(partitions={}, working_since=time.monotonic() - IDLE_S)
             interrupt(status)
-            status.away_since = None
+            status.unreachable_since = None
             assert readiness_problems(status) == ["no partition is assigned yet"]
-            status.worked()
+            status.log_answered()
             assert readiness_problems(status) == ["no partition is assigned yet"]
 
     def test_partitions_that_left_have_no_lag(self) -> None:
@@ -229,13 +229,13 @@ class TestMetrics:
 
         assert (seen("log_up"), seen("log_failures_total"), seen("log_unavailable_seconds_total")) == (1.0, 0.0, 0.0)
         for failures in (2, 4):
-            status.failed()
-            assert status.away_since is not None
-            status.away_since -= 10.0
-            status.failed()
+            status.log_failed()
+            assert status.unreachable_since is not None
+            status.unreachable_since -= 10.0
+            status.log_failed()
             assert (seen("log_up"), seen("log_failures_total")) == (0.0, failures)
             assert seen("log_unavailable_seconds_total") == pytest.approx(5.0 * failures, abs=4.0)
-            status.back()
+            status.log_returned()
             assert seen("log_up") == 1.0
             assert seen("log_unavailable_seconds_total") == pytest.approx(5.0 * failures, abs=4.0)
 
@@ -330,7 +330,7 @@ class TestHttp:
             await asyncio.wait_for(worker, DEADLINE_S)
 
     async def test_a_sick_worker_is_reported_with_reasons(self) -> None:
-        status = working(turned_at=time.monotonic() - 1000.0, lag={0: 10**6})
+        status = working(progressed_at=time.monotonic() - 1000.0, lag={0: 10**6})
         async with serve(status, "127.0.0.1", 0) as port:
             code, _, text = await get(port, "/healthz")
             assert (code, len(json.loads(text)["reasons"])) == (503, 1)
@@ -386,8 +386,8 @@ class TestTheEnd:
         await MemoryLog.append(log, TOPICS.checkpoints, [Message(b"0/0", b"{}")] * 3)
         worker = asyncio.create_task(run_worker(log, topics=TOPICS, stop=stop, status=status))
         await asyncio.wait_for(log.polled.wait(), DEADLINE_S)
-        before = status.turned_at = time.monotonic() - 2 * MAX_SILENCE_S
-        await until(lambda: status.turned_at > before)
+        before = status.progressed_at = time.monotonic() - 2 * MAX_SILENCE_S
+        await until(lambda: status.progressed_at > before)
         assert readiness_problems(status) == ["no partition is assigned yet"]
         stop.set()
         await asyncio.wait_for(worker, DEADLINE_S)
@@ -427,7 +427,7 @@ class TestProcess:
 
     async def test_it_ends_cleanly_while_there_is_no_broker(self) -> None:
         async with process("--bootstrap-servers", "127.0.0.1:1") as learner:
-            await line_with(learner, "the event log is away")
+            await line_with(learner, "cannot reach the event log")
             learner.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(learner.wait(), DEADLINE_S) == 0
 
@@ -435,7 +435,7 @@ class TestProcess:
         settings = LogSettings(path=tmp_path)
         options = ("--path", str(tmp_path), "--http", "127.0.0.1:0", "--log-format", "json", "-v")
         async with process(*options) as learner, open_log(settings) as log:
-            line = json.loads(await line_with(learner, "answering on"))
+            line = json.loads(await line_with(learner, "serving health and metrics on"))
             assert set(line) == {"time", "level", "logger", "message"}
             port = int(line["message"].rpartition(":")[2])
             assert (await get(port, "/healthz"))[0] == 200
@@ -449,7 +449,7 @@ class TestProcess:
 
     async def test_a_loop_that_does_not_turn_does_not_answer(self, tmp_path: Path) -> None:
         async with process("--path", str(tmp_path), "--http", "127.0.0.1:0") as learner:
-            port = int((await line_with(learner, "answering on")).rpartition(":")[2])
+            port = int((await line_with(learner, "serving health and metrics on")).rpartition(":")[2])
             learner.send_signal(signal.SIGSTOP)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(get(port, "/healthz"), 0.5)
@@ -458,12 +458,12 @@ class TestProcess:
 
     async def test_it_reports_an_absent_broker(self) -> None:
         async with process("--bootstrap-servers", "127.0.0.1:1", "--http", "127.0.0.1:0") as learner:
-            port = int((await line_with(learner, "answering on")).rpartition(":")[2])
-            await line_with(learner, "the event log is away")
+            port = int((await line_with(learner, "serving health and metrics on")).rpartition(":")[2])
+            await line_with(learner, "cannot reach the event log")
             assert (await get(port, "/healthz"))[0] == 200
             code, _, text = await get(port, "/readyz")
             assert code == 503
-            assert "the event log has been away" in text
+            assert "the event log has been unreachable" in text
             found = samples((await get(port, "/metrics"))[2])
             assert found[("conduit_learner_log_up", ())] == 0.0
             assert found[("conduit_learner_log_failures_total", ())] >= 1.0

@@ -121,7 +121,7 @@ def test_set_changes_what_is_given_and_keeps_the_rest(log: LogSettings) -> None:
     shown = run(log, "show").output
     for line in ("goal of team:growth: objective cost, at most 0.01 USD", "automatic: rollback, margin 0.1"):
         assert line in shown
-    assert "latency target 4 s, quality floor 0.9 of the best" in shown and "sessions stay on their arm" in shown
+    assert "latency target 4 s, quality floor 0.9 of the best" in shown and "stay on their deployment" in shown
     assert run(log, "set", "--team", "growth", "--drop", "--automatic", "none").exit_code == 0
     assert in_force(log).overrides == {} and in_force(log).automatic is None
 
@@ -150,11 +150,11 @@ def test_settings_come_from_a_file(log: LogSettings, tmp_path: Path) -> None:
     [
         ((), "say what to change"),
         (("--objective", "cheap"), "no objective preset 'cheap'"),
-        (("--objective", "price=1"), "no weight 'price'"),
-        (("--objective", "cost=x"), "weight cost 'x' is no number"),
+        (("--objective", "price=1"), "unknown weight 'price'"),
+        (("--objective", "cost=x"), "weight cost 'x' is not a number"),
         (("--budget", "25"), "give it as 25/day"),
         (("--budget", "25/week"), "budget.per='week'"),
-        (("--budget", "x/day"), "'x' is no number"),
+        (("--budget", "x/day"), "'x' is not a number"),
         (("--max-cost-usd", "-1"), "max_cost_usd=-1"),
         (("--quality-floor", "1.5"), "quality_floor.relative=1.5"),
         (("--canary-share", "2"), "canary_share=2"),
@@ -176,7 +176,7 @@ def test_what_makes_no_sense_is_said_and_nothing_is_appended(
 def test_a_policy_nobody_uses_is_refused_unless_it_is_to_be_new(log: LogSettings) -> None:
     publish(log)
     refused = run(log, "set", "--mode", "off", policy="default/other")
-    assert refused.exit_code == 2 and "'default/other'; there are default/chat" in refused.output
+    assert refused.exit_code == 2 and "'default/other'; known policies: default/chat" in refused.output
     assert run(log, "set", "--mode", "off", "--new", policy="default/other").exit_code == 0
     assert b"default/other" in {message.key for message in stored(log)}
 

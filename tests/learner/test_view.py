@@ -378,10 +378,10 @@ class TestReport:
             ]
         return policy_report(only(events), "all", now_ms=10_000_000)
 
-    def test_best_and_dearest_are_found_and_money_adds_up(self) -> None:
+    def test_best_and_most_expensive_are_found_and_money_adds_up(self) -> None:
         saved = self.report()["savings"]
         assert isinstance(saved, dict)
-        assert (saved["best"], saved["dearest"]) == ("large", "large")
+        assert (saved["best"], saved["most_expensive"]) == ("large", "large")
         dear = saved["arms"][0]
         assert dear["name"] == "large"
         assert dear["total_usd"] == pytest.approx(600 * 0.01, rel=0.02)

@@ -150,7 +150,7 @@ def test_rows_alike_are_as_many_requests_and_the_same_ones_when_read_again(tmp_p
         ({"spend": 1.0}, "row 1 names no deployment"),
         ({"arm": "a", "quality": 1.5}, "row 1: quality=1.5"),
         ({"arm": "a", "arms": ["b"]}, "not among the arms b"),
-        ({"arm": "a", "probabilities": [1.0]}, "without the list of arms"),
+        ({"arm": "a", "probabilities": [1.0]}, "need the list of arms"),
         ({"arm": "a", "spend": "much"}, "row 1: could not convert"),
         ({"arm": "a", "startTime": "yesterday"}, "row 1: Invalid isoformat"),
         ({"arm": "a", "proxy_server_request": "{"}, "row 1: '{' is not JSON"),

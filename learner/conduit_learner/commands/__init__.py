@@ -1,1 +1,1 @@
-"""The commands of ``conduit`` that read the log again. Each module loads what it needs when it is called for."""
+"""The subcommands of ``conduit``. Each command imports its library only when it runs."""

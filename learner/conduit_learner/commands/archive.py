@@ -1,4 +1,4 @@
-"""``conduit archive`` and ``conduit restore``: events to Parquet files and back."""
+"""``conduit archive`` and ``conduit restore``: copy events to Parquet files and back."""
 
 import asyncio
 from dataclasses import replace
@@ -19,7 +19,7 @@ from conduit_schemas import ConfigurationError
 
 __all__ = ["archive", "restore"]
 
-# The library is imported inside the commands: pyarrow is an optional part, and slow to load.
+# The library is imported inside the commands: pyarrow is an optional dependency and slow to load.
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -30,11 +30,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--policy", metavar="NAMESPACE/GROUP", help="Archive only the partition that holds this policy.")
 @as_json_option
 def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json: bool) -> None:
-    """Copy the events that are not archived yet to Parquet files, so that audits outlive the log's retention.
+    """Copy new events to Parquet files, so that audits remain possible after the log has deleted them.
 
-    Run it more often than events are removed. It may be stopped at any moment and goes on the next time. A partition is
-    always archived whole, with the events of all its policies: they share a clock, and without each
-    other's events their snapshots could not be built again.
+    Run it often enough to copy events before the log deletes them. You can interrupt it at any time; the next run
+    continues. It always archives whole partitions, with the events of all their policies: these share a clock, so
+    their snapshots cannot be rebuilt without each other's events.
 
     \b
     Example:  conduit archive --to /var/lib/conduit-archive
@@ -42,23 +42,23 @@ def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json:
     """
     done = 0
 
-    def said() -> str:
-        return f"at least {done:,} events were archived in {folder}, in whole files; run it again for the rest"
+    def summary() -> str:
+        return f"archived at least {done:,} events in {folder}, in complete files; run the command again to continue"
 
-    with interruptible(said):
+    with interruptible(summary):
         from conduit_learner.audit import archiving as library  # noqa: PLC0415 - see above
 
-    with interruptible(said), opened_log(settings) as log:
+    with interruptible(summary), opened_log(settings) as log:
         partitions = None if policy is None else [log.history(policy).partition]
         ends = log.end_offsets(log.topics.events)
         with progress_bar(
             "archiving", sum(end for n, end in ends.items() if partitions is None or n in partitions)
-        ) as tell:
+        ) as show_progress:
 
             def progress(count: int) -> None:
                 nonlocal done
                 done += count
-                tell(done)
+                show_progress(done)
 
             archived = library.archive(log, folder, partitions, progress=progress)
     if as_json:
@@ -72,8 +72,8 @@ def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json:
         )
         if not part.is_provable:
             click.echo(
-                f"    the events before offset {part.first:,} were gone already, and no checkpoint covers them: the "
-                "archive can be evaluated, but its snapshots cannot be built again"
+                f"    the log had already deleted the events before offset {part.first:,}, and no checkpoint covers "
+                "them: you can evaluate policies on this archive, but its snapshots cannot be rebuilt"
             )
     click.echo(f"{sum(part.messages for part in archived):,} events archived in {folder}")
 
@@ -89,45 +89,47 @@ def archive(*, settings: LogSettings, folder: Path, policy: str | None, as_json:
 )
 @as_json_option
 def restore(*, settings: LogSettings, folder: Path, as_json: bool) -> None:
-    """Load an archive into an empty embedded log, every event at its old offset and with its old time.
+    """Load an archive into an empty embedded log, keeping every event's original offset and time.
 
-    A learner on that log arrives at the same snapshots, hash for hash. This takes an archive of one partition that
-    begins at offset 0. A Kafka topic cannot be restored exactly, because brokers stamp events with new times:
-    read its archive directly with --archive. The log keeps events for its usual retention, counted from
-    their old times: the first new event makes it remove those that are older.
+    A learner on that log produces the same snapshots, hash for hash. The archive must hold a single partition and
+    start at offset 0. A Kafka topic cannot be restored exactly, because brokers give events new times: use --archive
+    to read its archive directly. The log's retention counts from the original times, so the first new event makes the
+    log delete the restored events that are too old.
 
     \b
     Example:  conduit restore --from /var/lib/conduit-archive --path /tmp/audit
     """
     done = 0
 
-    def said() -> str:
-        return f"at least {done:,} events were restored; run it again for the rest"
+    def summary() -> str:
+        return f"restored at least {done:,} events; run the command again to continue"
 
-    with interruptible(said):
+    with interruptible(summary):
         from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - see above
         from conduit_learner.audit.restore import restore as load  # noqa: PLC0415 - see above
 
-    log = open_log(replace(settings, event_retention_s=None))  # whatever is restored is older than that
+    log = open_log(replace(settings, event_retention_s=None))  # restored events may be older than the retention
     if not isinstance(log, LoadableLog):
         raise ConfigurationError(
-            f"{log.title} cannot be restored exactly: it would stamp events with new times. Restore into an embedded "
+            f"{log.title} cannot be restored exactly, because it gives events new times. Restore into an embedded "
             "log with --path, or read the archive directly with --archive"
         )
 
     async def run() -> int:
         source = Archive(folder)
         async with log:
-            with progress_bar("restoring", sum(source.partition(number).end for number in source.partitions())) as tell:
+            with progress_bar(
+                "restoring", sum(source.partition(number).end for number in source.partitions())
+            ) as show_progress:
 
                 def progress(count: int) -> None:
                     nonlocal done
                     done += count
-                    tell(done)
+                    show_progress(done)
 
                 return await load(source, log, progress=progress)
 
-    with interruptible(said):
+    with interruptible(summary):
         count = asyncio.run(run())
     if as_json:
         echo_json({"restored": count, "log": str(settings.address), "topic": settings.topics.events})

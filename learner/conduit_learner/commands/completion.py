@@ -1,4 +1,4 @@
-"""``conduit completion``: completion of commands and options by the shell."""
+"""``conduit completion``: shell completion for commands and options."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -12,7 +12,7 @@ __all__ = ["completion"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands and options of conduit.
+    """Print a script that makes your shell complete conduit's commands and options.
 
     \b
     Example:  conduit completion bash > ~/.local/share/bash-completion/completions/conduit
@@ -21,5 +21,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     found = get_completion_class(shell)
     if found is None:
-        raise ConfigurationError(f"the installed click knows no completion for {shell}: upgrade it")
+        raise ConfigurationError(f"the installed version of click has no completion for {shell}: upgrade it")
     click.echo(found(ctx.find_root().command, {}, "conduit", "_CONDUIT_COMPLETE").source())

@@ -1,4 +1,4 @@
-"""``conduit dashboard``: the web page, on its own or beside a learner."""
+"""``conduit dashboard``: the web page, either alone or next to a learner."""
 
 import asyncio
 import logging
@@ -28,15 +28,15 @@ _ADDRESS = "127.0.0.1:8787"
 
 @click.command()
 @log_options
-@address_option("--http", "address", default=_ADDRESS, show_default=True, help="Serve the page there.")
+@address_option("--http", "address", default=_ADDRESS, show_default=True, help="Address to serve the page on.")
 @events_option
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 def dashboard(*, settings: LogSettings, address: tuple[str, int], max_events: int, is_opened: bool) -> None:
-    """Serve a web page that shows what Conduit does, what it saves and how it is, until Ctrl-C.
+    """Serve a web page that shows Conduit's traffic, savings and health, until Ctrl-C.
 
-    It reads the log and needs no learner. The page has no login: the default address can be reached from this machine
-    only; in front of any other one put something that knows your users. It changes nothing, unless CONDUIT_WEB_TOKEN is
-    set in its environment: who knows that token may then change a policy's objective and mode.
+    The page reads the log and needs no learner. It has no login. The default address is reachable from this machine
+    only; put an authenticating proxy in front of any other address. The page is read-only unless CONDUIT_WEB_TOKEN is
+    set in its environment; anyone who has that token can then change a policy's objective and mode.
 
     \b
     Example:  conduit dashboard --open
@@ -69,7 +69,7 @@ async def _serve(
         url = f"http://{host}:{port}/"
         _LOG.info("the page is at %s", url)
         if not server.is_loopback(address[0]):
-            _LOG.warning("whoever reaches %s can read the page: it has no login", url)
+            _LOG.warning("the page at %s has no login: anyone who can reach this address can read it", url)
         if is_opened:
             webbrowser.open(url)
         reading = asyncio.create_task(
@@ -88,9 +88,10 @@ async def _serve(
 
 @contextmanager
 def page_beside(settings: LogSettings, address: tuple[str, int] | None) -> Iterator[None]:
-    """Serve the page from a process of its own for as long as the context lasts; without an address, do nothing.
+    """Serve the page from a separate process while the context is open; without an address, do nothing.
 
-    A process, because learning must not wait while the page counts. It ends with its parent, however that ends.
+    A separate process keeps the page's work from slowing the learner down. It ends when its parent ends, even if the
+    parent is killed.
     """
     if address is None:
         yield
@@ -112,7 +113,7 @@ def _serve_beside(settings: LogSettings, address: tuple[str, int]) -> None:
     try:
         asyncio.run(_serve(open_log(settings), settings, address, MAX_EVENTS, is_opened=False))
     except Exception:
-        _LOG.exception("the page has stopped; the learner goes on")
+        _LOG.exception("the web page has stopped; the learner continues")
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""``conduit dead-letters``: what could not be learned from, and another chance for it."""
+"""``conduit dead-letters``: list the records that the learner could not use, and retry them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,16 +19,18 @@ from conduit_schemas import DeadLetter
 
 __all__ = ["dead_letters"]
 
-# The library is imported inside the commands, as everywhere: what is not called for is not loaded.
+# The library is imported inside the commands, so that other commands do not load it.
 
 _SHOWN = 1_000
 
-_reason_option = click.option("--reason", "reasons", multiple=True, help="Only those of this reason; may be repeated.")
+_reason_option = click.option(
+    "--reason", "reasons", multiple=True, help="Only dead letters with this reason; repeatable."
+)
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at records that could not be learned from, and try them again.
+    """List the records that the learner could not use, and retry them.
 
     \b
     Example:  conduit dead-letters list
@@ -39,10 +41,12 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @log_options
 @_reason_option
-@click.option("--limit", type=click.IntRange(0), default=_SHOWN, show_default=True, help="Show the newest so many.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=_SHOWN, show_default=True, help="How many of the newest to show."
+)
 @as_json_option
 def list_(*, settings: LogSettings, reasons: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """List them: where each stood, when, why, and how many there are.
+    """List dead letters: the position, time and reason of each, and how many there are.
 
     \b
     Example:  conduit dead-letters list --reason orphan --limit 20
@@ -58,7 +62,7 @@ def list_(*, settings: LogSettings, reasons: tuple[str, ...], limit: int, as_jso
         return
     for letter in shown:
         moment = datetime.fromtimestamp(letter.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-        again = ", tried again" if letter.replayed_at is not None else ""
+        again = ", retried" if letter.replayed_at is not None else ""
         place = f"{letter.topic}/{letter.partition}/{letter.offset}"
         click.echo(f"{moment}  {place}  {letter.reason}{again}: {letter.message}")
     click.echo(f"{len(letters):,} dead letters" + "".join(f", {count:,} {reason}" for reason, count in counts.items()))
@@ -67,26 +71,26 @@ def list_(*, settings: LogSettings, reasons: tuple[str, ...], limit: int, as_jso
 @dead_letters.command()
 @log_options
 @_reason_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 def replay(*, settings: LogSettings, reasons: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Append the original records to the event topic again, after what was wrong has been put right.
+    """Append the original records to the event topic again, once you have fixed the cause.
 
-    Only records that are known in full and can be used now are tried; each once. What has been learned already changes
-    nothing, and outcomes whose decision is closed come back as orphans.
+    Only records that were stored in full and can be used now are retried, each of them once. Records that were learned
+    from already have no effect, and outcomes whose decision is closed become dead letters with the reason orphan.
 
     \b
     Example:  conduit dead-letters replay --reason newer_version --yes
     """
     done = 0
 
-    def said() -> str:
-        return f"at least {done:,} records were appended again; run it again for the rest, what comes twice counts once"
+    def summary() -> str:
+        return f"appended at least {done:,} records; run the command again to continue (duplicates have no effect)"
 
-    with interruptible(said):
+    with interruptible(summary):
         from conduit_learner.audit import dead_letters as library  # noqa: PLC0415 - see above
 
-    with interruptible(said), opened_log(settings) as log:
+    with interruptible(summary), opened_log(settings) as log:
         plan = library.plan_replay(_of(library.dead_letters(log), reasons))
         count = len(plan.replays)
         if not as_json:
@@ -94,12 +98,12 @@ def replay(*, settings: LogSettings, reasons: tuple[str, ...], yes: bool, as_jso
                 click.echo(f"left out: {number:,}, {reason}")
         if count and not yes:
             click.confirm(f"Append {count:,} records to {settings.topics.events}?", abort=True, err=True)
-        with progress_bar("appending", count) as tell:
+        with progress_bar("appending", count) as show_progress:
 
             def progress(appended: int) -> None:
                 nonlocal done
                 done += appended
-                tell(done)
+                show_progress(done)
 
             library.replay_dead_letters(log, plan.replays, progress=progress)
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from conduit_learner.commands.options import (
-    Watched,
+    TrackedHistory,
     echo_json,
     interruptible,
     opened_source,
@@ -27,11 +27,11 @@ __all__ = ["diff"]
 @source_options
 @click.option("--from", "start", required=True, metavar="OFFSET|TIME", help="The earlier snapshot.")
 @click.option("--to", "end", default="latest", metavar="OFFSET|TIME", help="The later one [default: latest].")
-@interruptible(lambda: "nothing was compared; the log was only read")
+@interruptible(lambda: "the comparison did not finish; nothing was changed")
 def diff(*, policy: str, archive: Path | None, settings: LogSettings, as_json: bool, start: str, end: str) -> None:
-    """Show what a policy learned between two moments, per arm and signal.
+    """Show what a policy learned between two moments, per deployment and signal.
 
-    A change counts as clear when it is more than twice the standard errors of the two averages.
+    A change counts as clear if it exceeds twice the combined standard error of the two averages.
 
     \b
     Example:  conduit diff --policy default/chat --from 2026-03-01 --to latest
@@ -42,8 +42,10 @@ def diff(*, policy: str, archive: Path | None, settings: LogSettings, as_json: b
     positions = [Position.parse(start), Position.parse(end)]
     with opened_source(settings, archive) as source:
         history = source.history(policy)
-        with progress_bar("replaying", history.end) as tell:
-            before, after = snapshots_at(Watched(history, tell), policy, positions, checkpoints=history.checkpoints)
+        with progress_bar("replaying", history.end) as show_progress:
+            before, after = snapshots_at(
+                TrackedHistory(history, show_progress), policy, positions, checkpoints=history.checkpoints
+            )
     found = diff_snapshots(before, after)
     if as_json:
         fields = {"policy": policy, "before": head(before), "after": head(after)}

@@ -1,4 +1,4 @@
-"""``conduit doctor``: is everything as it should be, and what to do if not."""
+"""``conduit doctor``: check an installation, and advise on what to fix."""
 
 import asyncio
 import time
@@ -32,9 +32,9 @@ _SIGNS = {"ok": ("ok  ", "green"), "look": ("look", "yellow"), "bad": ("BAD ", "
 @events_option
 @as_json_option
 def doctor(*, settings: LogSettings, max_events: int, as_json: bool) -> None:
-    """Check the log, topics, clocks, versions, learner, prices and feedback, and say what to do.
+    """Check the log, topics, clocks, versions, learner, prices and feedback, and advise on what to fix.
 
-    It changes nothing. Exit code 1 means that something does not work; what only deserves a look does not count.
+    It changes nothing. Exit code 1 means that something does not work; findings marked "look" do not affect it.
 
     \b
     Example:  conduit doctor
@@ -57,7 +57,7 @@ def doctor(*, settings: LogSettings, max_events: int, as_json: bool) -> None:
 
 
 async def _examine(log: EventLog, settings: LogSettings, max_events: int) -> "list[Finding]":
-    # Loaded when called for, like every command's own.
+    # Imported here, so that other commands do not load it.
     from conduit_learner.view import checkup  # noqa: PLC0415 - see above
     from conduit_learner.view.follow import Following, follow, spooled_bytes  # noqa: PLC0415 - see above
     from conduit_learner.view.installation import InstallationView  # noqa: PLC0415 - see above

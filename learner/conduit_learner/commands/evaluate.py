@@ -1,4 +1,4 @@
-"""``conduit evaluate``: what another policy would have earned."""
+"""``conduit evaluate``: estimate what another policy would have achieved on the logged traffic."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conduit_learner.commands.options import (
-    Watched,
+    TrackedHistory,
     echo_json,
     interruptible,
     opened_source,
@@ -32,27 +32,33 @@ __all__ = ["evaluate"]
     "file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     required=True,
-    help="TOML file with [settings], [objective], [features], or several of them.",
+    help="TOML file with at least one of [settings], [objective] and [features].",
 )
-@click.option("--alpha", type=click.FloatRange(0.0, 0.5, min_open=True), default=0.05, show_default=True)
-@interruptible(lambda: "nothing was evaluated; the log was only read")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0.0, 0.5, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="Error probability of the intervals; 0.05 gives 95 % intervals.",
+)
+@interruptible(lambda: "the evaluation did not finish; nothing was changed")
 def evaluate(
     *, policy: str, archive: Path | None, settings: LogSettings, as_json: bool, file: Path, alpha: float
 ) -> None:
-    """Estimate what another algorithm, objective or set of features would have earned on the logged traffic.
+    """Estimate what another algorithm, objective or set of features would have achieved on the logged traffic.
 
     \b
-    The candidate is a TOML file; what it leaves out stays as logged:
+    The candidate is a TOML file; settings that it omits stay as logged:
         [settings]
         algorithm = "linucb"          # also params, lambda_reg, window_size, ...
         params = { alpha = 0.5 }
         [objective]
         preset = "cost"               # or weights: quality, cost, latency
         [features]
-        keep = ["0-15"]               # components of the context that it sees
+        keep = ["0-15"]               # components of the context that it uses
 
-    Intervals hold the true value with probability 1 - alpha. Without an [objective] each decision is judged by the one
-    it was made for.
+    Intervals contain the true value with probability 1 - alpha. Without an [objective], each decision is scored with
+    the objective it was made for.
 
     \b
     Example:  conduit evaluate --policy default/chat --candidate policy.toml
@@ -62,8 +68,8 @@ def evaluate(
 
     with opened_source(settings, archive) as source:
         history = source.history(policy)
-        with progress_bar("evaluating", history.end) as tell:
-            messages = Watched(history, tell)
+        with progress_bar("evaluating", history.end) as show_progress:
+            messages = TrackedHistory(history, show_progress)
             candidate = read_candidate(file, logged_settings(messages, policy))
             found = library.evaluate(
                 messages,
@@ -76,7 +82,7 @@ def evaluate(
         first = next(message.offset for message in history)
     warnings = list(found.warnings)
     if first > 0:
-        warnings.append(f"the events before offset {first:,} are gone: the candidate did not learn from them")
+        warnings.append(f"the events before offset {first:,} were deleted, so the candidate did not learn from them")
     if as_json:
         echo_json(_fields(found, candidate, warnings, alpha))
     else:
@@ -103,7 +109,7 @@ def _fields(found: "Evaluation", candidate: "Candidate", warnings: list[str], al
 def _lines(found: "Evaluation", warnings: list[str], alpha: float) -> Iterator[str]:
     yield f"policy {found.policy}: {found.decisions:,} decisions, per decision"
     yield ""
-    rows = [("measure", "logged", "candidate", f"{1.0 - alpha:.0%} interval", "method", "tells as much as")]
+    rows = [("measure", "logged", "candidate", f"{1.0 - alpha:.0%} interval", "method", "effective sample")]
     for measure, estimates in found.estimates.items():
         headline, logged = estimates[0], found.logged[measure]
         rows.append(
@@ -113,14 +119,14 @@ def _lines(found: "Evaluation", warnings: list[str], alpha: float) -> Iterator[s
                 _number(headline.value),
                 f"{_number(headline.low)} .. {_number(headline.high)}",
                 headline.method.replace("_", " "),
-                f"{headline.effective_sample_size:,.0f} decisions of its own",
+                f"{headline.effective_sample_size:,.0f} decisions",
             )
         )
     yield table(rows)
-    said = [*warnings, *_headline_warnings(found.estimates)]
-    if said:
+    notes = [*warnings, *_headline_warnings(found.estimates)]
+    if notes:
         yield ""
-    for warning in said:
+    for warning in notes:
         yield f"note: {warning}"
 
 

@@ -1,4 +1,4 @@
-"""``conduit explain``: one decision, in words and numbers."""
+"""``conduit explain``: explain one decision in words and numbers."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conduit_learner.commands.options import (
-    Watched,
+    TrackedHistory,
     echo_json,
     interruptible,
     opened_source,
@@ -27,13 +27,13 @@ __all__ = ["explain"]
 @click.command()
 @click.argument("decision_id")
 @source_options
-@interruptible(lambda: "nothing was explained; the log was only read")
+@interruptible(lambda: "the explanation did not finish; nothing was changed")
 def explain(*, decision_id: str, policy: str, archive: Path | None, settings: LogSettings, as_json: bool) -> None:
-    """Explain one decision, and check that it follows from the log.
+    """Explain one decision, and verify it against the log.
 
-    Shows every candidate with what was predicted of it (means with 95 % intervals), what the objective made of that,
-    the probabilities, the draw, and what came of it. Exit code 1 means that what was logged does not follow
-    from the events before it.
+    Shows each available deployment with its predictions (means with 95 % intervals), its utility under the objective
+    and its probability, then the random draw, the outcome and the feedback. Exit code 1 means that the logged decision
+    does not follow from the events before it.
 
     \b
     Example:  conduit explain 8f0c3a5d9b2e417600000012 --policy default/chat
@@ -42,8 +42,10 @@ def explain(*, decision_id: str, policy: str, archive: Path | None, settings: Lo
 
     with opened_source(settings, archive) as source:
         history = source.history(policy)
-        with progress_bar("reading", history.end) as tell:
-            found = library.explain(Watched(history, tell), policy, decision_id, checkpoints=history.checkpoints)
+        with progress_bar("reading", history.end) as show_progress:
+            found = library.explain(
+                TrackedHistory(history, show_progress), policy, decision_id, checkpoints=history.checkpoints
+            )
     if as_json:
         echo_json(_fields(found))
     else:
@@ -100,12 +102,12 @@ def _lines(found: "Explanation") -> Iterator[str]:
         yield f"    {reason}"
 
 
-_HEADS = ("candidate", "model", *(label for label, _ in COLUMNS), "utility", "observations", "probability", "logged")
+_HEADS = ("deployment", "model", *(label for label, _ in COLUMNS), "utility", "observations", "probability", "logged")
 
 _VERDICTS = {
-    "proven": "proven. The snapshot was built again and has the logged hash; the same probabilities follow from it, "
-    "and the decision's id draws the same candidate",
-    "differs": "DIFFERS from what the events say",
+    "proven": "proven. The rebuilt snapshot has the logged hash and gives the logged probabilities, and the decision's "
+    "id draws the logged deployment",
+    "differs": "DIFFERS: the logged decision does not follow from the events before it",
     "not provable": "not provable",
     "nothing to prove": "nothing to prove",
 }
@@ -134,23 +136,23 @@ def _choice(found: "Explanation") -> Iterator[str]:
         yield f"exploration rule: {found.rule.name}" + (f" ({params})" if params else "")
     if selection.objective:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in selection.objective.items())
-        counted = "" if found.coverage is None else f"; cost and latency counted {found.coverage:.0%} of that"
+        counted = "" if found.coverage is None else f"; cost and latency counted for {found.coverage:.0%} of that"
         yield f"objective: {weights}{counted}"
     if selection.mode:
-        yield f"mode: {selection.mode}" + (f", under the goal of {selection.scope}" if selection.scope else "")
+        yield f"mode: {selection.mode}" + (f", with the goal of {selection.scope}" if selection.scope else "")
     if selection.constraints:
         yield "limits: " + ", ".join(f"{name} {value:g}" for name, value in selection.constraints.items())
     if selection.flags:
         yield f"safeguards and limits that changed the probabilities: {', '.join(selection.flags)}"
     if again is not None and found.greedy is not None:
         best = selection.arms[found.greedy]
-        explored = "so this was the best guess" if best == selection.arm else "so this was exploration"
+        explored = "the choice was the best guess" if best == selection.arm else "the choice was exploration"
         drawn = selection.arms[again.drawn]
         probability = (selection.probabilities or selection.shadow_probabilities or ())[again.drawn]
-        yield f"the largest mean utility had {best}" + (f": {explored}" if selection.fallback is None else "")
+        yield f"{best} had the largest mean utility" + (f", so {explored}" if selection.fallback is None else "")
         yield f"the decision's id gives {again.random_number:.6f}, which draws {drawn} (propensity {probability:.4f})"
         if selection.fallback is not None:
-            yield f"LiteLLM chose all the same ({selection.fallback}); Conduit's choice was {drawn}"
+            yield f"LiteLLM's own selection chose instead ({selection.fallback}); Conduit would have chosen {drawn}"
     yield ""
 
 
@@ -159,17 +161,17 @@ def _consequences(found: "Explanation") -> Iterator[str]:
         cost = "" if outcome.cost_usd is None else f", {outcome.cost_usd:.3g} USD"
         latency = "" if outcome.latency_s is None else f", {outcome.latency_s:.3g} s"
         failed = f" ({outcome.error_class})" if outcome.error_class else ""
-        repeated = ", a repetition" if number else ""
+        repeated = ", a duplicate" if number else ""
         yield f"outcome: {outcome.status}{failed}{cost}{latency}{repeated}"
     known = set()
     for feedback in found.feedbacks:
         who = (feedback.source, feedback.key)
-        repeated = ", a repetition" if who in known else ""
+        repeated = ", a duplicate" if who in known else ""
         known.add(who)
         by = "/".join(part for part in who if part)
         yield f"feedback: {feedback.signal} {feedback.quality:.3g} by {by}{repeated}"
     if not found.outcomes and not found.feedbacks:
-        yield "neither outcome nor feedback is known"
+        yield "no outcome or feedback has been logged"
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""``conduit learner``: learn until told to stop."""
+"""``conduit learner``: run a learner until it is told to stop."""
 
 import asyncio
 import gc
@@ -32,14 +32,16 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 @click.option("--snapshot-every-seconds", type=click.FloatRange(0.01), default=1.0, show_default=True)
 @click.option("--checkpoint-every-events", type=click.IntRange(1), default=5_000, show_default=True)
 @click.option("--checkpoint-every-seconds", type=click.FloatRange(0.01), default=30.0, show_default=True)
-@address_option("--http", "address", help="Answer /healthz, /readyz and /metrics (Prometheus) there.")
-@address_option("--web", "web", help="Serve the web page there, from a process of its own; see conduit dashboard.")
+@address_option("--http", "address", help="Serve /healthz, /readyz and /metrics (Prometheus) on this address.")
+@address_option(
+    "--web", "web", help="Serve the web page on this address, from a separate process; see conduit dashboard."
+)
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Log lines for people, or one JSON object each.",
+    help="Write log lines as text or as JSON objects.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log every snapshot and checkpoint.")
 def learner(
@@ -56,21 +58,21 @@ def learner(
 ) -> None:
     """Learn from the event log and publish snapshots, until SIGTERM or Ctrl-C.
 
-    Start as many as you like: they share the work, and when one dies the others take over. A learner may be
-    killed at any moment without harm. While the brokers are away it waits for them.
+    Start as many as you like: they share the work, and when one dies the others take over. It is safe to kill a
+    learner at any time. While the brokers are unreachable, it waits for them.
 
     \b
     Example:  conduit learner --bootstrap-servers kafka:9092 --http 127.0.0.1:9464
               conduit learner --web 127.0.0.1:8787
     """
     for number in _STOPPING:
-        # Until the event loop takes over there is nothing to finish.
+        # Until the event loop installs its own handlers, there is nothing to finish.
         signal.signal(number, lambda *_: sys.exit(0))
     configure_logging(log_format, verbose=verbose)
     _LOG.info("starting")
-    # Loading takes a second or two, and an application server has not all of it.
+    # Importing takes a second or two, and an application server does not have all dependencies.
     worker = import_module("conduit_learner.worker.run")
-    gc.freeze()  # what has been loaded stays: the garbage collector need not look at it time and again
+    gc.freeze()  # imported modules stay for good, so the garbage collector need not scan them again and again
 
     options = worker.WorkerOptions(
         snapshot_every_events=snapshot_every_events,
@@ -83,7 +85,7 @@ def learner(
         stop = asyncio.Event()
         for number in _STOPPING:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with _watched(address) as status, open_log(settings) as log:
+        async with _serving_status(address) as status, open_log(settings) as log:
             await worker.run_worker(log, topics=settings.topics, stop=stop, options=options, status=status)
 
     with page_beside(settings, web):
@@ -91,12 +93,12 @@ def learner(
 
 
 @asynccontextmanager
-async def _watched(address: tuple[str, int] | None) -> "AsyncIterator[WorkerStatus | None]":
-    """Show a worker's status to those who ask; without an address there is none."""
+async def _serving_status(address: tuple[str, int] | None) -> "AsyncIterator[WorkerStatus | None]":
+    """Serve a worker's status over HTTP; without an address there is no status."""
     if address is None:
         yield None
         return
     status: WorkerStatus = import_module("conduit_learner.worker.status").WorkerStatus()
     async with import_module("conduit_learner.worker.operations").serve(status, *address) as port:
-        _LOG.info("answering on http://%s:%d", address[0], port)
+        _LOG.info("serving health and metrics on http://%s:%d", address[0], port)
         yield status

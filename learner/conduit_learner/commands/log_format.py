@@ -1,4 +1,4 @@
-"""How log lines are written: as text for people, or as JSON objects for machines."""
+"""The format of log lines: text for people, or JSON objects for machines."""
 
 import json
 import logging
@@ -11,10 +11,10 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON.
+    """Formats a record as one line of JSON.
 
-    Its fields are ``time`` (UTC, ISO 8601), ``level``, ``logger`` and ``message``, and with an error
-    ``exception``, the traceback.
+    Its fields are ``time`` (UTC, ISO 8601), ``level``, ``logger`` and ``message``; with an exception, the field
+    ``exception`` holds the traceback.
 
     Examples
     --------

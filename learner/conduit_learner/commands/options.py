@@ -1,4 +1,4 @@
-"""What the commands share: where the log is, which policy, progress, and output for people and for programs."""
+"""Options and output shared by the commands: the log's address, the policy, progress bars, JSON."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from conduit_schemas import ConfigurationError
 __all__ = [
     "MAX_EVENTS",
     "Interrupted",
-    "Watched",
+    "TrackedHistory",
     "address_option",
     "as_json_option",
     "echo_json",
@@ -41,7 +41,7 @@ _EVERY = 1_000
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 MAX_EVENTS = 500_000
-"""Events that whatever looks at an installation begins with, unless told otherwise."""
+"""Default number of newest events that commands read to show an installation."""
 
 events_option = click.option(
     "--events",
@@ -49,26 +49,27 @@ events_option = click.option(
     type=click.IntRange(1),
     default=MAX_EVENTS,
     show_default=True,
-    help="Begin with the newest so many events.",
+    help="How many of the newest events to start with.",
 )
 policy_option = click.option("--policy", required=True, metavar="NAMESPACE/GROUP", help="Name of the policy.")
 
 
 def log_options(command: Command) -> Command:
-    """Add the options that say where the log is, and hand the command a LogSettings for them."""
+    """Add the options that say where the log is, and pass them to the command as LogSettings."""
 
     @click.option(
         "--log",
         metavar="ADDRESS",
-        help="Any log: kafka://HOST:PORT, file:///FOLDER, or that of another adapter [env: CONDUIT_LOG].",
+        help="Address of any log: kafka://HOST:PORT, file:///FOLDER, or another adapter's [env: CONDUIT_LOG].",
     )
     @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka brokers [env: CONDUIT_BOOTSTRAP_SERVERS].")
     @click.option(
         "--path",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of the embedded log, used without the others [env: CONDUIT_HOME; default: ~/.conduit].",
+        help="Folder of the embedded log, which is used without the other options [env: CONDUIT_HOME; "
+        "default: ~/.conduit].",
     )
-    @click.option("--prefix", help="Start of the topics' names [env: CONDUIT_TOPIC_PREFIX; default: conduit].")
+    @click.option("--prefix", help="Prefix of the topic names [env: CONDUIT_TOPIC_PREFIX; default: conduit].")
     @wraps(command)
     def with_settings(
         *args: Any,
@@ -85,7 +86,7 @@ def log_options(command: Command) -> Command:
 
 
 def source_options(command: Command) -> Command:
-    """Add the options of a command that reads one policy's past, from a log or from an archive."""
+    """Add the options of a command that reads one policy's history, from a log or from an archive."""
     archive = click.option(
         "--archive",
         type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -95,7 +96,7 @@ def source_options(command: Command) -> Command:
 
 
 def address_option(*names: str, **options: Any) -> Callable[[Command], Command]:
-    """Return an option that takes ``HOST:PORT`` and hands the command a pair."""
+    """Return an option that takes ``HOST:PORT`` and passes the command a pair."""
 
     def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
         if value is None:
@@ -109,44 +110,44 @@ def address_option(*names: str, **options: Any) -> Callable[[Command], Command]:
 
 
 def existing_log(settings: LogSettings) -> EventLog:
-    """Return a log to look at; not one that is not there, because entering that would make it.
+    """Return an existing log. One that does not exist is refused, because opening it would create it.
 
     Raises
     ------
     ConfigurationError
-        When it is not there, or cannot be.
+        When the log does not exist, or its address is wrong.
     """
     log = open_log(settings)
     if not log.exists():
         raise ConfigurationError(
-            f"there is no {log.title}: name its folder with --path, brokers with --bootstrap-servers, or any log by "
-            "its address with --log"
+            f"there is no {log.title}: give its folder with --path, Kafka brokers with --bootstrap-servers, or any "
+            "log's address with --log"
         )
     return log
 
 
 @contextmanager
 def opened_log(settings: LogSettings) -> Iterator[BlockingLog]:
-    """Open a log that exists."""
+    """Open an existing log."""
     with BlockingLog(existing_log(settings), settings.topics) as log:
         yield log
 
 
 @contextmanager
 def opened_source(settings: LogSettings, archive: Path | None) -> Iterator[EventSource]:
-    """Open what holds the events."""
+    """Open the archive if one is given, else the log."""
     if archive is None:
         with opened_log(settings) as log:
             yield log
     else:
-        from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - pyarrow is an optional part, and slow to load
+        from conduit_learner.audit.archive import Archive  # noqa: PLC0415 - pyarrow is an optional dependency and slow to load
 
         yield Archive(archive)
 
 
 @contextmanager
 def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error, on a terminal only; yields what takes the number done so far."""
+    """Show a progress bar if standard error is a terminal; yields a function that takes the number done so far."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -159,51 +160,51 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int]
 
 
 class Interrupted(click.ClickException):
-    """Raised after Ctrl-C: one line that says what was done, and the exit code that shells expect."""
+    """Raised after Ctrl-C: prints one line that says what was done, and exits with the code that shells expect."""
 
     exit_code = 130
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print it."""
+        """Print the message."""
         click.echo(f"interrupted: {self.format_message()}", file=file, err=file is None)
 
 
 @contextmanager
-def interruptible(said: Callable[[], str]) -> Iterator[None]:
-    """End a command at Ctrl-C with what it says of itself then.
+def interruptible(summary: Callable[[], str]) -> Iterator[None]:
+    """End a command at Ctrl-C with a message that says how far it got.
 
     Parameters
     ----------
-    said
+    summary
         Returns what was and what was not done.
 
     Raises
     ------
     Interrupted
-        Instead of KeyboardInterrupt.
+        In place of KeyboardInterrupt.
     """
     try:
         yield
     except KeyboardInterrupt as error:
-        raise Interrupted(said()) from error
+        raise Interrupted(summary()) from error
 
 
-class Watched:
-    """A history that tells how far it has been read."""
+class TrackedHistory:
+    """A history that reports how far it has been read."""
 
-    def __init__(self, history: History, tell: Callable[[int], None]) -> None:
+    def __init__(self, history: History, show_progress: Callable[[int], None]) -> None:
         self._history = history
-        self._tell = tell
+        self._show_progress = show_progress
 
     def __iter__(self) -> Iterator[StoredMessage]:
         for number, message in enumerate(self._history):
             if number % _EVERY == 0:
-                self._tell(message.offset)
+                self._show_progress(message.offset)
             yield message
 
 
 def echo_json(fields: Mapping[str, Any]) -> None:
-    """Print one JSON object; a number that JSON does not know becomes null."""
+    """Print one JSON object; infinities and NaN become null."""
     click.echo(json.dumps(_plain(fields), ensure_ascii=False, allow_nan=False))
 
 

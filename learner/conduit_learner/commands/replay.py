@@ -1,4 +1,4 @@
-"""``conduit replay``: a policy's snapshots built again, and compared with those that were in force."""
+"""``conduit replay``: rebuild a policy's snapshot, and verify every snapshot and decision in the log."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conduit_learner.commands.options import (
-    Watched,
+    TrackedHistory,
     echo_json,
     interruptible,
     opened_source,
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["replay"]
 
-# The library is imported inside the commands: it loads river, which takes a second and is an optional part.
+# The library is imported inside the command: it loads river, an optional dependency that takes a second to import.
 
 
 @click.command()
 @source_options
 @click.option("--until", default="latest", metavar="OFFSET|TIME", help="Stop before this offset or ISO 8601 time.")
-@click.option("--verify", "is_verifying", is_flag=True, help="Compare with every snapshot and decision of the log.")
+@click.option("--verify", "is_verifying", is_flag=True, help="Verify every snapshot and decision in the log.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the whole snapshot, as it is published."
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the whole snapshot in its published form."
 )
-@interruptible(lambda: "the replay was not finished; the log was only read, and an --output is whole or not there")
+@interruptible(lambda: "the replay did not finish; an --output file is either complete or was not written")
 def replay(
     *,
     policy: str,
@@ -43,11 +43,11 @@ def replay(
     is_verifying: bool,
     output: Path | None,
 ) -> None:
-    """Build a policy's snapshot again from its events.
+    """Rebuild a policy's snapshot from its events.
 
-    With --verify every snapshot that a decision names, and every one that is still on the snapshot topic, is built
-    again at its offset and compared by hash; every decision is taken again and compared with what was
-    logged. Exit code 1 means that something differs.
+    With --verify, it rebuilds every snapshot that a decision names or that is still on the snapshot topic, and compares
+    the hashes. It also recomputes every decision and compares it with the log. Exit code 1 means that something
+    differs.
 
     \b
     Example:  conduit replay --policy default/chat --verify
@@ -62,8 +62,8 @@ def replay(
         history = source.history(policy)
         if position.offset is not None and position.offset > history.end:
             raise ConfigurationError(f"the events end at offset {history.end}, before {position}")
-        with progress_bar("replaying", history.end) as tell:
-            messages = Watched(history, tell)
+        with progress_bar("replaying", history.end) as show_progress:
+            messages = TrackedHistory(history, show_progress)
             snapshot: Snapshot | None
             if is_verifying:
                 verification = verify(
@@ -90,11 +90,11 @@ def replay(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all; what is no file, as /dev/stdout, is written to as it is."""
+    """Write a file atomically; a path that is not a regular file, such as /dev/stdout, is written directly."""
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    path = path.resolve()  # of a link, what it points to
+    path = path.resolve()  # follows a link, so that its target is replaced
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(content)
@@ -124,7 +124,7 @@ def _summary(snapshot: Snapshot) -> dict[str, Any]:
 def _text(snapshot: Snapshot) -> str:
     facts = head(snapshot)
     counts = ", ".join(f"{facts[count]:,} {count.replace('_', ' ')}" for count in COUNTS)
-    rows = [("arm", "model", "selections", "outcomes", "errors", "feedbacks", *(label for label, _ in COLUMNS))]
+    rows = [("deployment", "model", "selections", "outcomes", "errors", "feedbacks", *(label for label, _ in COLUMNS))]
     for name, arm in snapshot.arms.items():
         numbers = [f"{number:,}" for number in (arm.selections, arm.outcomes, arm.errors, arm.feedbacks)]
         averages = [
@@ -165,11 +165,13 @@ def _verification_fields(verification: "Verification") -> dict[str, Any]:
 def _verification_text(verification: "Verification") -> str:
     lines = [
         f"matched: {verification.decisions_matched:,} decisions and {verification.published_matched:,} published "
-        f"records, on {verification.snapshots_matched:,} snapshots built again"
-        f" (probabilities differ by {verification.largest_difference:.1e} at most)"
+        f"records, from {verification.snapshots_matched:,} rebuilt snapshots"
+        f" (probabilities differ by at most {verification.largest_difference:.1e})"
     ]
     if verification.start_offset:
-        lines.append(f"the events before offset {verification.start_offset:,} are gone; a checkpoint stood for them")
+        lines.append(
+            f"the events before offset {verification.start_offset:,} were deleted; the replay started from a checkpoint"
+        )
     for reason, count in sorted(verification.nothing_to_prove.items()):
         lines.append(f"nothing to prove: {count:,} decisions, {reason}")
     for reason, count in sorted(verification.not_provable.items()):

@@ -1,4 +1,4 @@
-"""``conduit routing``: say how a policy is to be used, and see what is in force."""
+"""``conduit routing``: show and change a policy's routing settings."""
 
 import getpass
 import platform
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["routing"]
 
 _NONE = "none"
-_by_option = click.option("--by", metavar="NAME", help="Who says so [default: user and host].")
+_by_option = click.option("--by", metavar="NAME", help="Who makes the change [default: user and host].")
 
 
 @click.group()
 def routing() -> None:
-    """Say how a policy is to be used: what is wanted, limits, budget, who chooses. It holds for all applications.
+    """Show and change a policy's objective, limits, budget and mode, for all applications.
 
     \b
     Example:  conduit routing show --policy default/chat
@@ -49,7 +49,7 @@ def routing() -> None:
 @log_options
 @as_json_option
 def show(*, policy: str, settings: LogSettings, as_json: bool) -> None:
-    """Show what is in force, who said so and when, what was spent, and what a canary has shown.
+    """Show the settings in force, who set them and when, the money spent, and a canary's results.
 
     \b
     Example:  conduit routing show --policy default/chat --json
@@ -66,36 +66,48 @@ def show(*, policy: str, settings: LogSettings, as_json: bool) -> None:
 @policy_option
 @log_options
 @click.option("--objective", help="quality, balanced, cost, speed, or weights: quality=1,cost=0.1,latency=0.")
-@click.option("--max-cost-usd", metavar="USD|none", help="What one request may cost.")
+@click.option("--max-cost-usd", metavar="USD|none", help="The most that one request may cost.")
 @click.option("--max-latency-s", metavar="SECONDS|none", help="Target for a request's latency.")
-@click.option("--budget", metavar="USD/day|USD/1000_requests|none", help="What may be spent, paced.")
+@click.option("--budget", metavar="USD/day|USD/1000_requests|none", help="Spending limit, paced over its period.")
 @click.option(
-    "--quality-floor", metavar="SHARE[@CONFIDENCE]|none", help="The cheapest arm this near the best: 0.95@0.95."
+    "--quality-floor",
+    metavar="SHARE[@CONFIDENCE]|none",
+    help="Use the cheapest deployment with at least this share of the best quality, as in 0.95@0.95.",
 )
-@click.option("--team", help="These goals are for one team, by id or alias.")
-@click.option("--key", help="These goals are for one key, by alias or hash.")
-@click.option("--drop", is_flag=True, help="Drop what --team or --key has of its own.")
-@click.option("--mode", type=click.Choice(["off", "shadow", "canary", "active"]), help="Who chooses.")
-@click.option("--canary-share", type=float, help="Share of the traffic for a canary, 0 to 1.")
-@click.option("--sticky-by", type=click.Choice(["user", "session", "request"]), help="Who stays on one side of it.")
-@click.option("--min-exploration", type=float, help="Share of the choices spread evenly, at least.")
-@click.option("--automatic", metavar="promote,rollback|promote|rollback|none", help="What evidence may decide.")
-@click.option("--margin", type=float, help="How much worse the evidence may show Conduit to be [default: 0.05].")
-@click.option("--session-stickiness/--no-session-stickiness", default=None, help="Keep sessions on their arm.")
-@click.option("--switching-cost", type=float, help="Utility by which a session's other arm must be better.")
+@click.option("--team", help="Apply these goals to one team, by id or alias.")
+@click.option("--key", help="Apply these goals to one key, by alias or hash.")
+@click.option("--drop", is_flag=True, help="Remove the goals of --team or --key.")
+@click.option(
+    "--mode",
+    type=click.Choice(["off", "shadow", "canary", "active"]),
+    help="Who chooses: LiteLLM (off, shadow), Conduit for a share (canary), or Conduit (active).",
+)
+@click.option("--canary-share", type=float, help="Share of the traffic that a canary gets, 0 to 1.")
+@click.option(
+    "--sticky-by", type=click.Choice(["user", "session", "request"]), help="Keep each of these on one side of a canary."
+)
+@click.option("--min-exploration", type=float, help="Minimum share of the choices to spread evenly.")
+@click.option(
+    "--automatic",
+    metavar="promote,rollback|promote|rollback|none",
+    help="What to do without asking once the evidence suffices.",
+)
+@click.option("--margin", type=float, help="How much worse than LiteLLM Conduit may be [default: 0.05].")
+@click.option("--session-stickiness/--no-session-stickiness", default=None, help="Keep each session on its deployment.")
+@click.option("--switching-cost", type=float, help="Utility that a session must gain to switch deployments.")
 @click.option(
     "--file",
     "source",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="All settings, as TOML; the other options change these.",
+    help="TOML file with all settings; the other options override it.",
 )
-@click.option("--new", is_flag=True, help="The policy may be one that nobody has used yet.")
+@click.option("--new", is_flag=True, help="Allow a policy that has no events yet.")
 @_by_option
 @as_json_option
 def set_(
     *, policy: str, settings: LogSettings, source: Path | None, new: bool, by: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Change what is given and leave the rest as it is in force. Plugins obey as soon as the learner publishes it.
+    """Change the given settings and keep the others. Plugins apply them once the learner has published them.
 
     \b
     Example:  conduit routing set --policy default/chat --objective quality --max-cost-usd 0.02
@@ -115,7 +127,7 @@ def set_(
     if as_json:
         echo_json({"policy": policy, "routing": wanted})
     else:
-        click.echo(f"policy {policy}, as soon as the learner publishes it:")
+        click.echo(f"policy {policy}, once the learner has published this:")
         click.echo("\n".join(f"    {line}" for line in settings_lines(wanted)))
 
 
@@ -125,7 +137,7 @@ def set_(
 @_by_option
 @as_json_option
 def clear(*, policy: str, settings: LogSettings, by: str | None, as_json: bool) -> None:
-    """Take back what operators have set: the applications' own settings are in force again.
+    """Remove the operators' settings, so that the applications' own settings apply again.
 
     \b
     Example:  conduit routing clear --policy default/chat
@@ -136,7 +148,7 @@ def clear(*, policy: str, settings: LogSettings, by: str | None, as_json: bool) 
     if as_json:
         echo_json({"policy": policy, "routing": None})
         return
-    click.echo(f"policy {policy}: the applications' own settings are in force again once the learner publishes it")
+    click.echo(f"policy {policy}: the applications' own settings apply again once the learner has published this")
 
 
 def _now(log: "BlockingLog", policy: str) -> "RoutingNow":
@@ -146,7 +158,7 @@ def _now(log: "BlockingLog", policy: str) -> "RoutingNow":
         return routing_now(log, policy)
     except ConfigurationError as error:
         known = known_policies(log)
-        raise ConfigurationError(f"{error}; there are {', '.join(known[:20]) or 'none'}") from error
+        raise ConfigurationError(f"{error}; known policies: {', '.join(known[:20]) or 'none'}") from error
 
 
 def _in_force(log: "BlockingLog", policy: str, new: bool) -> dict[str, Any]:
@@ -176,7 +188,7 @@ _GOALS = ("objective", "max_cost_usd", "max_latency_s", "budget", "quality_floor
 
 
 def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with what the options say."""
+    """Return the settings with the options applied."""
     fields = {**fields, "goal": dict(fields.get("goal", {})), "overrides": dict(fields.get("overrides", {}))}
     goal = fields["goal"]
     scope = _scope(options)
@@ -184,7 +196,7 @@ def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, An
         goal = fields["overrides"].setdefault(scope, {})
     if options["drop"]:
         if scope is None or any(options[name] for name in _GOALS):
-            raise ConfigurationError("--drop needs --team or --key, and no goal beside it")
+            raise ConfigurationError("--drop needs --team or --key, and cannot be combined with a goal")
         del fields["overrides"][scope]
     for name in _GOALS:
         text = options[name]
@@ -223,7 +235,7 @@ def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ConfigurationError(f"{name} {text!r} is no number") from error
+        raise ConfigurationError(f"{name} {text!r} is not a number") from error
 
 
 def _objective(text: str) -> Any:
@@ -233,7 +245,7 @@ def _objective(text: str) -> Any:
     for part in text.split(","):
         name, _, value = part.partition("=")
         if name.strip() not in weights:
-            raise ConfigurationError(f"--objective: no weight {name.strip()!r}; there are {', '.join(weights)}")
+            raise ConfigurationError(f"--objective: unknown weight {name.strip()!r}; weights are {', '.join(weights)}")
         weights[name.strip()] = _number(f"--objective: weight {name.strip()}", value)
     return weights
 

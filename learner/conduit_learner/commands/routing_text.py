@@ -1,4 +1,4 @@
-"""How a policy is used, for people."""
+"""Routing settings as text."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,10 +13,10 @@ __all__ = ["routing_lines", "settings_lines"]
 
 
 def routing_lines(policy: str, now: "RoutingNow") -> Iterator[str]:
-    """Yield what is in force and what is about to be."""
+    """Yield lines for the settings in force and for the changes not published yet."""
     yield f"policy {policy}"
     if now.published is None:
-        yield "nothing is in force yet: no snapshot says how it is to be used"
+        yield "no settings are in force yet: no snapshot holds any"
     else:
         yield from _state_lines(now.published)
     for change in now.waiting:
@@ -40,7 +40,7 @@ def _state_lines(state: RoutingState) -> Iterator[str]:
 
 
 def settings_lines(settings: RoutingSettings) -> Iterator[str]:
-    """Yield settings, a line for each kind."""
+    """Yield one line for each kind of setting."""
     share = f", share {settings.canary_share:g}, sticky by {settings.sticky_by}" if settings.mode == "canary" else ""
     yield f"mode: {settings.mode}{share}"
     if settings.automatic is not None:
@@ -54,7 +54,7 @@ def settings_lines(settings: RoutingSettings) -> Iterator[str]:
     if settings.min_exploration:
         others.append(f"minimum exploration {settings.min_exploration:g}")
     if settings.session_stickiness:
-        others.append("sessions stay on their arm")
+        others.append("sessions stay on their deployment")
     if settings.switching_cost:
         others.append(f"switching cost {settings.switching_cost:g}")
     if others:
@@ -77,7 +77,7 @@ def _goal_text(goal: RoutingGoal) -> str:
     if goal.quality_floor is not None:
         floor = goal.quality_floor
         parts.append(f"quality floor {floor.relative:g} of the best with confidence {floor.confidence:g}")
-    return ", ".join(parts) or "as the level above"
+    return ", ".join(parts) or "inherited from the level above"
 
 
 def _moment(seconds: float) -> str:

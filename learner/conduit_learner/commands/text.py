@@ -1,4 +1,4 @@
-"""Numbers and tables for people, and what every command says of a snapshot."""
+"""Text output shared by the commands: numbers, tables, and a snapshot's summary."""
 
 import math
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from conduit_schemas import SignalPosterior, Snapshot
 __all__ = ["COLUMNS", "COUNTS", "changes", "format_signal", "head", "shown_average", "table"]
 
 COLUMNS = (("quality", "quality"), ("success", "success"), ("cost USD", "cost"), ("latency s", "latency"))
-"""Heads and signals, in the order in which they are shown."""
+"""Column headings and their signals, in display order."""
 
 COUNTS = ("selections", "outcomes", "feedbacks", "censored", "open_decisions")
-"""What a snapshot counts."""
+"""A snapshot's counters, in display order."""
 
 _LOGARITHMS = {"cost", "latency"}
 
 
 def shown_average(signal: str, posterior: SignalPosterior) -> float | None:
-    """Return an arm's average in the unit for people; None where nothing was observed."""
+    """Return an arm's average in display units (US dollars, seconds); None if nothing was observed."""
     if posterior.weight <= 0.0:
         return None
     return math.exp(posterior.average) if signal in _LOGARITHMS else posterior.average
 
 
 def format_signal(signal: str, value: float | None) -> str:
-    """Return a value of a signal in three significant digits or three decimals; a dash for None.
+    """Return a signal's value as text: cost and latency with three significant digits, others with three decimals.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def format_signal(signal: str, value: float | None) -> str:
 
 
 def head(snapshot: Snapshot) -> dict[str, Any]:
-    """Return where a snapshot stands, its hash and its counts."""
+    """Return a snapshot's position, hash, time and counters."""
     return {
         "partition": snapshot.partition,
         "offset": snapshot.offset,
@@ -50,7 +50,7 @@ def head(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def changes(snapshot: Snapshot) -> list[str]:
-    """Return one line per signal of an arm that is not what it was, the latest first."""
+    """Return one line for each detected change of an arm's signal, the latest first."""
     alarms = [
         (alarm.time_ms, name, signal, alarm)
         for name, arm in snapshot.arms.items()
@@ -63,13 +63,13 @@ def changes(snapshot: Snapshot) -> list[str]:
             for value in (alarm.before, alarm.after)
         )
         when = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
-        earlier = f", change {alarm.count} of its kind" if alarm.count > 1 else ""
-        lines.append(f"{name}: {signal} changed from {before} to {after}, noticed {when}{earlier}")
+        earlier = f", change number {alarm.count} of this signal" if alarm.count > 1 else ""
+        lines.append(f"{name}: {signal} changed from {before} to {after}, detected {when}{earlier}")
     return lines
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned columns, the first row being the heads; all but the first column are right-aligned.
+    """Return rows as aligned columns; the first row holds the headings, and all columns but the first align right.
 
     Examples
     --------

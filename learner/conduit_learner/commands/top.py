@@ -1,4 +1,4 @@
-"""``conduit top``: what happens now, in the terminal."""
+"""``conduit top``: a live view of a policy in the terminal."""
 
 import asyncio
 import sys
@@ -38,20 +38,20 @@ _EVERY_S = 1.0
     type=click.Choice(["hour", "day", "all"]),
     default="all",
     show_default=True,
-    help="The last hour, the last day, or everything that is read.",
+    help="Show the last hour, the last day, or all events read.",
 )
 @events_option
-@click.option("--once", is_flag=True, help="Print once and end; so it does where there is no terminal.")
+@click.option("--once", is_flag=True, help="Print once and exit; the default when the output is not a terminal.")
 @as_json_option
 def top(*, settings: LogSettings, policy: str | None, range_: str, max_events: int, once: bool, as_json: bool) -> None:
-    """Watch arms, savings and the newest decisions of a policy in the terminal, until Ctrl-C.
+    """Watch a policy's deployments, savings and newest decisions in the terminal, until Ctrl-C.
 
     \b
     Example:  conduit top
               conduit top --policy default/chat --range hour
               conduit top --json
     """
-    # Loaded when called for, like every command's own.
+    # Imported here, so that other commands do not load it.
     from conduit_learner.view.follow import Following, follow  # noqa: PLC0415 - see above
     from conduit_learner.view.installation import InstallationView  # noqa: PLC0415 - see above
 
@@ -105,7 +105,7 @@ def _report(view: "InstallationView", policy: str | None, range_: str) -> dict[s
     found = view.policies.get(policy or "")
     if found is None:
         known = ", ".join(sorted(view.policies)) or "none"
-        raise ConfigurationError(f"no policy {policy or ''!r} in the events that were read; there are: {known}")
+        raise ConfigurationError(f"no policy {policy or ''!r} in the events that were read; known policies: {known}")
     return policy_report(found, range_, now_ms=int(time.time() * 1000))
 
 
@@ -119,9 +119,7 @@ def screen(report: dict[str, Any]) -> str:
         f"{_number(totals['error_rate'], '.1%')} failed, {_number(totals['coverage'], '.0%')} rated",
         f"snapshot {age}, {health['events_behind']:,}{'+' if health['is_more_behind'] else ''} events behind",
         "",
-        table(
-            [("arm", "share", "quality", "per 1,000", "latency", "p95", "errors", "rated"), *map(_row, report["arms"])]
-        ),
+        table([_HEADS, *map(_row, report["arms"])]),
         "",
         *_saved(report["savings"]),
         "",
@@ -132,8 +130,8 @@ def screen(report: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
-_HEADS = ("arm", "share", "quality", "per 1,000", "latency", "p95", "errors", "rated")
-_RANGES = {"hour": "last hour", "day": "last day", "all": "everything read"}
+_HEADS = ("deployment", "share", "quality", "per 1,000", "latency", "p95", "errors", "rated")
+_RANGES = {"hour": "last hour", "day": "last day", "all": "all events read"}
 
 
 def _row(arm: dict[str, Any]) -> tuple[str, ...]:
@@ -151,14 +149,14 @@ def _row(arm: dict[str, Any]) -> tuple[str, ...]:
 
 def _saved(savings: dict[str, Any]) -> list[str]:
     lines = []
-    for words, key in (("the dearest", "dearest"), ("the best single arm", "best")):
+    for words, key in (("the most expensive", "most_expensive"), ("the best single deployment", "best")):
         arm = next((arm for arm in savings["arms"] if arm["id"] == savings[key]), None)
         if arm is None or arm["saved_usd"] is None:
             continue
         off = savings["judging_usd"]
         low, mean, high = (_money(arm["saved_usd"][name] - off, 1) for name in ("low", "mean", "high"))
-        lines.append(f"saved against always {arm['name']} ({words}): {mean}, 95 % sure of {low} to {high}")
-    return lines or ["savings: not enough is known yet"]
+        lines.append(f"saved against always using {arm['name']} ({words}): {mean}, 95 % interval {low} to {high}")
+    return lines or ["savings: not enough data yet"]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,4 +1,4 @@
-"""``conduit warm-start``: learn from logs that are older than Conduit."""
+"""``conduit warm-start``: learn from existing request logs."""
 
 import asyncio
 from itertools import chain, islice
@@ -37,7 +37,7 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
     multiple=True,
     callback=_renamed,
     metavar="OLD=NEW",
-    help="What the files call OLD is the deployment id NEW; repeatable.",
+    help="Use the deployment id NEW for what the files call OLD; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and check the files, and write nothing.")
 @as_json_option
@@ -50,28 +50,31 @@ def warm_start(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Append what happened before Conduit did, so that it starts knowing it.
+    """Let Conduit learn from requests that were served before it was installed.
 
-    FILES are spend-log exports of LiteLLM's, or logs of your own: .jsonl, .json, .csv or .parquet, one request a row.
-    A row needs a deployment (model_id, arm); it may have status, spend or cost_usd, latency_s or startTime and
-    endTime, prompt_tokens, completion_tokens, quality (0 to 1), messages, prompt or proxy_server_request, and, where it
-    is known how the deployment was chosen, arms and probabilities. Prompts are turned into features here and not kept.
+    FILES are LiteLLM spend-log exports or your own logs, as .jsonl, .json, .csv or .parquet, with one request per row.
+    A row needs a deployment (model_id, arm). It may have status, spend or cost_usd, latency_s or startTime and
+    endTime, prompt_tokens, completion_tokens, quality (0 to 1), and messages, prompt or proxy_server_request. If you
+    know how the deployment was chosen, add arms and probabilities. Prompts are converted to features here and are not
+    stored.
 
-    Everything is checked before anything is written. Files given twice within a policy's feedback window count once.
+    All rows are checked before anything is written. Files appended again within a policy's feedback window count once.
 
     \b
     Example:  conduit warm-start --policy default/chat spend_logs.jsonl --arm gpt-4o=deployment-1
     """
-    unread = "the files were not read to their end, and nothing was appended"
+    unread = "reading the files did not finish, and nothing was appended"
     with interruptible(lambda: unread):
         from conduit_learner.warm_start import read_past  # noqa: PLC0415 - not needed by the other commands
 
     if "/" not in policy:
-        raise ConfigurationError(f"{policy!r} is no policy: name it NAMESPACE/GROUP, as in default/chat")
+        raise ConfigurationError(f"{policy!r} is not a policy name: use NAMESPACE/GROUP, as in default/chat")
     with interruptible(lambda: unread):
         past = read_past(files, policy, renamed=renamed)
     if not past.events:
-        raise ConfigurationError(f"the files hold no request of {policy}; {past.other_groups:,} of other model groups")
+        raise ConfigurationError(
+            f"the files hold no request of {policy}, and {past.other_groups:,} requests of other model groups"
+        )
     if not dry_run:
         _append(settings, policy, past)
     fields = {
@@ -91,20 +94,21 @@ def warm_start(
     click.echo(
         f"{policy}: {'checked' if dry_run else 'appended'} {len(past.events):,} requests to {', '.join(past.arms)}; "
         f"{past.with_quality:,} with quality, {past.with_text:,} with a prompt, {past.with_probabilities:,} with "
-        f"probabilities; left out {past.other_groups:,} of other model groups, {past.unserved:,} that no deployment got"
+        f"probabilities; left out {past.other_groups:,} of other model groups and {past.unserved:,} that failed before "
+        "a deployment was chosen"
     )
     if not past.with_quality:
-        click.echo("note: without quality Conduit learns cost, latency and failures, and does not choose by price")
+        click.echo("note: without quality, Conduit learns cost, latency and failures, but does not choose by price")
 
 
 def _append(settings: LogSettings, policy: str, past: "Past") -> None:
     messages = (Message(policy.encode(), encode(event)) for event in chain.from_iterable(past.events))
     done = 0
 
-    def said() -> str:
+    def summary() -> str:
         return (
-            f"at least {done:,} of {sum(map(len, past.events)):,} events were appended; give the same files again for "
-            "the rest, what is there counts once"
+            f"appended at least {done:,} of {sum(map(len, past.events)):,} events; run the command again with the same "
+            "files to continue (duplicates have no effect)"
         )
 
     async def run() -> None:
@@ -115,5 +119,5 @@ def _append(settings: LogSettings, policy: str, past: "Past") -> None:
                 await log.append(settings.topics.events, batch)
                 done += len(batch)
 
-    with interruptible(said):
+    with interruptible(summary):
         asyncio.run(run())

@@ -272,7 +272,7 @@ def _savings(policy: PolicyView, named: Callable[[str], str]) -> dict[str, Any]:
         "arms": sorted(arms, key=lambda arm: -(arm["cost_usd"] or {"mean": 0.0})["mean"]),
         # Of the lower bounds, not of the means: the luckiest of the little known is seldom the best.
         "best": max(best, key=lambda arm: arm["utility"]["low"])["id"] if best else None,
-        "dearest": max(
+        "most_expensive": max(
             (arm for arm in sound if arm["cost_usd"]), key=lambda arm: arm["cost_usd"]["mean"], default={"id": None}
         )["id"],
     }

@@ -1,1 +1,1 @@
-"""The learner at work: it follows the log, publishes snapshots, and says how it is."""
+"""The worker that runs a learner: it follows the log, publishes snapshots, and reports its status."""

@@ -1,4 +1,4 @@
-"""A web application on an address of its own: the operators' and the page's."""
+"""Serve a web application on an address: the operators' endpoints or the web page."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,24 +9,24 @@ from conduit_schemas import ConfigurationError
 
 __all__ = ["listening"]
 
-_FAREWELL_S = 1.0
+_SHUTDOWN_TIMEOUT_S = 1.0
 
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve an application, on this event loop, for as long as the context lasts; yields the port.
+    """Serve an application on this event loop while the context is open; yields the port.
 
     Parameters
     ----------
     host, port
-        Where to listen; port 0 takes a free one.
+        Address to listen on; port 0 picks a free port.
 
     Raises
     ------
     ConfigurationError
-        When that is not possible.
+        When it cannot listen on the address.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_FAREWELL_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:
         try:

@@ -1,4 +1,4 @@
-"""A worker's status as Prometheus metrics, put together when somebody asks for them."""
+"""A worker's status as Prometheus metrics, computed when they are scraped."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -20,16 +20,16 @@ from conduit_learner.worker.status import Durations, WorkerStatus
 __all__ = ["MAX_NAMED_POLICIES", "OTHER_POLICIES", "registry_of"]
 
 MAX_NAMED_POLICIES = 100
-"""Policies with a time series of their own; the others share one."""
+"""Maximum number of policies with their own time series; the others share one."""
 
 OTHER_POLICIES = ""
-"""What stands for their names; a policy's own name is never empty."""
+"""Label of the shared time series; a policy's name is never empty."""
 
 _PREFIX = "conduit_learner"
 
 
 def registry_of(status: WorkerStatus) -> CollectorRegistry:
-    """Return a registry that holds a worker's metrics, and those of its process, and nothing else.
+    """Return a registry with the metrics of a worker and of its process only.
 
     Examples
     --------
@@ -47,14 +47,14 @@ class _WorkerCollector(Collector):
     def __init__(self, status: WorkerStatus) -> None:
         self._status = status
         self._named: dict[str, None] = {}
-        """Policies that have a time series, in the order in which they got it."""
+        """Policies with their own time series, oldest series first."""
 
     def collect(self) -> Iterable[Metric]:
         status = self._status
-        yield InfoMetricFamily(_PREFIX, "What runs here.", {"version": version("conduit-litellm")})
+        yield InfoMetricFamily(_PREFIX, "The installed release.", {"version": version("conduit-litellm")})
         yield _counter("events", "Events applied.", status.events)
         yield _gauge("partitions", "Partitions owned.", len(status.partitions))
-        yield _by_partition("lag_events", "Events still to be applied, measured every 2 s.", status.lag)
+        yield _by_partition("lag_events", "Events not applied yet, measured every 2 s.", status.lag)
         for name, about, read in _STATES:
             values = {number: read(owned.learner) for number, owned in sorted(status.partitions.items())}
             yield _by_partition(name, about, values)
@@ -73,9 +73,11 @@ class _WorkerCollector(Collector):
         yield _histogram("snapshot_build_seconds", "How long a snapshot took to build.", status.snapshots)
         yield _histogram("checkpoint_seconds", "How long a checkpoint took to build and write.", status.checkpoints)
         yield _histogram("restore_seconds", "How long a newly owned partition took to restore.", status.restores)
-        yield _gauge("log_up", "1 while the event log answers, otherwise 0.", float(status.away_since is None))
+        yield _gauge("log_up", "1 while the event log answers, else 0.", float(status.unreachable_since is None))
         yield _counter("log_failures", "Calls that the event log did not answer.", status.failures)
-        yield _counter("log_unavailable_seconds", "Seconds for which the event log was away.", status.away_s)
+        yield _counter(
+            "log_unavailable_seconds", "Seconds for which the event log was unreachable.", status.unreachable_s
+        )
 
     def _snapshot_ages(self) -> Iterable[Metric]:
         now = time.monotonic()
@@ -84,14 +86,14 @@ class _WorkerCollector(Collector):
             for owned in self._status.partitions.values()
             for policy, publication in owned.published.items()
         }
-        # A name keeps its series for as long as its policy is here, so that series do not come and go.
+        # A policy keeps its series for as long as this worker owns it, so that series do not come and go.
         self._named = {policy: None for policy in self._named if policy in ages}
         for policy in sorted(ages):
             if len(self._named) < MAX_NAMED_POLICIES:
                 self._named.setdefault(policy)
         family = GaugeMetricFamily(
             f"{_PREFIX}_snapshot_age_seconds",
-            "Seconds since this learner published the policy's snapshot; of the others, the largest.",
+            "Seconds since this learner published the policy's snapshot; the unnamed series is the others' maximum.",
             labels=["policy"],
         )
         for policy in self._named:
@@ -107,7 +109,7 @@ class _WorkerCollector(Collector):
         ]
         yield _gauge(
             "unpublished_seconds",
-            "Age of the oldest snapshot whose policy has learned since; 0 when there is none.",
+            "Age of the oldest published snapshot whose policy has learned since; 0 if there is none.",
             max(behind, default=0.0),
         )
 
@@ -119,24 +121,24 @@ _STATES: tuple[tuple[str, str, _Read], ...] = (
     ("policies", "Policies known.", lambda learner: len(learner.policies)),
     (
         "open_decisions",
-        "Decisions that still wait for their outcome.",
+        "Decisions still waiting for their outcome.",
         lambda learner: sum(policy.open.awaiting for policy in learner.policies.values()),
     ),
 )
 _COUNTS: tuple[tuple[str, str, _Read], ...] = (
     (
         "censored",
-        "Decisions closed without an outcome, since the partition's beginning.",
+        "Decisions closed without an outcome, since the start of the partition.",
         lambda learner: sum(policy.censored for policy in learner.policies.values()),
     ),
     (
         "duplicates",
-        "Events that said again what was known, since the partition's beginning.",
+        "Events received more than once, since the start of the partition.",
         lambda learner: sum(policy.duplicates for policy in learner.policies.values()),
     ),
     (
         "alarms",
-        "Times that a deployment's quality, success, cost or latency changed, since the partition's beginning.",
+        "Detected changes of a deployment's quality, success, cost or latency, since the start of the partition.",
         lambda learner: sum(policy.alarms for policy in learner.policies.values()),
     ),
 )

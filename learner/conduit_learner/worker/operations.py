@@ -1,4 +1,4 @@
-"""What operators ask a learner over HTTP: does it live, is it ready, what does it measure."""
+"""The learner's HTTP endpoints for operators: liveness, readiness and metrics."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,31 +14,31 @@ from conduit_learner.worker.status import WorkerStatus
 __all__ = ["IDLE_S", "MAX_LAG", "MAX_SILENCE_S", "liveness_problems", "readiness_problems", "serve"]
 
 MAX_SILENCE_S = 60.0
-"""A worker that has not got on for so long is stuck. Its longest wait, for a broker, is far shorter."""
+"""A worker that makes no progress for this long is stuck. Its longest wait, for a broker, is far shorter."""
 
 MAX_LAG = 10_000
-"""Events of one partition that a worker may be behind and still be ready."""
+"""Most events that a ready worker may be behind on one partition."""
 
 IDLE_S = 15.0
-"""A worker that owns nothing is ready after so long: by then a group has dealt out its partitions."""
+"""A worker without partitions is ready after this long, because by then its group has assigned all partitions."""
 
 
 def liveness_problems(status: WorkerStatus) -> list[str]:
-    """Return why a worker had better be restarted; empty when it is well.
+    """Return the reasons to restart a worker; empty if it is healthy.
 
-    A log that is away is no ailment: a restart would not bring it back.
+    An unreachable log is not a reason, because a restart would not bring it back.
 
     Examples
     --------
     >>> liveness_problems(WorkerStatus())
     []
     """
-    silence = time.monotonic() - status.turned_at
-    return [f"the worker has not got on for {silence:.0f} s"] if silence > MAX_SILENCE_S else []
+    silence = time.monotonic() - status.progressed_at
+    return [f"the worker has made no progress for {silence:.0f} s"] if silence > MAX_SILENCE_S else []
 
 
 def readiness_problems(status: WorkerStatus) -> list[str]:
-    """Return what keeps a worker from being up to date; empty when it is ready.
+    """Return the reasons why a worker is not up to date; empty if it is ready.
 
     Examples
     --------
@@ -47,16 +47,16 @@ def readiness_problems(status: WorkerStatus) -> list[str]:
     """
     found = liveness_problems(status)
     now = time.monotonic()
-    if status.away_since is not None:
-        found.append(f"the event log has been away for {now - status.away_since:.0f} s")
-    # More workers than partitions are welcome: the idle ones take over when another dies.
+    if status.unreachable_since is not None:
+        found.append(f"the event log has been unreachable for {now - status.unreachable_since:.0f} s")
+    # There may be more workers than partitions: an idle one takes over when another dies.
     is_idle = status.working_since is not None and now - status.working_since >= IDLE_S
     if not status.partitions and not is_idle:
         found.append("no partition is assigned yet")
     for number in sorted(status.partitions):
         lag = status.lag.get(number)
         if lag is None:
-            found.append(f"partition {number} is being taken over")
+            found.append(f"partition {number} is still being restored")
         elif lag > MAX_LAG:
             found.append(f"partition {number} is {lag:,} events behind")
     return found
@@ -64,21 +64,21 @@ def readiness_problems(status: WorkerStatus) -> list[str]:
 
 @asynccontextmanager
 async def serve(status: WorkerStatus, host: str, port: int) -> AsyncIterator[int]:
-    """Answer ``/healthz``, ``/readyz`` and ``/metrics`` for as long as the context lasts; yields the port.
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics`` while the context is open; yields the port.
 
-    It shares the worker's event loop, so that a loop which does not turn does not answer either.
+    The endpoints share the worker's event loop, so they stop answering when it hangs.
 
     Parameters
     ----------
     status
-        The worker's.
+        The worker's status.
     host, port
-        Where to listen; port 0 takes a free one.
+        Address to listen on; port 0 picks a free port.
 
     Raises
     ------
     ConfigurationError
-        When that is not possible.
+        When it cannot listen on the address.
     """
     registry = registry_of(status)
 
@@ -98,9 +98,9 @@ async def serve(status: WorkerStatus, host: str, port: int) -> AsyncIterator[int
         yield bound
 
 
-def _report(objections: Callable[[], list[str]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _report(find_problems: Callable[[], list[str]]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def report(_: web.Request) -> web.Response:
-        found = objections()
+        found = find_problems()
         return web.json_response({"ok": not found, "reasons": found}, status=503 if found else 200)
 
     return report

@@ -1,4 +1,4 @@
-"""How a worker takes over a partition: the furthest usable checkpoint, and what it left in the log."""
+"""How a worker takes over a partition: restore the newest usable checkpoint, then re-read the open decisions."""
 
 import asyncio
 import logging
@@ -19,28 +19,28 @@ _EMPTY_POLLS = 3
 
 
 class RecoveryStoppedError(ConduitError):
-    """Raised when the worker is told to stop while it recovers: whoever comes next recovers it."""
+    """Raised when the worker is told to stop during a recovery; the partition's next owner recovers it instead."""
 
 
 class Recovered(NamedTuple):
-    """A partition as its furthest usable checkpoint has it, or as new."""
+    """A partition restored from its newest usable checkpoint, or an empty one."""
 
     learner: PartitionLearner
     checkpoints: CheckpointWriter
-    """Goes on where the checkpoint's writer stopped, without damaging what that one wrote."""
+    """Continues after the previous writer's checkpoint without overwriting it."""
 
 
 class Recovery:
-    """Brings partitions back to where their last owner left them.
+    """Restores partitions to the state in which their previous owner left them.
 
     Parameters
     ----------
     log, topics
-        Where checkpoints and events are.
+        The log and topics that hold checkpoints and events.
     stop
-        When set, a recovery under way ends with :class:`RecoveryStoppedError`.
+        When set, a running recovery ends with :class:`RecoveryStoppedError`.
     status
-        Where to note that it gets on.
+        The status that records progress.
     """
 
     def __init__(self, log: EventLog, topics: Topics, *, stop: asyncio.Event, status: WorkerStatus) -> None:
@@ -50,7 +50,7 @@ class Recovery:
         self._status = status
 
     async def read_checkpoints(self, partitions: Collection[int]) -> Mapping[bytes, bytes]:
-        """Return the newest record of every key that belongs to the partitions.
+        """Return the newest record of every checkpoint key that belongs to the partitions.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Recovery:
         return newest
 
     async def restore(self, number: int, records: Mapping[bytes, bytes]) -> Recovered:
-        """Return the partition as its furthest usable checkpoint has it, or as new.
+        """Restore the partition from its newest usable checkpoint; without one, return an empty learner.
 
         Raises
         ------
@@ -99,9 +99,10 @@ class Recovery:
             if self._stop.is_set():
                 raise RecoveryStoppedError("told to stop while restoring")
             messages = await reader.poll(timeout_s=_EMPTY_POLL_S)
-            self._status.turned()
+            self._status.progressed()
             if not messages:
-                # Deleted messages never come; a log that is away must not look as if they were deleted.
+                # Deleted messages never arrive. This call raises if the log is unreachable, which must not be
+                # mistaken for deletion.
                 await reader.end_offsets()
                 empty += 1
             for message in messages:

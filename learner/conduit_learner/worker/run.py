@@ -1,4 +1,4 @@
-"""The learner at work: reads its share of the event log, publishes snapshots, leaves checkpoints behind."""
+"""The worker: reads its share of the event log, publishes snapshots and writes checkpoints."""
 
 import asyncio
 import logging
@@ -21,34 +21,34 @@ __all__ = ["WorkerOptions", "run_worker"]
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 1_000
-"""Messages applied between two looks at what is due."""
-_TURNS = 10
-"""Turns of the event loop before messages are applied, so that the log's client sends for the next ones first: without
-them it would begin when the worker has nothing left to do."""
+"""Messages applied between two checks for what is due."""
+_LOOP_ITERATIONS = 10
+"""Iterations of the event loop before messages are applied. They let the log's client request the next messages first;
+otherwise it would only do so once the worker has run out of work."""
 _POLL_S = 0.1
 _LAG_EVERY_S = 2.0
 _IDLE_PER_BUILD = 10.0
-"""A policy rests this many times as long as its last snapshot took to build, so that learning goes on."""
+"""After a snapshot, a policy pauses for this many times the time it took to build, so that learning continues."""
 _IDLE_PER_SNAPSHOT = 40.0
 _IDLE_PER_CHECKPOINT = 40.0
-"""While it is behind, a worker publishes nothing, or checkpoints nothing, for this many times as long as the last
-one took: however many policies and partitions are due, most of the time goes into catching up."""
+"""While a worker is behind, it pauses between snapshots, and between checkpoints, for this many times the time that
+the last one took. It thus spends most of its time catching up, however many policies and partitions are due."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How often a worker writes. None of it changes what a snapshot of a given offset holds."""
+    """How often a worker writes. No option changes the content of the snapshot at a given offset."""
 
     snapshot_every_events: int = 100
-    """Events learned of one policy, after which its snapshot is due."""
+    """Number of events learned by a policy after which its snapshot is due."""
     snapshot_every_s: float = 1.0
     """Seconds after which a changed policy's snapshot is due."""
     checkpoint_every_events: int = 5_000
-    """Events of one partition, after which its checkpoint is due."""
+    """Number of events of a partition after which its checkpoint is due."""
     checkpoint_every_s: float = 30.0
     """Seconds after which a changed partition's checkpoint is due."""
     retry_s: float = 0.5
-    """First pause when the log is away; it doubles up to ``retry_max_s``."""
+    """First pause when the log is unreachable; it doubles up to ``retry_max_s``."""
     retry_max_s: float = 10.0
 
 
@@ -60,16 +60,16 @@ async def run_worker(
     options: WorkerOptions | None = None,
     status: WorkerStatus | None = None,
 ) -> None:
-    """Learn until told to stop.
+    """Run a worker until it is told to stop.
 
-    Several workers share the partitions. While the log is away the worker keeps what it knows, says so once,
-    and tries again. It may be killed at any moment: whoever owns its partitions next goes on from the last
-    checkpoint and arrives at the same snapshots.
+    Several workers share the partitions. While the log is unreachable, the worker keeps its state, logs one warning
+    and retries. It is safe to kill it at any time: the next owner of its partitions continues from the last checkpoint
+    and produces the same snapshots.
 
     Parameters
     ----------
     log
-        An entered log.
+        An open log.
     topics
         The installation's topics.
     stop
@@ -77,7 +77,7 @@ async def run_worker(
     options
         How often to write.
     status
-        Where to note what is done; given one, the worker also asks the log for its lag every few seconds.
+        The status to update. If given, the worker also measures its lag every few seconds.
 
     Examples
     --------
@@ -95,18 +95,18 @@ async def run_worker(
 
 @dataclass(slots=True)
 class _Published:
-    """When a policy was last published, and what that cost."""
+    """A policy's last published snapshot: when it was published and how long it took to build."""
 
     ticks: int
     at: float
     build_s: float
     changes: frozenset[tuple[str, str, int]]
-    """Arm, signal and number of every change that it tells of."""
+    """Arm, signal and count of every detected change in it."""
 
 
 @dataclass(slots=True)
 class _Partition:
-    """One owned partition and what is still to be written of it."""
+    """One owned partition, and what is still to be written for it."""
 
     learner: PartitionLearner
     checkpoints: CheckpointWriter
@@ -132,13 +132,13 @@ class _Worker:
         self._stop = stop
         self._options = options
         self._status = status or WorkerStatus()
-        self._is_watched = status is not None
+        self._is_reporting = status is not None
         self._lag_at = -math.inf
-        """When to measure the lag next, if somebody wants to know it."""
+        """When to measure the lag next, if a status is reported."""
         self._is_behind = False
-        """A poll brought as much as it may: there is more where that came from."""
+        """Whether the last poll returned a full batch, so that more messages are waiting."""
         self._next_snapshot_at = self._next_checkpoint_at = -math.inf
-        """When there is time for one again; while behind only."""
+        """When the next one may be written; used only while behind."""
         self._partitions: dict[int, _Partition] = {}
         self._status.partitions = self._partitions
 
@@ -158,7 +158,7 @@ class _Worker:
                     await self._leave()
                     return
             except LogUnavailableError as error:
-                self._note_away(error)
+                self._note_unreachable(error)
                 pause = await self._pause(pause)
 
     async def _learn(self, reader: GroupReader) -> None:
@@ -166,22 +166,22 @@ class _Worker:
         while not self._stop.is_set():
             try:
                 messages = await reader.poll(timeout_s=_POLL_S, max_messages=_BATCH)
-                for _ in range(_TURNS if messages else 0):
+                for _ in range(_LOOP_ITERATIONS if messages else 0):
                     await asyncio.sleep(0)
                 self._apply(messages)
                 self._status.events += len(messages)
-                # Once behind, until next to nothing comes: a client's buffers end in the middle of a batch.
+                # Once behind, stay so until a poll returns very little: a client's buffers may end within a batch.
                 self._is_behind = len(messages) >= (_BATCH // 10 if self._is_behind else _BATCH)
                 await self._write_what_is_due()
                 await self._measure_lag(reader)
-                self._status.worked()
-                if self._status.away_since is not None:
-                    self._status.back()
-                    _LOG.warning("the event log is back")
+                self._status.log_answered()
+                if self._status.unreachable_since is not None:
+                    self._status.log_returned()
+                    _LOG.warning("the event log is reachable again")
                 pause = self._options.retry_s
             except LogUnavailableError as error:
-                # What is unwritten stays due, and what is unread stays in the log.
-                self._note_away(error)
+                # What is not written yet stays due, and what is not read yet stays in the log.
+                self._note_unreachable(error)
                 pause = await self._pause(pause)
 
     def _apply(self, messages: Sequence[StoredMessage]) -> None:
@@ -196,7 +196,7 @@ class _Worker:
                     partition.dead_letters += dead_letters
 
     async def _measure_lag(self, reader: GroupReader) -> None:
-        if self._is_watched and time.monotonic() >= self._lag_at:
+        if self._is_reporting and time.monotonic() >= self._lag_at:
             ends = await reader.end_offsets()
             self._status.lag = {
                 number: max(0, ends[number] - partition.learner.offset)
@@ -207,7 +207,7 @@ class _Worker:
 
     async def _write_what_is_due(self) -> None:
         partitions = list(self._partitions.values())
-        # In this order: what a checkpoint covers is never read again, so its consequences come first.
+        # The order matters: events before a checkpoint are never read again, so their results are written first.
         for partition in partitions:
             await self._set_aside_dead_letters(partition)
         if not self._is_behind or time.monotonic() >= self._next_snapshot_at:
@@ -227,7 +227,7 @@ class _Worker:
             for policy in partition.changed
             if self._is_snapshot_due(partition, policy)
         ]
-        for _, number, policy in sorted(due):  # whoever has waited longest is first
+        for _, number, policy in sorted(due):  # the policy that has waited longest comes first
             began = time.monotonic()
             await self._publish(partitions[number], policy)
             self._next_snapshot_at = time.monotonic() + _IDLE_PER_SNAPSHOT * (time.monotonic() - began)
@@ -278,7 +278,7 @@ class _Worker:
                 )
         partition.published[policy] = _Published(ticks, time.monotonic(), build_s, changes)
         self._status.snapshots.observe(build_s)
-        self._status.turned()
+        self._status.progressed()
         _LOG.debug("published policy %s at offset %d: %s", policy, snapshot.offset, snapshot.hash)
 
     def _is_checkpoint_due(self, partition: _Partition) -> bool:
@@ -295,16 +295,16 @@ class _Worker:
         partition.checkpoint_offset = offset
         partition.checkpoint_at = time.monotonic()
         self._status.checkpoints.observe(partition.checkpoint_at - began)
-        self._status.turned()
+        self._status.progressed()
         _LOG.debug("checkpoint of partition %d at offset %d", partition.learner.partition, offset)
 
     async def _leave(self) -> None:
-        """Write everything for whoever comes next; if the log is away, that one reads a little more."""
+        """Write everything for the next owner; if the log is unreachable, that one re-reads a few more events."""
         try:
             for partition in list(self._partitions.values()):
                 await self._write_everything(partition)
         except LogUnavailableError as error:
-            self._note_away(error)
+            self._note_unreachable(error)
 
     async def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         recovery = Recovery(self._log, self._topics, stop=self._stop, status=self._status)
@@ -312,7 +312,7 @@ class _Worker:
         for number in partitions:
             began = time.monotonic()
             learner, checkpoints = await recovery.restore(number, records)
-            # A snapshot may have been lost between the checkpoint and the end of its writer: publish all again.
+            # The previous owner may have died before it published its last snapshots: publish all of them again.
             self._partitions[number] = _Partition(
                 learner, checkpoints, learner.offset, time.monotonic(), set(learner.policies)
             )
@@ -327,18 +327,18 @@ class _Worker:
             if partition is not None:
                 with suppress(LogUnavailableError):
                     await self._write_everything(partition)
-                _LOG.info("partition %d: given up at offset %d", number, partition.learner.offset)
+                _LOG.info("partition %d: released at offset %d", number, partition.learner.offset)
         self._note_reassigned()
 
     def _note_reassigned(self) -> None:
         self._status.reassigned()
         self._lag_at = -math.inf
 
-    def _note_away(self, error: ConduitError) -> None:
-        said = self._status.away_since is not None
-        self._status.failed()
-        if not said:
-            _LOG.warning("the event log is away, trying again until it is back: %s", error)
+    def _note_unreachable(self, error: ConduitError) -> None:
+        is_known = self._status.unreachable_since is not None
+        self._status.log_failed()
+        if not is_known:
+            _LOG.warning("cannot reach the event log, retrying until it answers: %s", error)
 
     async def _pause(self, pause: float) -> float:
         with suppress(TimeoutError):

@@ -1,6 +1,6 @@
-"""How a worker is and what it has done: plain numbers, kept per batch, for whoever shows them.
+"""A worker's health and activity as plain numbers, updated after every batch.
 
-The worker writes them and its observers read them in the same event loop, so nothing is locked.
+The worker writes them and its observers read them in the same event loop, so no lock is needed.
 """
 
 import time
@@ -25,11 +25,11 @@ class Publication(Protocol):
 
 
 class OwnedPartition(Protocol):
-    """What can be seen of a partition that a worker owns."""
+    """The observable state of a partition that a worker owns."""
 
     @property
     def learner(self) -> PartitionLearner:
-        """Its state."""
+        """The partition's learner."""
         ...
 
     @property
@@ -39,12 +39,12 @@ class OwnedPartition(Protocol):
 
     @property
     def published(self) -> Mapping[str, Publication]:
-        """Policies that this worker has published."""
+        """The policies that this worker has published, by name."""
         ...
 
 
 class Durations:
-    """How many durations were how long.
+    """A histogram of durations.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class Durations:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """Number of durations observed."""
         return sum(self._counts)
 
     def observe(self, seconds: float) -> None:
@@ -89,64 +89,66 @@ class Durations:
         self.total_s += seconds
 
     def cumulative(self) -> Iterator[tuple[float, int]]:
-        """Yield each bound, infinity last, with how many durations did not exceed it."""
+        """Yield each upper bound in seconds, infinity last, with the number of durations up to it."""
         return zip((*self.BOUNDS_S, float("inf")), accumulate(self._counts), strict=True)
 
 
 class WorkerStatus:
-    """What a worker tells about itself. Times are seconds on the monotonic clock."""
+    """A worker's status. Times are seconds on the monotonic clock."""
 
     def __init__(self) -> None:
-        self.turned_at = time.monotonic()
-        """When the worker last got on with its work, be it by finding nothing to do."""
+        self.progressed_at = time.monotonic()
+        """When the worker last made progress, even if it found nothing to do."""
         self.working_since: float | None = None
-        """Since when the log has answered without a failure and the partitions have not changed."""
+        """Since when the log has answered without failure and the partitions have stayed the same."""
         self.partitions: Mapping[int, OwnedPartition] = {}
         self.lag: dict[int, int] = {}
-        """Events of each owned partition still to be applied, when last measured."""
+        """Events of each owned partition that were not applied yet, when last measured."""
         self.events = 0
         self.dead_letters: Counter[str] = Counter()
         """By reason."""
         self.snapshots = Durations()
-        """How long building each took."""
+        """Time to build each snapshot."""
         self.checkpoints = Durations()
-        """How long building and writing each took."""
+        """Time to build and write each checkpoint."""
         self.restores = Durations()
-        """How long restoring each newly owned partition took."""
-        self.away_since: float | None = None
-        """Since when the log has been away; None while it is there."""
+        """Time to restore each newly owned partition."""
+        self.unreachable_since: float | None = None
+        """Since when the log has been unreachable; None while it answers."""
         self.failures = 0
         """Calls that the log did not answer."""
-        self._away_s = 0.0
+        self._unreachable_s = 0.0
 
     @property
-    def away_s(self) -> float:
-        """Seconds for which the log has been away in all."""
-        return self._away_s + (0.0 if self.away_since is None else time.monotonic() - self.away_since)
+    def unreachable_s(self) -> float:
+        """Total seconds for which the log has been unreachable."""
+        return self._unreachable_s + (
+            0.0 if self.unreachable_since is None else time.monotonic() - self.unreachable_since
+        )
 
-    def turned(self) -> None:
-        """Note that the worker gets on."""
-        self.turned_at = time.monotonic()
+    def progressed(self) -> None:
+        """Record that the worker made progress."""
+        self.progressed_at = time.monotonic()
 
-    def worked(self) -> None:
-        """Note that the log answered."""
-        self.turned()
+    def log_answered(self) -> None:
+        """Record that the log answered."""
+        self.progressed()
         if self.working_since is None:
-            self.working_since = self.turned_at
+            self.working_since = self.progressed_at
 
     def reassigned(self) -> None:
-        """Note that partitions came or went."""
+        """Record that partitions were assigned or revoked."""
         self.working_since = None
         self.lag = {number: lag for number, lag in self.lag.items() if number in self.partitions}
 
-    def failed(self) -> None:
-        """Note that the log did not answer."""
-        self.turned()
+    def log_failed(self) -> None:
+        """Record that the log did not answer."""
+        self.progressed()
         self.failures += 1
         self.working_since = None
-        if self.away_since is None:
-            self.away_since = self.turned_at
+        if self.unreachable_since is None:
+            self.unreachable_since = self.progressed_at
 
-    def back(self) -> None:
-        """Note that the log is there again."""
-        self._away_s, self.away_since = self.away_s, None
+    def log_returned(self) -> None:
+        """Record that the log is reachable again."""
+        self._unreachable_s, self.unreachable_since = self.unreachable_s, None

@@ -53,7 +53,7 @@ function prepare(report) {
   const total = (name) => Array.from({ length: points }, (_, index) => columns.reduce((sum, column) => sum + column[name][index], 0));
   const totals = Object.fromEntries(["selections", "successes", "errors", "cost_usd", "costs", "latency_s", "latencies", "rated", "rating"].map((name) => [name, total(name)]));
   const fixed = Object.fromEntries(savings.arms.map((arm) => [arm.id, arm]));
-  return { cls, names, points, totals, fixed, best: fixed[savings.best] ?? null, dearest: fixed[savings.dearest] ?? null };
+  return { cls, names, points, totals, fixed, best: fixed[savings.best] ?? null, dearest: fixed[savings.most_expensive] ?? null };
 }
 
 // Over few requests a share jumps about; each point takes in its neighbours until it rests on enough of them.
