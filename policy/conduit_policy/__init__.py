@@ -1,24 +1,25 @@
 """The mathematics of a decision: pure functions from a snapshot and a request to a choice."""
 
-from conduit_policy.algorithms import ALGORITHMS, Algorithm, algorithm, exploration_rule
+from conduit_policy.algorithms import ALGORITHMS, algorithm, exploration_rule
+from conduit_policy.bandit_algorithm import BanditAlgorithm, Utilities
 from conduit_policy.beliefs import SIGNALS, Beliefs
 from conduit_policy.budget import Pace, pace
 from conduit_policy.choose import Choice, choice_probabilities, choose, draw, predictions, utilities
 from conduit_policy.constraints import UNCONSTRAINED, Constraints
-from conduit_policy.custom import BanditAlgorithm, load_algorithms, register
+from conduit_policy.custom import load_algorithms, register
 from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
 from conduit_policy.goals import check_routing, merged, objective_of
 from conduit_policy.objective import Objective
 from conduit_policy.prior import Prior
-from conduit_policy.rules import REVISION, RULES, Utilities, probabilities
+from conduit_policy.rules import REVISION, RULES, SAFEGUARDS, probabilities
 
 __all__ = [
     "ALGORITHMS",
     "REVISION",
     "RULES",
+    "SAFEGUARDS",
     "SIGNALS",
     "UNCONSTRAINED",
-    "Algorithm",
     "BanditAlgorithm",
     "Beliefs",
     "Choice",

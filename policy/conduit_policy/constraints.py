@@ -15,15 +15,12 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy.rules import FLOOR, Utilities, Vector, probabilities
+from conduit_policy.rules import WORKING, Utilities, Vector, floor_of, probabilities
 from conduit_schemas import ExplorationRule
 
 __all__ = ["UNCONSTRAINED", "Constraints", "Signals", "constrained"]
 
 Mask = NDArray[np.bool_]
-
-_WORKING = 0.5
-"""Predicted success below which an arm is kept by no preference."""
 
 _Z_COST = 1.6448536269514722
 """A cost cap holds with 95 % probability, as far as the model of the cost is right."""
@@ -124,7 +121,7 @@ def constrained(
     previous = constraints.previous
     if previous is not None and not (previous < len(allowed) and allowed[previous]):
         previous = None
-    if previous is not None and constraints.stickiness and utilities.success[previous] >= _WORKING:
+    if previous is not None and constraints.stickiness and utilities.success[previous] >= WORKING:
         return _alone(previous, len(allowed)), (*flags, "session_sticky")
     mean = utilities.mean
     if constraints.budget_price > 0.0:
@@ -142,7 +139,7 @@ def constrained(
         vector = np.zeros(len(allowed))
         vector[allowed], safeguards = probabilities(rule, utilities._replace(mean=mean).of(allowed))
         flags = (*safeguards, *flags)
-    floor = rule.params.get("floor", FLOOR)
+    floor = floor_of(rule)
     if constraints.min_exploration > floor:
         more = 1.0 - (1.0 - constraints.min_exploration) / (1.0 - floor)
         vector = vector * (1.0 - more) + allowed * (more / np.count_nonzero(allowed))
@@ -161,7 +158,7 @@ def _allowed(utilities: Utilities, signals: Signals, constraints: Constraints) -
         allowed, flag = _within(allowed, signals.latency, math.log(constraints.max_latency_s))
         flags += [f"latency_target{flag}"] if flag is not None else []
     if constraints.budget_spent:
-        working = allowed & (utilities.success >= _WORKING)
+        working = allowed & (utilities.success >= WORKING)
         allowed = _least(working if working.any() else allowed, signals.cost)
         flags.append("budget_spent")
     return allowed, tuple(flags)
@@ -192,7 +189,7 @@ def _cheapest_good_enough(
     may yet turn out to reach it, so that the floor is learned where it matters.
     """
     quality = signals.quality
-    rated = allowed & (quality.ratings >= _MIN_RATINGS) & (quality.success >= _WORKING)
+    rated = allowed & (quality.ratings >= _MIN_RATINGS) & (quality.success >= WORKING)
     if not rated.any():
         return None
     best = int(np.where(rated, quality.mean, -np.inf).argmax())
@@ -205,7 +202,7 @@ def _cheapest_good_enough(
     vector = chosen / np.count_nonzero(chosen)
     if open_.any():
         vector = vector * (1.0 - _UNDECIDED_SHARE) + open_ * (_UNDECIDED_SHARE / np.count_nonzero(open_))
-    floor = rule.params.get("floor", FLOOR)
+    floor = floor_of(rule)
     return np.asarray(vector * (1.0 - floor) + allowed * (floor / np.count_nonzero(allowed)))
 
 

@@ -83,6 +83,14 @@ class Forgetful(Mean):
         return np.random.default_rng().random(len(utilities.mean))
 
 
+class Counting(Mean):
+    name = "test_counting"
+
+    def probabilities(self, utilities: Utilities) -> Vector:
+        self.least += 1.0
+        return super().probabilities(utilities)
+
+
 class TestChecks:
     def test_a_sound_one_passes(self) -> None:
         register(Mean)
@@ -90,7 +98,12 @@ class TestChecks:
 
     @pytest.mark.parametrize(
         ("wrong", "check"),
-        [(First, checks.ignores_order), (Worst, checks.is_better_than_random), (Forgetful, checks.is_deterministic)],
+        [
+            (First, checks.ignores_order),
+            (Worst, checks.is_better_than_random),
+            (Forgetful, checks.is_deterministic),
+            (Counting, checks.keeps_nothing),
+        ],
     )
     def test_an_unsound_one_does_not(self, wrong: type[BanditAlgorithm], check: object) -> None:
         register(wrong)

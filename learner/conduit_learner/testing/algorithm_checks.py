@@ -79,6 +79,15 @@ def is_deterministic(name: str) -> None:
     assert once.tolist() == again.tolist(), f"{name}: one snapshot, two answers: {once} and {again}"
 
 
+def keeps_nothing(name: str) -> None:
+    """What it was asked before does not change what it answers: one instance serves many decisions."""
+    beliefs = Beliefs(_snapshot(_learned(_log(name, 300))))
+    rng = random.Random(8)
+    contexts = [_context(rng, 1.0) for _ in range(10)]
+    once, again = ([_asked(beliefs, context, _ARMS).tolist() for context in contexts] for _ in range(2))
+    assert once == again, f"{name}: asked again it answers {again} and not {once}"
+
+
 def ignores_order(name: str) -> None:
     """Neither the order of the arms nor that of a context's keys changes what an arm gets."""
     snapshot = _snapshot(_learned(_log(name, 300)))
@@ -159,6 +168,7 @@ def scores_alike_everywhere(name: str) -> None:
 CHECKS: tuple[Callable[[str], None], ...] = (
     gives_probabilities,
     is_deterministic,
+    keeps_nothing,
     ignores_order,
     has_bounded_memory,
     resumes_exactly,
@@ -220,4 +230,8 @@ def _snapshot(learner: PartitionLearner) -> Snapshot:
 
 
 def _probabilities(snapshot: Snapshot, context: NDArray[np.int16], arms: tuple[str, ...]) -> NDArray[np.float64]:
-    return choose(Beliefs(snapshot), context, arms, objective=_OBJECTIVE, decision_id="check").probabilities
+    return _asked(Beliefs(snapshot), context, arms)
+
+
+def _asked(beliefs: Beliefs, context: NDArray[np.int16], arms: tuple[str, ...]) -> NDArray[np.float64]:
+    return choose(beliefs, context, arms, objective=_OBJECTIVE, decision_id="check").probabilities
