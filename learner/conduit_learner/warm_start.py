@@ -23,14 +23,17 @@ from conduit_policy import Request, TextFeaturizer
 from conduit_schemas import (
     FRACTION_BITS,
     ConfigurationError,
+    Fallback,
     Feedback,
+    Flag,
     Outcome,
     Selection,
 )
 
 __all__ = ["COLUMNS", "MARK", "Past", "read_past", "read_rows"]
 
-MARK = "warm_start"
+MARK = Flag.WARM_START.value
+"""Who reported what was imported."""
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "request_id": ("request_id", "id"),
@@ -200,10 +203,10 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
         arms=arms,
         chosen=arms.index(arm),
         probabilities=None if probabilities is None else tuple(map(float, probabilities)),
-        fallback=MARK if probabilities is None else None,
+        fallback=Fallback.WARM_START if probabilities is None else None,
         featurizer=featurizer.name,
         context=context or _LEVEL_ONLY + bytes(2 * (featurizer.dimension - 1)),
-        flags=(MARK,),
+        flags=(Flag.WARM_START,),
     )
     end, latency = _time(row["end"]), _number(row["latency_s"])
     if latency is None and start is not None and end is not None and end > start:

@@ -14,7 +14,7 @@ from conduit_policy.constraints import UNCONSTRAINED, Constraints, Signals, cons
 from conduit_policy.features import Context
 from conduit_policy.objective import Objective
 from conduit_policy.rules import Utilities, probabilities
-from conduit_schemas import FRACTION_BITS
+from conduit_schemas import FRACTION_BITS, Flag
 
 __all__ = ["Choice", "choice_probabilities", "choose", "draw", "predictions", "utilities"]
 
@@ -29,8 +29,8 @@ class Choice:
     """Position in the list of arms."""
     probabilities: NDArray[np.float64]
     """Shape (K,): the vector the arm was drawn from."""
-    flags: tuple[str, ...]
-    """Names of the safeguards that changed the probabilities."""
+    flags: tuple[Flag, ...]
+    """The safeguards and limits that changed the probabilities."""
 
 
 def choose(
@@ -77,8 +77,8 @@ def choose(
 
 def choice_probabilities(
     beliefs: Beliefs, context: Context, arms: Sequence[str], believed: Utilities, constraints: Constraints
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return the vector an arm is to be drawn from, and the names of the safeguards and limits that changed it.
+) -> tuple[NDArray[np.float64], tuple[Flag, ...]]:
+    """Return the vector an arm is to be drawn from, and the safeguards and limits that changed it.
 
     Parameters
     ----------

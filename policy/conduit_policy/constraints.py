@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_policy.rules import WORKING, Utilities, Vector, floor_of, probabilities
-from conduit_schemas import ExplorationRule
+from conduit_schemas import ExplorationRule, Flag
 
 __all__ = ["UNCONSTRAINED", "Constraints", "Signals", "constrained"]
 
@@ -100,13 +100,10 @@ class Signals(NamedTuple):
 
 def constrained(
     rule: ExplorationRule, utilities: Utilities, signals: Signals, constraints: Constraints
-) -> tuple[Vector, tuple[str, ...]]:
-    """Return the choice probabilities under constraints, and the names of what changed them.
+) -> tuple[Vector, tuple[Flag, ...]]:
+    """Return the choice probabilities under constraints, and what changed them.
 
-    Where nothing meets a limit, what comes closest to it serves: a request is never refused. ``cost_cap``,
-    ``latency_target`` and ``budget_spent`` say that arms were left out, ``cost_cap_unmet`` and
-    ``latency_target_unmet`` that none met the limit, ``quality_floor_unknown`` that too little is known of the
-    quality to judge a floor by, so that the objective decides instead.
+    Where nothing meets a limit, what comes closest to it serves: a request is never refused.
 
     Examples
     --------
@@ -122,19 +119,19 @@ def constrained(
     if previous is not None and not (previous < len(allowed) and allowed[previous]):
         previous = None
     if previous is not None and constraints.stickiness and utilities.success[previous] >= WORKING:
-        return _alone(previous, len(allowed)), (*flags, "session_sticky")
+        return _alone(previous, len(allowed)), (*flags, Flag.SESSION_STICKY)
     mean = utilities.mean
     if constraints.budget_price > 0.0:
         mean = mean - constraints.budget_price * signals.cost_position
-        flags = (*flags, "budget")
+        flags = (*flags, Flag.BUDGET)
     if previous is not None and constraints.switching_cost > 0.0:
         mean = mean.copy()
         mean[previous] += constraints.switching_cost
-        flags = (*flags, "switching_cost")
+        flags = (*flags, Flag.SWITCHING_COST)
     vector: Vector | None = None
     if constraints.floor_relative is not None:
         vector = _cheapest_good_enough(rule, signals, constraints.floor_relative, constraints.floor_confidence, allowed)
-        flags = (*flags, "quality_floor_unknown" if vector is None else "quality_floor")
+        flags = (*flags, Flag.QUALITY_FLOOR_UNKNOWN if vector is None else Flag.QUALITY_FLOOR)
     if vector is None:
         vector = np.zeros(len(allowed))
         vector[allowed], safeguards = probabilities(rule, utilities._replace(mean=mean).of(allowed))
@@ -143,36 +140,41 @@ def constrained(
     if constraints.min_exploration > floor:
         more = 1.0 - (1.0 - constraints.min_exploration) / (1.0 - floor)
         vector = vector * (1.0 - more) + allowed * (more / np.count_nonzero(allowed))
-        flags = (*flags, "min_exploration")
+        flags = (*flags, Flag.MIN_EXPLORATION)
     return vector / vector.sum(), flags
 
 
-def _allowed(utilities: Utilities, signals: Signals, constraints: Constraints) -> tuple[Mask, tuple[str, ...]]:
+def _allowed(utilities: Utilities, signals: Signals, constraints: Constraints) -> tuple[Mask, tuple[Flag, ...]]:
     allowed = np.ones(len(utilities.mean), dtype=np.bool_)
-    flags: list[str] = []
+    flags: list[Flag] = []
     if constraints.max_cost_usd is not None:
         at_most = signals.cost + _Z_COST * signals.cost_sigma
-        allowed, flag = _within(allowed, at_most, math.log(constraints.max_cost_usd))
-        flags += [f"cost_cap{flag}"] if flag is not None else []
+        limit = math.log(constraints.max_cost_usd)
+        allowed, flag = _within(allowed, at_most, limit, (Flag.COST_CAP, Flag.COST_CAP_UNMET))
+        flags += flag
     if constraints.max_latency_s is not None:
-        allowed, flag = _within(allowed, signals.latency, math.log(constraints.max_latency_s))
-        flags += [f"latency_target{flag}"] if flag is not None else []
+        limit = math.log(constraints.max_latency_s)
+        allowed, flag = _within(allowed, signals.latency, limit, (Flag.LATENCY_TARGET, Flag.LATENCY_TARGET_UNMET))
+        flags += flag
     if constraints.budget_spent:
         working = allowed & (utilities.success >= WORKING)
         allowed = _least(working if working.any() else allowed, signals.cost)
-        flags.append("budget_spent")
+        flags.append(Flag.BUDGET_SPENT)
     return allowed, tuple(flags)
 
 
-def _within(allowed: Mask, values: Vector, limit: float) -> tuple[Mask, str | None]:
+def _within(
+    allowed: Mask, values: Vector, limit: float, names: tuple[Flag, Flag]
+) -> tuple[Mask, tuple[()] | tuple[Flag]]:
     """Return the arms whose value is within a limit, or else the one that comes closest.
 
-    With it comes what a flag's name is to end in; None when the limit changed nothing.
+    With it comes the first flag where arms were left out, the second where none met the limit, else nothing.
     """
+    narrowed, unmet = names
     inside = allowed & (values <= limit)
     if not inside.any():
-        return _least(allowed, values), "_unmet"
-    return inside, None if np.count_nonzero(inside) == np.count_nonzero(allowed) else ""
+        return _least(allowed, values), (unmet,)
+    return inside, () if np.count_nonzero(inside) == np.count_nonzero(allowed) else (narrowed,)
 
 
 def _least(allowed: Mask, values: Vector) -> Mask:

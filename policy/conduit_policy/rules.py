@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_policy.bandit_algorithm import BanditAlgorithm, Utilities, Vector
-from conduit_schemas import ConfigurationError, ExplorationRule
+from conduit_schemas import ConfigurationError, ExplorationRule, Flag
 
 __all__ = ["REVISION", "RULES", "SAFEGUARDS", "WORKING", "Rule", "Utilities", "Vector", "floor_of", "probabilities"]
 
@@ -48,8 +48,8 @@ RULES: dict[str, Rule] = {}
 """By name."""
 
 
-def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, tuple[str, ...]]:
-    """Return the choice probabilities and the names of the safeguards that changed them.
+def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, tuple[Flag, ...]]:
+    """Return the choice probabilities and the safeguards that changed them.
 
     Two safeguards apply to every rule. ``floor`` is the share of the traffic spread evenly over all arms. Arms with
     much fewer quality feedbacks than the best known one are *cold*: fewer than ``cold_fraction`` of its, and fewer than
@@ -74,7 +74,7 @@ def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, 
     answer, safeguards = _prepared(rule)
     if count == 1:
         return np.ones(1), ()
-    flags: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
     ratings = utilities.ratings
     least = min(safeguards["cold_ratings"], safeguards["cold_fraction"] * float(ratings.max()))
     if least < 1.0 or ratings.min() >= least:
@@ -136,15 +136,15 @@ def _with_cold_arms(
     utilities: Utilities,
     safeguards: Mapping[str, float],
     unrated: NDArray[np.bool_],
-) -> tuple[Vector, tuple[str, ...]]:
+) -> tuple[Vector, tuple[Flag, ...]]:
     working = utilities.success >= WORKING
     cold = unrated & working
     number = np.count_nonzero(cold)
     if not number:
         return answer(utilities), ()
     if not (working & ~unrated).any():
-        return cold / number, ("cold_only",)
+        return cold / number, (Flag.COLD_ONLY,)
     share = min(safeguards["cold_share"] * number, safeguards["cold_total"])
     vector = cold * (share / number)
     vector[~cold] = answer(utilities.of(~cold)) * (1.0 - share)
-    return vector, ("cold_share",)
+    return vector, (Flag.COLD_SHARE,)

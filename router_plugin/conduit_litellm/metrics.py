@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from conduit_litellm.strategy import ConduitRoutingStrategy
-from conduit_schemas import ConfigurationError
+from conduit_schemas import ConfigurationError, EventFate
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -17,7 +17,6 @@ _BY = {
     "fallbacks": ("fallback_", "reason", "selections left to LiteLLM's own strategy"),
     "outcomes": ("outcomes_", "status", "what became of decisions"),
 }
-_EVENTS = ("delivered", "spooled", "adopted", "dropped", "refused")
 
 
 class StrategyCollector:
@@ -52,8 +51,8 @@ class StrategyCollector:
             yield family
         yield _single(CounterMetricFamily, "feedbacks", "ratings taken", counts.get("feedbacks", 0))
         events = CounterMetricFamily(f"{_PREFIX}_events", "events on their way to the log", labels=["what"])
-        for what in _EVENTS:
-            events.add_metric([what], counts.get(f"events_{what}", 0))
+        for what in EventFate:
+            events.add_metric([what.value], counts.get(f"events_{what}", 0))
         yield events
         errors = CounterMetricFamily(f"{_PREFIX}_errors", "errors of Conduit's own", labels=["where"])
         for where, counter in (("selection", "fallback_error"), ("note", "selections_not_noted")):

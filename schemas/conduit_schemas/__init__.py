@@ -26,6 +26,7 @@ from conduit_schemas.events import (
     Selection,
 )
 from conduit_schemas.fields import FRACTION_BITS, MAX_ARMS, MAX_DIMENSION, SCHEMA_VERSION
+from conduit_schemas.reasons import DeadLetterReason, EventFate, Fallback, Flag, OutcomeStatus, RolloutStage
 from conduit_schemas.routing import (
     AutomaticRollout,
     Budget,
@@ -60,9 +61,13 @@ __all__ = [
     "ConduitError",
     "ConfigurationError",
     "DeadLetter",
+    "DeadLetterReason",
     "Event",
+    "EventFate",
     "ExplorationRule",
+    "Fallback",
     "Feedback",
+    "Flag",
     "Interval",
     "InvalidRecordError",
     "LearningChange",
@@ -70,9 +75,11 @@ __all__ = [
     "Mode",
     "NewerVersionError",
     "Outcome",
+    "OutcomeStatus",
     "QualityFloor",
     "RecordError",
     "RecordTooLargeError",
+    "RolloutStage",
     "RolloutState",
     "RoutingChange",
     "RoutingGoal",

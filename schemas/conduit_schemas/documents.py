@@ -1,41 +1,35 @@
-"""The contract for other languages: JSON Schemas and an AsyncAPI document, made from the models.
+"""The contract for other languages: JSON Schemas and an AsyncAPI document, made from the models, and what codes mean.
 
 ``python -m conduit_schemas.documents [FOLDER]`` writes them (default: ``docs/contract``).
 """
 
+import inspect
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
 from conduit_schemas.codec import MAX_EVENT_BYTES, MAX_SNAPSHOT_BYTES
-from conduit_schemas.events import DeadLetter, Event, Feedback, LearningChange, Outcome, RoutingChange, Selection
+from conduit_schemas.events import DeadLetter, Event
 from conduit_schemas.fields import SCHEMA_VERSION
+from conduit_schemas.reasons import VOCABULARY, Code
 from conduit_schemas.snapshot import Snapshot
 from conduit_schemas.topics import Topics
 
 __all__ = ["documents", "main"]
 
-_MODELS: Mapping[str, Any] = {
-    "event": Event,
-    "selection": Selection,
-    "outcome": Outcome,
-    "feedback": Feedback,
-    "settings": LearningChange,
-    "routing": RoutingChange,
-    "snapshot": Snapshot,
-    "dead_letter": DeadLetter,
-}
+_EVENTS: Mapping[str, Any] = {model.model_fields["kind"].default: model for model in get_args(get_args(Event)[0])}
+_MODELS: Mapping[str, Any] = {"event": Event, **_EVENTS, "snapshot": Snapshot, "dead_letter": DeadLetter}
 
 _CHANNELS = (
     (
         "events",
         "Everything that happened, keyed by policy (UTF-8): the events of one policy stand in one partition, in order.",
         MAX_EVENT_BYTES,
-        ("selection", "outcome", "feedback", "settings", "routing"),
+        tuple(_EVENTS),
     ),
     ("snapshots", "The newest belief of each policy, keyed by policy; compacted.", MAX_SNAPSHOT_BYTES, ("snapshot",)),
     (
@@ -62,6 +56,7 @@ def documents() -> dict[str, str]:
             {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"conduit-{name}-1", **schema}
         )
     texts["asyncapi.json"] = _text(_asyncapi())
+    texts["reasons.md"] = "\n".join([_REASONS, *map(_section, VOCABULARY)])
     return texts
 
 
@@ -97,6 +92,22 @@ def _asyncapi() -> dict[str, Any]:
             }
         },
     }
+
+
+_REASONS = """# Reasons and flags
+
+Events, counters and metrics name reasons by a code. Here is what each code means, in the words that Conduit uses
+everywhere. A log may also hold codes of a newer version, which are not listed here; they are shown as they are.
+"""
+
+
+def _section(codes: type[Code]) -> str:
+    has_advice = any(code.advice for code in codes)
+    rows = [("code", "what it means", *(("what to do",) if has_advice else ()))]
+    rows += [("---",) * len(rows[0])]
+    rows += [(f"`{code}`", code.about, *((code.advice or "nothing",) if has_advice else ())) for code in codes]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"## {str(inspect.getdoc(codes)).rstrip('.')}\n\n{table}\n"
 
 
 def _text(document: Mapping[str, Any]) -> str:

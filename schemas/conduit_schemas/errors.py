@@ -11,6 +11,8 @@
     └── ConfigurationError       the operator's settings contradict each other or are incomplete
 """
 
+from conduit_schemas.reasons import DeadLetterReason
+
 __all__ = [
     "ConduitError",
     "ConfigurationError",
@@ -33,29 +35,27 @@ class ConfigurationError(ConduitError, ValueError):
 class RecordError(ConduitError, ValueError):
     """Raised when a record read from a topic cannot be used; nothing of it has been applied."""
 
-    reason = "record"
-    """A short, stable word for metrics and dead letters."""
+    reason: DeadLetterReason = DeadLetterReason.INVALID
+    """For metrics and dead letters."""
 
 
 class InvalidRecordError(RecordError):
     """Raised when a record is not JSON or one of its fields breaks its bounds."""
 
-    reason = "invalid"
-
 
 class RecordTooLargeError(RecordError):
     """Raised when a record exceeds the size the contract allows, before any of it is parsed."""
 
-    reason = "too_large"
+    reason = DeadLetterReason.TOO_LARGE
 
 
 class UnknownKindError(RecordError):
     """Raised when a record's ``kind`` is none this version knows."""
 
-    reason = "unknown_kind"
+    reason = DeadLetterReason.UNKNOWN_KIND
 
 
 class NewerVersionError(RecordError):
     """Raised when a record was written by a newer major version of the contract."""
 
-    reason = "newer_version"
+    reason = DeadLetterReason.NEWER_VERSION

@@ -59,7 +59,7 @@ class Selection(_Event):
     probabilities: Annotated[tuple[Probability, ...], Field(max_length=MAX_ARMS)] | None = None
     """The vector the arm was drawn from; absent when LiteLLM chose, whose probabilities are unknown."""
     fallback: Label | None = None
-    """Why LiteLLM's own selection served this request; absent when Conduit chose."""
+    """Why LiteLLM's own selection served, a :class:`~conduit_schemas.Fallback`; absent when Conduit chose."""
     snapshot_version: Count | None = None
     snapshot_hash: Label | None = None
     featurizer: Label
@@ -72,7 +72,7 @@ class Selection(_Event):
     constraints: Names = {}
     """The limits that were in force, by name; see :class:`conduit_policy.Constraints`."""
     flags: Annotated[tuple[Label, ...], Field(max_length=16)] = ()
-    """Names of the safeguards and limits that changed the probabilities."""
+    """The safeguards and limits that changed the probabilities, each a :class:`~conduit_schemas.Flag`."""
     mode: Label | None = None
     """``off``, ``shadow``, ``canary`` or ``active``; see :class:`conduit_schemas.RoutingSettings`."""
     scope: Label | None = None
@@ -189,7 +189,7 @@ class DeadLetter(Record):
     offset: Count
     time_ms: Count
     reason: Label
-    """One of ``invalid too_large unknown_kind newer_version orphan wrong_partition too_many``."""
+    """A :class:`~conduit_schemas.DeadLetterReason`."""
     message: Annotated[str, Field(max_length=1000)]
     record_key: Annotated[bytes, Field(max_length=1024)]
     record: Annotated[bytes, Field(max_length=32_768)]

@@ -18,7 +18,16 @@ from conduit_learner.cli import main
 from conduit_learner.commands.options import progress_bar
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
-from conduit_schemas import DeadLetter, LearningChange, LearningSettings, Topics, decode_snapshot, encode
+from conduit_schemas import (
+    DeadLetter,
+    Fallback,
+    Flag,
+    LearningChange,
+    LearningSettings,
+    Topics,
+    decode_snapshot,
+    encode,
+)
 
 TOPICS = Topics()
 COMMANDS = [
@@ -104,7 +113,7 @@ class TestReplay:
         result = run("replay", "--policy", POLICY, "--path", path, "--verify")
         assert result.exit_code == 0
         assert "matched: 130 decisions and 1 published records, from 7 rebuilt snapshots" in result.output
-        assert "nothing to prove: 20 decisions, LiteLLM chose: no_snapshot" in result.output
+        assert "nothing to prove: 20 decisions. LiteLLM's own selection chose (no_snapshot)." in result.output
         assert "mismatched: 0" in result.output
 
     def test_a_tampered_log_is_found_out(self, installation: Installation, tampered: Path) -> None:
@@ -178,12 +187,12 @@ class TestExplain:
     def test_a_forged_decision(self, installation: Installation, tampered: Path) -> None:
         result = run("explain", "d149", "--policy", POLICY, "--path", tampered)
         assert result.exit_code == 1
-        assert "verdict: DIFFERS" in result.output and "was logged" in result.output
+        assert "verdict: differs." in result.output and "was logged" in result.output
 
     def test_a_fallback(self, path: Path) -> None:
         result = run("explain", "d3", "--policy", POLICY, "--path", path)
         assert result.exit_code == 0
-        assert "nothing had been learned of this policy yet" in result.output
+        assert Fallback.NO_SNAPSHOT.about in result.output
         assert fields(run("explain", "d3", "--policy", POLICY, "--path", path, "--json"))["greedy"] is None
 
     def test_duplicates_and_failures_are_told(self, tmp_path: Path) -> None:
@@ -196,14 +205,19 @@ class TestExplain:
             feedback("x", 0.7, key="tone"),
         ):
             made.put(event)
-        made.put(selection("y", policy=POLICY, featurizer="eight", context=bytes(16), flags=("cold_share",)))
+        made.put(
+            selection("y", policy=POLICY, featurizer="eight", context=bytes(16), flags=("cold_share", "full_moon"))
+        )
         made.store(tmp_path)
         told = run("explain", "x", "--policy", POLICY, "--path", tmp_path).output
         assert "outcome: error (Timeout)\noutcome: success, a duplicate\n" in told
         assert "feedback: quality 0.5 by app/tone\nfeedback: quality 0.7 by app/tone, a duplicate\n" in told
         silent = run("explain", "y", "--policy", POLICY, "--path", tmp_path).output
         assert "no outcome or feedback has been logged" in silent
-        assert "safeguards and limits that changed the probabilities: cold_share" in silent
+        assert (
+            f"that changed the probabilities:\n    cold_share: {Flag.COLD_SHARE.about}\n    full_moon: The log"
+            in silent
+        )
 
 
 def made_context() -> np.ndarray:

@@ -33,7 +33,7 @@ from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
 from conduit_log import TopicDescription
 from conduit_log.kafka import KafkaLog
-from conduit_schemas import Event, Topics
+from conduit_schemas import DeadLetterReason, Event, Fallback, Topics
 
 NO_JSON = {
     "completion": "it prints a program",
@@ -207,8 +207,12 @@ class TestCheckup:
 
     def test_decisions_left_to_litellm(self) -> None:
         assert found(served(30), "decisions").state == "ok"
-        assert "mostly: no_snapshot" in found(served(30, fallback="no_snapshot"), "decisions").found
-        assert found(served(30, fallback="shadow"), "decisions").state == "ok"
+        left = found(served(30, fallback="no_snapshot"), "decisions")
+        assert left.found.endswith(f"mostly: no_snapshot. {Fallback.NO_SNAPSHOT.about}")
+        assert left.advice == Fallback.NO_SNAPSHOT.advice
+        assert "'full_moon'" in found(served(30, fallback="full_moon"), "decisions").found
+        for intended in ("shadow", "off", "control", "warm_start"):
+            assert found(served(30, fallback=intended), "decisions").state == "ok"
 
     @pytest.mark.parametrize(
         ("count", "rated", "state"), [(5, 0, "ok"), (30, 0, "look"), (300, 2, "look"), (300, 30, "ok")]
@@ -225,7 +229,7 @@ class TestCheckup:
         assert check_traffic(view, Following()).state == "look"
         assert check_dead_letters(view).state == "ok"
         view.dead_letters[("t", 0, 1)] = "orphan"
-        assert check_dead_letters(view).found == "1: orphan"
+        assert check_dead_letters(view).found == f"1. orphan: {DeadLetterReason.ORPHAN.about}"
         assert [finding.state for size in (None, 0, 5 << 20) for finding in check_spool(size)] == ["ok", "look"]
 
 

@@ -10,7 +10,16 @@ from conduit_learner.audit.explain import explain
 from conduit_learner.audit.recompute import Recomputation, logged_objective, recompute
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
-from conduit_schemas import ConfigurationError, Feedback, Outcome, Selection, decode_event, decode_snapshot, encode
+from conduit_schemas import (
+    ConfigurationError,
+    Fallback,
+    Feedback,
+    Outcome,
+    Selection,
+    decode_event,
+    decode_snapshot,
+    encode,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +99,7 @@ def test_what_came_of_it_is_told(installation: Installation) -> None:
 def test_a_fallback_says_why_litellm_chose(installation: Installation) -> None:
     found = explain(installation.log, POLICY, "d0")
     assert found.verdict == "nothing to prove"
-    assert found.reasons == ("LiteLLM's own selection chose: nothing had been learned of this policy yet",)
+    assert found.reasons == (f"LiteLLM's own selection chose (no_snapshot). {Fallback.NO_SNAPSHOT.about}",)
     assert found.greedy is None and found.rule is None and found.coverage is None
     assert all(explained.predicted == {} and explained.utility is None for explained in found.arms)
 
@@ -98,9 +107,9 @@ def test_a_fallback_says_why_litellm_chose(installation: Installation) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"arms": ("a",), "probabilities": (1.0,)}, "only one deployment was available"),
-        ({"arms": ("a", "b"), "fallback": "stale_snapshot"}, "had been silent for too long"),
-        ({"arms": ("a", "b"), "fallback": "house rules"}, "selection chose: house rules"),
+        ({"arms": ("a",), "probabilities": (1.0,)}, "Only one deployment was available"),
+        ({"arms": ("a", "b"), "fallback": "stale_snapshot"}, Fallback.STALE_SNAPSHOT.about),
+        ({"arms": ("a", "b"), "fallback": "house rules"}, "selection chose (house rules)"),
         ({"arms": ("a", "b"), "probabilities": (0.5, 0.5)}, "names no snapshot"),
     ],
 )

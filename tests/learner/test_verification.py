@@ -6,7 +6,7 @@ from audit_traffic import ARMS, POLICY, Installation
 from conduit_learner.audit.replay import Position, replay_partition
 from conduit_learner.audit.verification import Mismatch, verify
 from conduit_log import StoredMessage
-from conduit_schemas import Selection, decode_event, decode_snapshot, encode
+from conduit_schemas import Fallback, Selection, decode_event, decode_snapshot, encode
 
 OTHER = "default/code"
 
@@ -34,7 +34,7 @@ def test_an_honest_log_is_proven_in_full(installation: Installation) -> None:
     own = [m for m in installation.stored_published() if m.key == POLICY.encode()]
     result = verify(iter(installation.log), POLICY, published=own)
     assert result.mismatches == [] and result.not_provable == {} and result.start_offset == 0
-    assert result.nothing_to_prove == {"LiteLLM chose: no_snapshot": 10}
+    assert result.nothing_to_prove == {f"LiteLLM's own selection chose (no_snapshot). {Fallback.NO_SNAPSHOT.about}": 10}
     assert result.decisions_matched == len(made) - 10 == 90
     assert result.published_matched == len(own)
     assert result.snapshots_matched == len(named | {decode_snapshot(m.value).offset for m in own}) == 10
@@ -147,9 +147,9 @@ def test_decisions_without_a_snapshot_are_told_apart() -> None:
     made.put(Selection(decision_id="two", arms=("a", "b"), probabilities=(0.5, 0.5), **fields))  # type: ignore[arg-type]  # as above
     made.put(Selection(decision_id="three", arms=("a", "b"), fallback="error", **fields))  # type: ignore[arg-type]  # as above
     assert verify(made.log, POLICY).nothing_to_prove == {
-        "only one deployment was available": 1,
-        "they name no snapshot": 1,
-        "LiteLLM chose: error": 1,
+        "Only one deployment was available, so there was nothing to choose.": 1,
+        "The selection names no snapshot: something other than Conduit chose.": 1,
+        f"LiteLLM's own selection chose (error). {Fallback.ERROR.about}": 1,
     }
 
 

@@ -26,6 +26,8 @@ from conduit_schemas import (
     Budget,
     DeadLetter,
     Event,
+    Fallback,
+    Flag,
     LearningChange,
     LearningSettings,
     QualityFloor,
@@ -469,14 +471,14 @@ class TestWords:
             {"quality": (0.8, 0.7), "cost": (0.0021, 0.1), "latency": (1.23, 2.0)}, {}, ("cold_share",), None,
         )  # fmt: skip
         assert reason(made, {"a": "large", "b": "small"}.__getitem__) == (
-            "large looked best of 2 and had 75 % of the chance. Expected of it: quality 0.80, $0.0021, 1.2 s. A "
-            "candidate with few ratings is guaranteed a small share until it is known better."
+            "large looked best of 2 and had 75 % of the chance. Expected of it: quality 0.80, $0.0021, 1.2 s. "
+            + Flag.COLD_SHARE.about
         )
 
     def test_a_fallback_says_why_and_what_conduit_wanted(self) -> None:
         made = ShownDecision("d1", 0, ("a", "b"), (), 0, None, {}, {}, (), "shadow", shadow="b")
         assert reason(made, str) == (
-            "LiteLLM's own selection took a: Conduit watches and is not obeyed. Conduit would have chosen b."
+            f"LiteLLM's own selection took a. {Fallback.SHADOW.about} Conduit would have chosen b."
         )
 
     @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from conduit_schemas import (
     Budget,
     ConfigurationError,
     ExplorationRule,
+    Flag,
     LearningSettings,
     RoutingGoal,
     SignalPosterior,
@@ -182,6 +183,34 @@ def test_a_session_sticks_to_its_arm_while_that_may_be_chosen_and_works() -> Non
     assert constrained(FLOORED, believed, signals, capped)[0].tolist() == [1.0, 0.0]
     broken, signals = arms([0.9, 0.5], [0.001, 0.02], success=[1.0, 0.2])
     assert constrained(GREEDY, broken, signals, stay)[0].tolist() == [1.0, 0.0]
+
+
+def test_every_change_has_a_flag_and_every_flag_is_known() -> None:
+    """Many limits on many pools: what they change is told by members of the vocabulary, and each of them occurs."""
+    random, seen = np.random.default_rng(7), set[Flag]()
+    for _ in range(2_000):
+        believed, signals = arms(
+            list(random.uniform(0.2, 1.0, 3)),
+            list(10.0 ** random.uniform(-4.0, -1.0, 3)),
+            latency=list(random.uniform(0.1, 5.0, 3)),
+            success=list(random.choice([0.1, 1.0], 3)),
+            ratings=list(random.choice([0.0, 500.0], 3)),
+        )
+        limits = Constraints(
+            max_cost_usd=10.0 ** random.uniform(-4.5, -1.0),
+            max_latency_s=random.uniform(0.05, 5.0),
+            floor_relative=random.choice([None, 0.9]),
+            budget_price=random.choice([0.0, 0.5]),
+            budget_spent=random.choice([0.0, 1.0]),
+            min_exploration=random.choice([0.0, 0.3]),
+            switching_cost=random.choice([0.0, 0.1]),
+            stickiness=random.choice([0.0, 1.0]),
+            previous=random.choice([None, 0, 1, 2]),
+        )
+        _, flags = constrained(FLOORED, believed, signals, limits)
+        assert all(isinstance(flag, Flag) for flag in flags) and len(set(flags)) == len(flags)
+        seen.update(flags)
+    assert seen == set(Flag) - {Flag.WARM_START}
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_the_share_is_kept_and_the_side_depends_on_what_it_is_sticky_by(share, s
 
     def side(session: str | None, decision_id: str) -> str | None:
         params = {} if session is None else {"metadata": {"session_id": session}, "user": "same"}
-        return directives.of_request(POLICY, None, params, ("a", "b"), decision_id).left_to
+        return directives.of_request(POLICY, None, params, ("a", "b"), decision_id).fallback
 
     found = Counter(side(None, f"d{number}") for number in range(2000))
     assert set(found) == sides
@@ -176,9 +176,9 @@ def test_what_a_rollout_has_come_to_is_obeyed(priced):
     own = RoutingSettings(mode="canary", canary_share=0.0)
     directives = Directives(own, Objective(), Counters())
     promoted = priced(settings=own, origin="application", mode="canary", canary_share=1.0)
-    assert directives.of_request(POLICY, Beliefs(promoted), {}, ("dear", "cheap"), "d").left_to is None
+    assert directives.of_request(POLICY, Beliefs(promoted), {}, ("dear", "cheap"), "d").fallback is None
     back = priced(settings=own, origin="application", mode="shadow", canary_share=0.0)
-    assert directives.of_request(POLICY, Beliefs(back), {}, ("dear", "cheap"), "d").left_to == "shadow"
+    assert directives.of_request(POLICY, Beliefs(back), {}, ("dear", "cheap"), "d").fallback == "shadow"
 
 
 def _control(**settings: object) -> Directives:

@@ -12,7 +12,7 @@ from litellm.router import Router
 
 from conduit_litellm import ConduitRoutingStrategy, ConfigurationError
 from conduit_policy import Beliefs, Objective, TextFeaturizer, choose
-from conduit_schemas import ExplorationRule, LearningSettings
+from conduit_schemas import ExplorationRule, Fallback, LearningSettings
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
 
@@ -31,7 +31,7 @@ async def test_without_a_snapshot_litellm_serves_and_the_selection_is_logged(
         served = Counter([await ask(router) for _ in range(60)])
     assert served["a"] > 40  # LiteLLM's own weights are respected
     assert strategy.counters["fallbacks"] == strategy.counters["fallback_no_snapshot"] == 60
-    assert sum("nothing has been learned yet" in record.message for record in caplog.records) == 1
+    assert sum(Fallback.NO_SNAPSHOT.about in record.message for record in caplog.records) == 1
     first, *selections = await events(strategy)
     assert first.kind == "settings" and first.policy == "default/chat"
     assert first.settings.model_copy(update={"prices": None}) == strategy.settings
@@ -216,7 +216,7 @@ async def test_a_silent_log_makes_a_snapshot_stale(new_strategy, new_router, dep
     router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=1e-9)])
     assert {await ask(router) for _ in range(5)} == {"a"}
     assert strategy.counters["fallback_stale_snapshot"] == 5
-    assert sum("silent for too long" in record.message for record in caplog.records) == 1
+    assert sum(Fallback.STALE_SNAPSHOT.about in record.message for record in caplog.records) == 1
 
 
 async def test_a_snapshot_learned_with_another_featurizer_is_not_used(strategy, new_router, deployment, snapshot):
@@ -241,7 +241,7 @@ async def test_an_error_of_ours_leaves_the_request_to_litellm(new_strategy, new_
     served = [await ask(router) for _ in range(3)]
     assert set(served) <= {"a", "b"}
     assert strategy.counters["fallback_error"] == 3
-    assert sum("an error of Conduit's own" in record.message for record in caplog.records) == 1
+    assert sum(Fallback.ERROR.about in record.message for record in caplog.records) == 1
     assert "a bug in a featurizer" in caplog.text
     assert await events(strategy) == []
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conduit_learner.audit.history import TrimmedError
-from conduit_learner.audit.recompute import Recomputation, recompute
+from conduit_learner.audit.recompute import Recomputation, recompute, without_snapshot
 from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.core.checkpoint import CheckpointError
-from conduit_learner.view.wording import FALLBACKS
 from conduit_log import StoredMessage
 from conduit_policy import SIGNALS, Beliefs, Context
 from conduit_schemas import (
@@ -23,13 +22,27 @@ from conduit_schemas import (
     Selection,
     decode_event,
 )
+from conduit_schemas.reasons import Code
 
-__all__ = ["ArmExplanation", "Explanation", "Predicted", "explain"]
+__all__ = ["ArmExplanation", "Explanation", "Predicted", "Verdict", "explain"]
 
 _Z = 1.959963984540054
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 _LOGARITHMS = {"cost", "latency"}
+
+
+class Verdict(Code):
+    """Whether a decision follows from the events before it."""
+
+    PROVEN = (
+        "proven",
+        "The rebuilt snapshot has the logged hash and gives the logged probabilities, and the decision's id draws the "
+        "logged deployment.",
+    )
+    DIFFERS = "differs", "The logged decision does not follow from the events before it."
+    NOT_PROVABLE = "not provable", "The events that the decision rests on are no longer available."
+    NOTHING_TO_PROVE = "nothing to prove", "Conduit did not choose, or there was nothing to choose."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +88,7 @@ class Explanation:
     coverage: float | None
     """0..1, how well quality was known; the weights of cost and latency are multiplied by it."""
     recomputation: Recomputation | None
-    verdict: str
-    """``proven``, ``differs``, ``not provable`` or ``nothing to prove``."""
+    verdict: Verdict
     reasons: tuple[str, ...]
     """Sentences that say why the verdict is not ``proven``."""
     outcomes: tuple[Outcome, ...] = field(default=())
@@ -119,14 +131,15 @@ def explain(
     message, selection = made
     beliefs: Beliefs | None = None
     again: Recomputation | None = None
-    verdict, reasons = _without_snapshot(selection)
+    verdict = Verdict.NOTHING_TO_PROVE
+    reasons: tuple[str, ...] = (without_snapshot(selection),)
     if selection.snapshot_version is not None:
         try:
             beliefs = _beliefs(messages, message, selection, checkpoints)
         except (TrimmedError, CheckpointError) as error:
-            verdict, reasons = "not provable", (str(error),)
+            verdict, reasons = Verdict.NOT_PROVABLE, (str(error),)
         except ConfigurationError as error:
-            verdict, reasons = "differs", (str(error),)
+            verdict, reasons = Verdict.DIFFERS, (str(error),)
     if beliefs is not None:
         reasons = _hash_differs(selection, beliefs)
         result = recompute(selection, beliefs)
@@ -134,7 +147,7 @@ def explain(
             again, reasons = result, (*reasons, *result.disagreements)
         else:
             reasons = (*reasons, result)
-        verdict = "differs" if reasons else "proven"
+        verdict = Verdict.DIFFERS if reasons else Verdict.PROVEN
     return Explanation(
         selection=selection,
         offset=message.offset,
@@ -168,15 +181,6 @@ def _records(
             decision_id,
         ):
             yield message, event
-
-
-def _without_snapshot(selection: Selection) -> tuple[str, tuple[str, ...]]:
-    if selection.fallback is not None:
-        why = FALLBACKS.get(selection.fallback, selection.fallback)
-        return "nothing to prove", (f"LiteLLM's own selection chose: {why}",)
-    if len(selection.arms) == 1:
-        return "nothing to prove", ("only one deployment was available, so there was nothing to choose",)
-    return "nothing to prove", ("the selection names no snapshot: something other than Conduit chose",)
 
 
 def _beliefs(

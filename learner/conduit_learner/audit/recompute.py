@@ -20,9 +20,16 @@ from conduit_policy import (
     predictions,
     utilities,
 )
-from conduit_schemas import ConfigurationError, Selection
+from conduit_schemas import ConfigurationError, Fallback, Flag, Selection
 
-__all__ = ["PREDICTION_TOLERANCE", "PROBABILITY_TOLERANCE", "Recomputation", "logged_objective", "recompute"]
+__all__ = [
+    "PREDICTION_TOLERANCE",
+    "PROBABILITY_TOLERANCE",
+    "Recomputation",
+    "logged_objective",
+    "recompute",
+    "without_snapshot",
+]
 
 AnySelection = Selection | events.SelectionEvent
 """A selection as the contract decodes it, or as the learner's faster decoder does."""
@@ -48,7 +55,7 @@ class Recomputation:
     """Shape (K,)."""
     predictions: NDArray[np.float64]
     """Shape (S, K), rows in the order of :data:`conduit_policy.SIGNALS`."""
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
     random_number: float
     """0..1, derived from the decision's id: where the draw fell on the cumulative probabilities."""
     drawn: int
@@ -134,6 +141,15 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     )
 
 
+def without_snapshot(selection: AnySelection) -> str:
+    """Return why there is nothing to prove about a decision that names no snapshot."""
+    if selection.fallback is not None:
+        return f"LiteLLM's own selection chose ({selection.fallback}). {Fallback.sentence(selection.fallback)}"
+    if len(selection.arms) == 1:
+        return "Only one deployment was available, so there was nothing to choose."
+    return "The selection names no snapshot: something other than Conduit chose."
+
+
 def _logged_draw(selection: AnySelection) -> tuple[NDArray[np.float64], int] | None:
     """Return the logged probabilities and the arm drawn from them, whether or not that arm served the request."""
     if selection.probabilities is not None:
@@ -156,10 +172,10 @@ def _differing_draw(arms: Sequence[str], drawn: int, chosen: int) -> str:
 
 
 def _differing_flags_and_predictions(
-    selection: AnySelection, predicted: NDArray[np.float64], flags: tuple[str, ...]
+    selection: AnySelection, predicted: NDArray[np.float64], flags: tuple[Flag, ...]
 ) -> Iterator[str]:
     if flags != selection.flags:
-        yield f"the flags are {list(flags)}, but {list(selection.flags)} was logged"
+        yield f"the flags are {list(map(str, flags))}, but {list(selection.flags)} was logged"
     for row, signal in enumerate(SIGNALS):
         for arm, ours, theirs in zip(
             selection.arms,

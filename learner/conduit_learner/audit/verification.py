@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conduit_learner.audit.history import TrimmedError
-from conduit_learner.audit.recompute import recompute
+from conduit_learner.audit.recompute import recompute, without_snapshot
 from conduit_learner.audit.replay import LATEST, Position, ReplayStep, before, replay_partition
 from conduit_learner.core.events import SelectionEvent, decode_event
 from conduit_log import StoredMessage
@@ -179,7 +179,7 @@ class _Verifier:
     def _check_decision(self, message: StoredMessage, selection: SelectionEvent) -> None:
         result, version = self.result, selection.snapshot_version
         if version is None:
-            result.nothing_to_prove[_without_snapshot(selection)] += 1
+            result.nothing_to_prove[without_snapshot(selection)] += 1
             return
         self._unchecked -= 1
         if version > message.offset:
@@ -230,12 +230,6 @@ class _Verifier:
 
     def _mismatch(self, topic: str, offset: int, decision_id: str | None, what: str) -> None:
         self.result.add_mismatch(Mismatch(topic, offset, decision_id, what))
-
-
-def _without_snapshot(selection: SelectionEvent) -> str:
-    if selection.fallback is not None:
-        return f"LiteLLM chose: {selection.fallback}"
-    return "only one deployment was available" if len(selection.arms) == 1 else "they name no snapshot"
 
 
 def _differing_hash(version: int, claimed: str | None, known: str) -> str:

@@ -17,6 +17,7 @@ from conduit_learner.commands.options import (
 )
 from conduit_learner.commands.text import COLUMNS, format_signal, table
 from conduit_log import LogSettings
+from conduit_schemas import Fallback, Flag
 
 if TYPE_CHECKING:
     from conduit_learner.audit.explain import ArmExplanation, Explanation
@@ -50,7 +51,7 @@ def explain(*, decision_id: str, policy: str, archive: Path | None, settings: Lo
         echo_json(_fields(found))
     else:
         click.echo("\n".join(_lines(found)))
-    if found.verdict == "differs":
+    if found.verdict is library.Verdict.DIFFERS:
         raise click.exceptions.Exit(1)
 
 
@@ -97,20 +98,12 @@ def _lines(found: "Explanation") -> Iterator[str]:
     yield ""
     yield from _choice(found)
     yield from _consequences(found)
-    yield f"verdict: {_VERDICTS[found.verdict]}"
+    yield f"verdict: {found.verdict}. {found.verdict.about}"
     for reason in found.reasons:
         yield f"    {reason}"
 
 
 _HEADS = ("deployment", "model", *(label for label, _ in COLUMNS), "utility", "observations", "probability", "logged")
-
-_VERDICTS = {
-    "proven": "proven. The rebuilt snapshot has the logged hash and gives the logged probabilities, and the decision's "
-    "id draws the logged deployment",
-    "differs": "DIFFERS: the logged decision does not follow from the events before it",
-    "not provable": "not provable",
-    "nothing to prove": "nothing to prove",
-}
 
 
 def _row(explained: "ArmExplanation") -> tuple[str, ...]:
@@ -143,7 +136,8 @@ def _choice(found: "Explanation") -> Iterator[str]:
     if selection.constraints:
         yield "limits: " + ", ".join(f"{name} {value:g}" for name, value in selection.constraints.items())
     if selection.flags:
-        yield f"safeguards and limits that changed the probabilities: {', '.join(selection.flags)}"
+        yield "safeguards and limits that changed the probabilities:"
+        yield from (f"    {flag}: {Flag.sentence(flag)}" for flag in selection.flags)
     if again is not None and found.greedy is not None:
         best = selection.arms[found.greedy]
         explored = "the choice was the best guess" if best == selection.arm else "the choice was exploration"
@@ -152,7 +146,8 @@ def _choice(found: "Explanation") -> Iterator[str]:
         yield f"{best} had the largest mean utility" + (f", so {explored}" if selection.fallback is None else "")
         yield f"the decision's id gives {again.random_number:.6f}, which draws {drawn} (propensity {probability:.4f})"
         if selection.fallback is not None:
-            yield f"LiteLLM's own selection chose instead ({selection.fallback}); Conduit would have chosen {drawn}"
+            why = Fallback.sentence(selection.fallback)
+            yield f"Conduit would have chosen {drawn}, but LiteLLM's own selection served. {why}"
     yield ""
 
 

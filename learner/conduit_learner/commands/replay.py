@@ -173,7 +173,7 @@ def _verification_text(verification: "Verification") -> str:
             f"the events before offset {verification.start_offset:,} were deleted; the replay started from a checkpoint"
         )
     for reason, count in sorted(verification.nothing_to_prove.items()):
-        lines.append(f"nothing to prove: {count:,} decisions, {reason}")
+        lines.append(f"nothing to prove: {count:,} decisions. {reason}")
     for reason, count in sorted(verification.not_provable.items()):
         lines.append(f"not provable: {count:,} decisions or published records, {reason}")
     lines.append(f"mismatched: {verification.mismatched:,}")

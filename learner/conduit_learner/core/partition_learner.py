@@ -9,7 +9,15 @@ from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_log import StoredMessage
 from conduit_policy import check_routing
 from conduit_policy.algorithms import algorithm
-from conduit_schemas import ConfigurationError, DeadLetter, LearningChange, RecordError, RoutingChange, Snapshot
+from conduit_schemas import (
+    ConfigurationError,
+    DeadLetter,
+    DeadLetterReason,
+    LearningChange,
+    RecordError,
+    RoutingChange,
+    Snapshot,
+)
 
 __all__ = ["MAX_POLICIES", "Applied", "PartitionLearner", "digest_of"]
 
@@ -95,7 +103,7 @@ class PartitionLearner:
             letters.append(self._dead_letter(message, error.reason, str(error)))
         except ConfigurationError as error:
             policy = None
-            letters.append(self._dead_letter(message, "invalid", str(error)))
+            letters.append(self._dead_letter(message, DeadLetterReason.INVALID, str(error)))
         if self.early.waiting:
             letters += self._orphans()
         name = None if policy is None else policy.name
@@ -175,12 +183,12 @@ class PartitionLearner:
     def _orphan(self, early: EarlyEvent) -> DeadLetter:
         return self._dead_letter(
             early.message,
-            "orphan",
+            DeadLetterReason.ORPHAN,
             f"{early.event.kind} of decision {early.event.decision_id!r} of policy {early.event.policy!r}: no such "
             "decision is open; its selection never arrived, or its feedback window is over",
         )
 
-    def _dead_letter(self, message: StoredMessage, reason: str, text: str) -> DeadLetter:
+    def _dead_letter(self, message: StoredMessage, reason: DeadLetterReason, text: str) -> DeadLetter:
         return DeadLetter(
             topic=self.topic,
             partition=self.partition,
@@ -197,13 +205,13 @@ class PartitionLearner:
 class _WrongPartitionError(RecordError):
     """Raised when a record's key does not name its policy."""
 
-    reason = "wrong_partition"
+    reason = DeadLetterReason.WRONG_PARTITION
 
 
 class _TooManyError(RecordError):
     """Raised when a record would add more than a partition may hold."""
 
-    reason = "too_many"
+    reason = DeadLetterReason.TOO_MANY
 
 
 def digest_of(message: StoredMessage) -> str:

@@ -10,7 +10,7 @@ from conduit_learner.view.policy import PolicyView
 from conduit_learner.view.report import arm_names
 from conduit_learner.view.timeline import Cell
 from conduit_log import Capabilities, TopicDescription
-from conduit_schemas import Topics
+from conduit_schemas import DeadLetterReason, Fallback, Topics
 
 __all__ = [
     "Finding",
@@ -107,9 +107,8 @@ def check_dead_letters(view: InstallationView) -> Finding:
     if not count:
         return Finding("dead letters", "ok", "none")
     reasons = sorted(set(view.dead_letters.values()))
-    return Finding(
-        "dead letters", "look", f"{count:,}: {', '.join(reasons)}", "see why: conduit dead-letters list --limit 20"
-    )
+    why = " ".join(f"{reason}: {DeadLetterReason.sentence(reason)}" for reason in reasons)
+    return Finding("dead letters", "look", f"{count:,}. {why}", "look closer: conduit dead-letters list --limit 20")
 
 
 def check_spool(spooled: int | None) -> Iterator[Finding]:
@@ -163,14 +162,20 @@ def _learner(policy: PolicyView, now_ms: int) -> Finding:
 
 def _decisions(policy: PolicyView) -> Iterator[Finding]:
     name = f"{policy.name}: decisions"
-    fallbacks = {why: count for why, count in policy.fallbacks.items() if why not in {"control", "off", "shadow"}}
+    fallbacks = {why: count for why, count in policy.fallbacks.items() if not _is_intended(why)}
     count = sum(fallbacks.values())
     if policy.selections >= _ENOUGH and count > 0.2 * policy.selections:
         why = max(fallbacks, key=fallbacks.__getitem__)
         found = f"{count:,} of {policy.selections:,} were left to LiteLLM, mostly: {why}"
-        yield Finding(name, "look", found, f"docs/troubleshooting.md says what {why} means")
+        known = Fallback.known(why)
+        yield Finding(name, "look", f"{found}. {Fallback.sentence(why)}", "" if known is None else known.advice)
     elif policy.selections:
         yield Finding(name, "ok", f"{policy.selections:,}, of which {count:,} were left to LiteLLM")
+
+
+def _is_intended(why: str) -> bool:
+    known = Fallback.known(why)
+    return known is not None and known.is_intended
 
 
 def _feedback(policy: PolicyView, total: Mapping[str, Cell]) -> Finding:

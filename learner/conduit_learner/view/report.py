@@ -12,6 +12,7 @@ from conduit_learner.view.policy import OTHERS, PolicyView
 from conduit_learner.view.savings import Comparison, Moments
 from conduit_learner.view.timeline import Cell
 from conduit_learner.view.wording import alarm_words, consequence, reason, routing_words
+from conduit_schemas import DeadLetterReason, Fallback
 
 __all__ = ["MIN_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
 
@@ -42,6 +43,7 @@ def installation_report(view: InstallationView, *, now_ms: int) -> dict[str, Any
         ],
         "dead_letters": {
             "reasons": dict(Counter(view.dead_letters.values()).most_common()),
+            "about": {reason: DeadLetterReason.sentence(reason) for reason in view.dead_letters.values()},
             "newest": [
                 {
                     "place": f"{letter.topic}/{letter.partition}/{letter.offset}",
@@ -322,6 +324,7 @@ def _health(policy: PolicyView, now_ms: int) -> dict[str, Any]:
         "censored": snapshot.censored if snapshot else None,
         "unmatched": policy.unmatched,
         "fallbacks": dict(policy.fallbacks.most_common()),
+        "about_fallbacks": {reason: Fallback.sentence(reason) for reason in policy.fallbacks},
         "errors": dict(policy.errors.most_common(10)),
     }
 

@@ -4,26 +4,9 @@ import math
 from collections.abc import Callable
 
 from conduit_learner.view.decision import ShownDecision
-from conduit_schemas import RoutingGoal, RoutingSettings, Weights
+from conduit_schemas import Fallback, Flag, RoutingGoal, RoutingSettings, Weights
 
-__all__ = ["FALLBACKS", "alarm_words", "consequence", "reason", "routing_words"]
-
-FALLBACKS = {
-    "no_snapshot": "nothing had been learned of this policy yet",
-    "stale_snapshot": "the log, or the learner, had been silent for too long",
-    "unknown_featurizer": "the newest snapshot was learned with another featurizer than the strategy had",
-    "too_many_deployments": "there were too many deployments to choose from",
-    "control": "this part of the traffic stays with LiteLLM, to compare with",
-    "off": "Conduit is switched off",
-    "shadow": "Conduit watches and is not obeyed",
-    "error": "an error of Conduit's own got in the way; the application's log has its traceback",
-}
-"""Why LiteLLM's own selection served, by the code in the log."""
-
-_FLAGS = {
-    "cold_only": "None of the candidates is known well enough yet, so all of them share the traffic.",
-    "cold_share": "A candidate with few ratings is guaranteed a small share until it is known better.",
-}
+__all__ = ["alarm_words", "consequence", "reason", "routing_words"]
 
 
 def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
@@ -41,9 +24,8 @@ def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
     'small was tried out: large looked better and had 90 % of the chance, small 10 %.'
     """
     if decision.fallback is not None:
-        why = FALLBACKS.get(decision.fallback, decision.fallback)
         instead = "" if decision.shadow is None else f" Conduit would have chosen {named(decision.shadow)}."
-        return f"LiteLLM's own selection took {named(decision.arm)}: {why}.{instead}"
+        return f"LiteLLM's own selection took {named(decision.arm)}. {Fallback.sentence(decision.fallback)}{instead}"
     if decision.probabilities is None:
         only = "it was the only candidate" if len(decision.arms) == 1 else "something other than Conduit chose it"
         return f"{named(decision.arm)} served: {only}."
@@ -57,7 +39,7 @@ def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
         )
     else:
         said = f"{named(decision.arm)} looked best of {len(decision.arms)} and had {_percent(chance)} of the chance."
-    return " ".join([said, *_expectation(decision), *(_FLAGS[flag] for flag in decision.flags if flag in _FLAGS)])
+    return " ".join([said, *_expectation(decision), *map(Flag.sentence, decision.flags)])
 
 
 def consequence(decision: ShownDecision) -> str:

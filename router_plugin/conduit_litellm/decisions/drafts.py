@@ -1,7 +1,7 @@
 """What the request path and the callbacks note; the events are built of it later, in the background."""
 
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,17 @@ from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.litellm_compat.calls import Facts
 from conduit_litellm.routing.directives import Directive
 from conduit_policy import SIGNALS, Beliefs, Choice, predictions
-from conduit_schemas import Event, Feedback, LearningChange, Outcome, RoutingChange, Selection
+from conduit_schemas import Event, Fallback, Feedback, LearningChange, Outcome, RoutingChange, Selection
 
-__all__ = ["Draft", "FeedbackDraft", "OutcomeDraft", "SelectionDraft", "attempts_of_request"]
+__all__ = ["ChangeDraft", "Draft", "FeedbackDraft", "OutcomeDraft", "SelectionDraft", "attempts_of_request"]
+
+
+class Draft(Protocol):
+    """What is to be logged: noted in a moment, and made an event later, in the background."""
+
+    def event(self) -> Event:
+        """Build the event."""
+        ...
 
 
 class SelectionDraft(NamedTuple):
@@ -30,12 +38,12 @@ class SelectionDraft(NamedTuple):
     featurizer: str
     choice: Choice | None
     beliefs: Beliefs | None
-    fallback: str | None
+    fallback: Fallback | None
     directive: Directive | None = None
     shadow: Choice | None = None
     """What Conduit would have chosen where it was not to be obeyed."""
 
-    def event(self) -> Event:
+    def event(self) -> Selection:
         """Build the event."""
         choice, beliefs, directive, shadow = self.choice or self.shadow, self.beliefs, self.directive, self.shadow
         return Selection(
@@ -80,7 +88,7 @@ class OutcomeDraft(NamedTuple):
     facts: Facts
     source: str
 
-    def event(self) -> Event:
+    def event(self) -> Outcome:
         """Build the event."""
         return Outcome(
             policy=self.decision.policy,
@@ -119,15 +127,23 @@ class FeedbackDraft(NamedTuple):
             dict(judgement.details),
         )
 
-    def event(self) -> Event:
+    def event(self) -> Feedback:
         """Build the event."""
         return Feedback(**self._asdict())
 
 
+class ChangeDraft(NamedTuple):
+    """How a policy is to be learned or used, which is an event already."""
+
+    change: LearningChange | RoutingChange
+
+    def event(self) -> LearningChange | RoutingChange:
+        """Return the event."""
+        return self.change
+
+
 attempts_of_request: ContextVar[list[SelectionDraft] | None] = ContextVar("conduit_noted", default=None)
 """Where whoever makes a request wants to see its selections, one per attempt, the first one first."""
-
-Draft = SelectionDraft | OutcomeDraft | FeedbackDraft | LearningChange | RoutingChange
 
 
 def _valid_id(value: object) -> str | None:

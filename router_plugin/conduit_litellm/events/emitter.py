@@ -13,7 +13,7 @@ from conduit_litellm.events.connectivity import LogState
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.spool import Spool, SpoolError, SpoolFile
 from conduit_log import EventLog, Message
-from conduit_schemas import ConduitError, LearningChange, RecordError, RoutingChange, encode
+from conduit_schemas import ConduitError, EventFate, RecordError, encode
 
 __all__ = ["Emitter"]
 
@@ -87,20 +87,23 @@ class Emitter:
         if self._spool is not None:
             self._spool.leave_to_parent()
 
-    def put(self, pending: Draft) -> None:
-        """Queue an event; never waits, never raises. After :meth:`close` nothing is taken any more."""
-        # Settings come once per policy, and without them it would be learned in another way than was asked for.
-        if self._closed or (
-            len(self._queue) >= self._limit and not isinstance(pending, LearningChange | RoutingChange)
-        ):
-            self._counters.add("events_dropped")
+    def put(self, pending: Draft, *, even_if_full: bool = False) -> None:
+        """Queue an event; never waits, never raises. After :meth:`close` nothing is taken any more.
+
+        Parameters
+        ----------
+        even_if_full
+            Take it beyond the limit, too: for the few without which the others would be misunderstood.
+        """
+        if self._closed or (len(self._queue) >= self._limit and not even_if_full):
+            self._count(EventFate.DROPPED)
         else:
             self._queue.append(pending)
 
     def put_app_outcome(self, pending: OutcomeDraft) -> None:
         """Queue an outcome that counts only if LiteLLM reports none in the next moments."""
         if self._closed or len(self._held) >= self._limit:
-            self._counters.add("events_dropped")
+            self._count(EventFate.DROPPED)
         else:
             self._held.append(pending)
 
@@ -163,13 +166,13 @@ class Emitter:
         if lost:
             self._queue.clear()
             self._batch, self._encoded = [], []
-            self._counters.add("events_dropped", lost)
+            self._count(EventFate.DROPPED, lost)
             _logger.warning("%d events could be neither delivered nor kept and are lost", lost)
 
     def _put(self, spool: Spool, messages: list[Message]) -> SpoolFile:
         file = spool.put(messages)
         self._spool_failed = False
-        self._counters.add("events_spooled", len(messages))
+        self._count(EventFate.SPOOLED, len(messages))
         return file
 
     async def _run(self, log: EventLog, topic: str, stop: asyncio.Event) -> None:
@@ -204,7 +207,7 @@ class Emitter:
             self._state.back("delivery")
             pause, most = _IDLE_S, _BATCH
             self._forget(len(part))
-            self._counters.add("events_delivered", len(part))
+            self._count(EventFate.DELIVERED, len(part))
             self._delivered({message.key.decode() for message in part})
 
     async def _spilling_meanwhile(self, work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
@@ -256,7 +259,7 @@ class Emitter:
             _logger.warning(_SET_ASIDE, error)
         else:
             if adopted:
-                self._counters.add("events_adopted", adopted)
+                self._count(EventFate.ADOPTED, adopted)
                 _logger.info("%d events that ended processes left in %s are delivered now", adopted, spool.folder)
 
     def _forget(self, count: int) -> None:
@@ -282,13 +285,16 @@ class Emitter:
                 time.sleep(_YIELD_S)
             pending = self._queue.popleft()
             try:
-                event = pending if isinstance(pending, LearningChange | RoutingChange) else pending.event()
+                event = pending.event()
                 self._encoded.append(Message(event.policy.encode(), encode(event)))
             except Exception as error:  # one bad event must not keep the others from the log
                 self._refuse(error)
         return self._encoded
 
     def _refuse(self, error: Exception) -> None:
-        self._counters.add("events_refused")
-        if self._counters["events_refused"] == 1:
+        self._count(EventFate.REFUSED)
+        if self._counters[f"events_{EventFate.REFUSED}"] == 1:
             _logger.warning("an event cannot be logged and is left out: %s", error)
+
+    def _count(self, fate: EventFate, number: int = 1) -> None:
+        self._counters.add(f"events_{fate}", number)

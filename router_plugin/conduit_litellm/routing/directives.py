@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.events.counters import Counters
@@ -21,7 +21,7 @@ from conduit_policy import (
     objective_of,
     pace,
 )
-from conduit_schemas import ConfigurationError, Mode, RoutingGoal, RoutingSettings, Spend, checked
+from conduit_schemas import ConfigurationError, Fallback, Mode, RoutingGoal, RoutingSettings, Spend, checked
 
 __all__ = ["Directive", "Directives", "own_settings"]
 
@@ -33,8 +33,8 @@ class Directive(NamedTuple):
     """What is in force for one request, and logged with its selection."""
 
     mode: Mode
-    left_to: str | None
-    """Why LiteLLM is to choose: ``off``, ``shadow`` or ``control``; None where Conduit is."""
+    fallback: Fallback | None
+    """Why LiteLLM is to choose; None where Conduit is."""
     objective: Objective
     weights: dict[str, float]
     constraints: Constraints
@@ -137,7 +137,7 @@ class Directives:
         constraints = self._constraints(policy, found, wanted, self._index(session, arms))
         return Directive(
             mode=found.mode,
-            left_to=self._left_to(policy, found, params, decision_id),
+            fallback=self._fallback(policy, found, params, decision_id),
             objective=wanted.objective,
             weights=wanted.weights,
             constraints=constraints,
@@ -161,8 +161,8 @@ class Directives:
             return found
         wanted = self._wanted(found, None, None)
         constraints = self._constraints(policy, found, wanted, None)
-        left_to = None if mode == "active" else mode
-        directive = Directive(mode, left_to, wanted.objective, wanted.weights, constraints, constraints.logged())
+        left = self._fallback(policy, found, {}, "")
+        directive = Directive(mode, left, wanted.objective, wanted.weights, constraints, constraints.logged())
         return found._replace(plain=directive)
 
     def _wanted(self, found: _InForce, scope: str | None, own: RoutingGoal | None) -> _Wanted:
@@ -204,14 +204,20 @@ class Directives:
         )
         return UNCONSTRAINED if constraints == UNCONSTRAINED else constraints
 
-    def _left_to(self, policy: str, found: _InForce, params: Mapping[str, Any], decision_id: str) -> str | None:
-        if found.mode == "active":
-            return None
-        if found.mode != "canary":
-            return found.mode
-        by = found.settings.sticky_by
-        who = user_of(params) if by == "user" else session_of(params) if by == "session" else None
-        return None if _position(policy, who or decision_id) < found.share else "control"
+    @staticmethod
+    def _fallback(policy: str, found: _InForce, params: Mapping[str, Any], decision_id: str) -> Fallback | None:
+        match found.mode:
+            case "active":
+                return None
+            case "canary":
+                who = _whose(found.settings, params) or decision_id
+                return None if _position(policy, who) < found.share else Fallback.CONTROL
+            case "shadow":
+                return Fallback.SHADOW
+            case "off":
+                return Fallback.OFF
+            case _:
+                assert_never(found.mode)
 
     @staticmethod
     def _session(policy: str, settings: RoutingSettings, params: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -248,6 +254,19 @@ def own_settings(
     settings = checked(RoutingSettings, fields, "routing")
     check_routing(settings)
     return settings, objective if isinstance(objective, Objective) else Objective.preset(objective)
+
+
+def _whose(settings: RoutingSettings, params: Mapping[str, Any]) -> str | None:
+    """Return who stays on one side of a canary, where the request says so."""
+    match settings.sticky_by:
+        case "user":
+            return user_of(params)
+        case "session":
+            return session_of(params)
+        case "request":
+            return None
+        case _:
+            assert_never(settings.sticky_by)
 
 
 def _position(policy: str, who: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from conduit_litellm.decisions.drafts import SelectionDraft, attempts_of_request
+from conduit_litellm.decisions.drafts import ChangeDraft, SelectionDraft, attempts_of_request
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
@@ -20,20 +20,12 @@ from conduit_litellm.routing.directives import Directive, Directives
 from conduit_litellm.routing.policy_cache import PolicyCache
 from conduit_litellm.runtime.tracing import annotate_span
 from conduit_policy import Beliefs, Choice, Featurizer, Request, choose
-from conduit_schemas import LearningChange, LearningSettings, RoutingChange, policy_name
+from conduit_schemas import Fallback, LearningChange, LearningSettings, RoutingChange, policy_name
 from conduit_schemas.fields import MAX_ARMS
 
 __all__ = ["DeploymentSelection", "Selector"]
 
 _logger = logging.getLogger("conduit")
-
-REASONS = {
-    "no_snapshot": "nothing has been learned yet",
-    "stale_snapshot": "the log, or the learner, has been silent for too long",
-    "unknown_featurizer": "the newest snapshot was learned with another featurizer than this strategy has",
-    "too_many_deployments": f"more than {MAX_ARMS} deployments to choose from",
-    "error": "an error of Conduit's own, see the traceback",
-}
 
 
 class Selector:
@@ -89,24 +81,31 @@ class Selector:
         if is_new or settings is not None:
             now, who = time.time(), f"{platform.node()}:{os.getpid()}"[:256]
             settings = settings or self.settings
-            self.emitter.put(LearningChange(policy=name, time=now, settings=settings, changed_by=who))
+            self._introduce(LearningChange(policy=name, time=now, settings=settings, changed_by=who))
         if is_new:
             own = self.directives.own
-            self.emitter.put(RoutingChange(policy=name, time=now, routing=own, origin="application", changed_by=who))
+            self._introduce(RoutingChange(policy=name, time=now, routing=own, origin="application", changed_by=who))
         return name
 
-    def count_fallback(self, reason: str) -> None:
-        """Count a selection left to LiteLLM, and say so the first time it happens for this reason."""
+    def _introduce(self, change: LearningChange | RoutingChange) -> None:
+        # It comes once per policy, which without it would be learned or used in another way than was asked for.
+        self.emitter.put(ChangeDraft(change), even_if_full=True)
+
+    def count_fallback(self, reason: Fallback) -> None:
+        """Count a selection left to LiteLLM; where nobody asked for that, say so the first time for each reason."""
+        if reason.is_intended:
+            self.counters.add(f"selections_{reason}")
+            return
         self.counters.add("fallbacks")
         self.counters.add(f"fallback_{reason}")
         if self.counters[f"fallback_{reason}"] == 1:
-            level = logging.INFO if reason == "no_snapshot" else logging.WARNING
+            level = logging.INFO if reason is Fallback.NO_SNAPSHOT else logging.WARNING
             _logger.log(
                 level,
-                "LiteLLM's own selection serves: %s (counted as fallback_%s, said once)",
-                REASONS.get(reason, reason),
+                "LiteLLM's own selection serves. %s (counted as fallback_%s, said once)",
+                reason.about,
                 reason,
-                exc_info=reason == "error",
+                exc_info=reason is Fallback.ERROR,
             )
 
     def warn_until_rated(self, policy: str, beliefs: Beliefs, arms: Sequence[str]) -> None:
@@ -164,7 +163,7 @@ class DeploymentSelection:
         self._choice: Choice | None = None
         self._shadow: Choice | None = None
         self._directive: Directive | None = None
-        self._fallback: str | None = None
+        self._fallback: Fallback | None = None
         self._before = selector.ledger.current
 
     def pick(
@@ -177,8 +176,7 @@ class DeploymentSelection:
             return self._choose(model, found, messages, input, request_kwargs or {})
         except Exception:  # whatever went wrong, LiteLLM can still serve the request
             self._choice = self._shadow = None
-            self._fallback = "error"
-            self._with.count_fallback("error")
+            self._leave(Fallback.ERROR)
             return None
 
     def _choose(
@@ -190,7 +188,7 @@ class DeploymentSelection:
         if managed is not None and group not in managed and model not in managed:
             return None
         if len(found) > MAX_ARMS:
-            selector.count_fallback("too_many_deployments")
+            selector.count_fallback(Fallback.TOO_MANY_DEPLOYMENTS)
             return None
         allowed = _with_weight(found)
         arms = self._offered(allowed)
@@ -213,13 +211,15 @@ class DeploymentSelection:
         self, policy: str, beliefs: Beliefs | None, directive: Directive, found: list[Deployment]
     ) -> Deployment | None:
         selector = self._with
-        if directive.left_to == "off":
-            self._leave("off")
+        if directive.fallback is Fallback.OFF:
+            self._leave(Fallback.OFF)
+            return None
+        if beliefs is None:
+            self._leave(Fallback.NO_SNAPSHOT)
             return None
         reason = self._objection(policy, beliefs)
-        if reason is not None or beliefs is None:
-            self._fallback = reason
-            selector.count_fallback(reason or "no_snapshot")
+        if reason is not None:
+            self._leave(reason)
             return None
         choice = choose(
             beliefs,
@@ -230,28 +230,26 @@ class DeploymentSelection:
             constraints=directive.constraints,
         )
         self._beliefs = beliefs
-        if directive.left_to is not None:
+        if directive.fallback is not None:
             self._shadow = choice
-            self._leave(directive.left_to)
+            self._leave(directive.fallback)
             return None
         self._choice = choice
         selector.warn_until_rated(policy, beliefs, self._arms)
         return found[choice.index]
 
-    def _leave(self, why: str) -> None:
-        """Leave the pick to LiteLLM because that is what was asked for."""
-        self._fallback = why
-        self._with.counters.add(f"selections_{why}")
+    def _leave(self, reason: Fallback) -> None:
+        """Leave the pick to LiteLLM."""
+        self._fallback = reason
+        self._with.count_fallback(reason)
 
-    def _objection(self, policy: str, beliefs: Beliefs | None) -> str | None:
-        if beliefs is None:
-            return "no_snapshot"
+    def _objection(self, policy: str, beliefs: Beliefs) -> Fallback | None:
         learned = beliefs.snapshot.settings
         ours = self._with.settings
         if learned.featurizer != ours.featurizer or learned.dimension != ours.dimension:
-            return "unknown_featurizer"
+            return Fallback.UNKNOWN_FEATURIZER
         if self._with.policies.is_stale(policy):
-            return "stale_snapshot"
+            return Fallback.STALE_SNAPSHOT
         return None
 
     def finish(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:

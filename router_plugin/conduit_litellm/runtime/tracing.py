@@ -33,5 +33,5 @@ def annotate_span(selection: SelectionDraft) -> None:
     if selection.choice is not None:
         attributes["conduit.propensity"] = float(selection.choice.probabilities[selection.chosen])
     if selection.fallback is not None:
-        attributes["conduit.fallback"] = selection.fallback
+        attributes["conduit.fallback"] = selection.fallback.value
     span.set_attributes(attributes)

@@ -4,34 +4,9 @@ import math
 from collections.abc import Sequence
 
 from conduit_litellm.decisions.drafts import SelectionDraft
-from conduit_litellm.routing.selection import REASONS
-from conduit_schemas import Selection
+from conduit_schemas import Flag, Selection
 
 __all__ = ["explained"]
-
-_FLAGS = {
-    "cold_share": "Models with few ratings get a limited share",
-    "cold_only": "No well-known model works at the moment, so the others serve",
-    "cost_cap": "Models above the request's cost limit were left out",
-    "cost_cap_unmet": "No model keeps within the request's cost limit, so the cheapest counts",
-    "latency_target": "Models slower than the request's target were left out",
-    "latency_target_unmet": "No model meets the request's latency target, so the fastest counts",
-    "quality_floor": "Wanted was the cheapest model that is good enough",
-    "quality_floor_unknown": "Too little is known of the quality to hold models to a floor",
-    "budget": "The budget made price count more",
-    "budget_spent": "The budget is spent, so the cheapest model serves",
-    "session_sticky": "The session stays with the model it began with",
-    "switching_cost": "Changing the model within a session has a price",
-    "min_exploration": "Every model gets at least the share that was asked for",
-}
-
-
-_LEFT = {
-    "off": "it is switched off for this policy",
-    "shadow": "it only watches for now (mode shadow)",
-    "canary": "this request is outside of its share of the traffic (mode canary)",
-}
-"""Why the choice was left to others on purpose."""
 
 
 def explained(attempts: Sequence[SelectionDraft]) -> str:
@@ -60,10 +35,8 @@ def _reason(selection: SelectionDraft) -> str:
     if selection.choice is None:
         if selection.fallback is None:
             return f"{name} was the only model that could serve."
-        reason = _LEFT.get(selection.fallback) or REASONS.get(selection.fallback, selection.fallback)
-        return f"{name} was picked among {arms} without Conduit: {reason}."
+        return f"{name} was picked among {arms} models without Conduit. {selection.fallback.about}"
     event = selection.event()
-    assert isinstance(event, Selection)  # what a pending selection makes
     chosen, probabilities = event.chosen, event.probabilities or ()
     told = [
         f"{name} was chosen among {arms} models with a probability of {_percent(probabilities[chosen])}.",
@@ -73,7 +46,7 @@ def _reason(selection: SelectionDraft) -> str:
     likeliest = max(range(arms), key=probabilities.__getitem__)
     if probabilities[likeliest] > probabilities[chosen]:
         told.append(f"{event.models[likeliest]} was more likely; trying others now and then is how Conduit learns.")
-    told += [f"{_FLAGS[flag]}." for flag in event.flags if flag in _FLAGS]
+    told += [Flag.sentence(flag) for flag in event.flags]
     return " ".join(told)
 
 

@@ -33,6 +33,15 @@ def test_a_single_model(strategy, pool):
     assert explained(choose(strategy, pool[:1])) == "openai/gpt-4o-mini (a) was the only model that could serve."
 
 
+@pytest.mark.parametrize("mode", ["off", "shadow", "canary"])
+def test_a_choice_that_is_left_to_litellm_on_purpose_says_so(mode, new_strategy, pool, snapshot):
+    strategy = new_strategy(mode=mode, rollout={"canary_share": 0.0})
+    strategy._policies.update(snapshot({"a": 0.9, "b": 0.2}))
+    (selection,) = seen = choose(strategy, pool)
+    assert selection.fallback == {"canary": "control"}.get(mode, mode)
+    assert explained(seen).endswith(f"was picked among 2 models without Conduit. {selection.fallback.about}")
+
+
 def test_a_failed_attempt_comes_first(strategy, pool):
     both = choose(strategy, pool[:1]) + choose(strategy, pool[1:])
     assert explained(both).startswith("openai/gpt-4o-mini (a) failed. openai/gpt-4o-mini (b) was the only")
@@ -73,7 +82,7 @@ async def test_limits_and_wishes_of_one_request_are_obeyed_and_told(backend, new
     assert (await service.complete("Hello?")).deployment_id == "a"
     limited = await service.complete("Hello?", constraints={"max_cost_usd": 0.01})
     assert limited.deployment_id == "b"
-    assert "Models above the request's cost limit were left out." in limited.explanation
+    assert "Deployments above the request's cost limit were left out." in limited.explanation
     wished = await service.complete("Hello?", objective="cost")
     assert wished.deployment_id == "b" and "cost 0.2" in wished.explanation
 

@@ -2,14 +2,6 @@
 import { BarChart, FrontierChart, IntervalChart, TimeChart, element, latest, sparkline } from "./charts.js";
 import { count, moment, money, percent, quality, seconds, share, span } from "./format.js";
 
-const SAFEGUARD = "LiteLLM's own selection served instead of Conduit, because ";
-const FALLBACKS = {
-  no_snapshot: "nothing had been learned yet",
-  stale_snapshot: "the log or the learner was silent for too long",
-  unknown_featurizer: "the snapshot was learned with another featurizer",
-  error: "of an error of Conduit's own; see the application's log",
-};
-
 export function makeSections(byId) {
   const perThousand = (value) => money(value === null ? null : value);
   const charts = {
@@ -265,7 +257,7 @@ function showDecisions(byId, report) {
 
 function showHealth(byId, report, installation) {
   const { health } = report;
-  const { reasons, newest } = installation.dead_letters;
+  const { reasons, about, newest } = installation.dead_letters;
   const letters = Object.values(reasons).reduce((sum, number) => sum + number, 0);
   const behind = `${count(health.events_behind)}${health.is_more_behind ? " or more" : ""}`;
   const fallbacks = Object.values(health.fallbacks).reduce((sum, number) => sum + number, 0);
@@ -274,11 +266,11 @@ function showHealth(byId, report, installation) {
     health.snapshot_age_s === null
       ? ["warn", "Learner", "no snapshot yet", "Nothing has been learned of this policy. Does a learner run?"]
       : [health.events_behind > 1000 ? "warn" : "good", "Learner", health.events_behind ? `${behind} events behind` : "up to date", `The newest snapshot covers the log up to offset ${count(health.snapshot_offset)} of partition ${health.partition} and was published ${span(health.snapshot_age_s)} ago. Algorithm: ${health.algorithm}.`],
-    [fallbacks > 0.2 * report.totals.all ? "warn" : "good", "Decisions", fallbacks ? `${count(fallbacks)} made by LiteLLM` : "all made by Conduit", Object.entries(health.fallbacks).map(([why, number]) => `${count(number)}: ${SAFEGUARD}${FALLBACKS[why] ?? why}.`).join(" ") || "No request had to be left to LiteLLM's own selection."],
+    [fallbacks > 0.2 * report.totals.all ? "warn" : "good", "Decisions", fallbacks ? `${count(fallbacks)} made by LiteLLM` : "all made by Conduit", Object.entries(health.fallbacks).map(([why, number]) => `${count(number)} by LiteLLM's own selection: ${health.about_fallbacks[why]}`).join(" ") || "No request had to be left to LiteLLM's own selection."],
     [report.totals.coverage === 0 || report.totals.coverage === null ? "warn" : "good", "Feedback", `${share(report.totals.coverage)} rated`, report.totals.rated ? `${count(report.totals.rated)} answers in the time shown. ${health.unmatched ? `${count(health.unmatched)} outcomes and ratings belong to decisions that are not, or no longer, known here.` : ""}` : "Without any ratings Conduit routes by failures alone and never by price."],
     [alarms.length ? "warn" : "good", "Drift", alarms.length ? `${count(alarms.length)} alarms` : "no alarms", alarms.join(" ") || "No arm is reported to have changed."],
     [report.totals.error_rate > 0.05 ? "warn" : "good", "Failed calls", Object.keys(health.errors).length ? count(Object.values(health.errors).reduce((sum, number) => sum + number, 0)) : "none", Object.entries(health.errors).map(([name, number]) => `${name}: ${count(number)}`).join(", ") || "Every call with an outcome worked."],
-    [letters ? "warn" : "good", "Dead letters", letters ? count(letters) : "none", letters ? `${Object.entries(reasons).map(([why, number]) => `${why}: ${count(number)}`).join(", ")}. See conduit dead-letters list.` : "Every record could be used."],
+    [letters ? "warn" : "good", "Dead letters", letters ? count(letters) : "none", letters ? `${Object.entries(reasons).map(([why, number]) => `${count(number)} ${why}: ${about[why]}`).join(" ")} See conduit dead-letters list.` : "Every record could be used."],
     ["good", "Open decisions", health.open_decisions === null ? "–" : count(health.open_decisions), `The learner still waits for what may come of them. ${health.censored ? `${count(health.censored)} were closed without an outcome.` : ""}`],
     installation.spool_bytes === null ? null : [installation.spool_bytes > 65536 ? "warn" : "good", "Spool", installation.spool_bytes ? `${count(installation.spool_bytes / 1024)} KB` : "empty", "Events that wait on this machine's disk for the brokers. Other machines' spools are not seen here."],
   ].filter((check) => check !== null);
