@@ -60,18 +60,18 @@ class Fallback(Code):
     NO_SNAPSHOT = (
         "no_snapshot",
         "Nothing had been learned about this model group yet.",
-        "Is a learner at work? With Kafka: `conduit learner`. On one machine: is `conduit-litellm[learner]` installed, "
-        "and `host_learner` on?",
+        "Check that a learner is running. With Kafka that is `conduit learner`; on one machine "
+        "`conduit-litellm[learner]` must be installed, and `host_learner` on.",
     )
     STALE_SNAPSHOT = (
         "stale_snapshot",
-        "The log or the learner had been silent for longer than max_snapshot_age_s allows.",
-        "Are the brokers reachable, does a learner run, is it far behind?",
+        "For longer than max_snapshot_age_s the log could not be read, or no learner worked on the delivered events.",
+        "Check that the brokers are reachable, that a learner is running, and that it keeps up.",
     )
     UNKNOWN_FEATURIZER = (
         "unknown_featurizer",
-        "What has been learned rests on another featurizer than this process has.",
-        "Give all processes one featurizer, or different namespaces.",
+        "The policy was learned with another featurizer than this process uses.",
+        "Use the same featurizer in all processes, or different namespaces.",
     )
     TOO_MANY_DEPLOYMENTS = (
         "too_many_deployments",
@@ -179,7 +179,7 @@ class EventFate(Code):
     DROPPED = (
         "dropped",
         "The log was away for so long that memory and disk had no room left, and the event is lost.",
-        "Give the spool more room (`spool_limit_bytes`), and mend the brokers.",
+        "Repair the brokers, and give the spool more room (`spool_limit_bytes`).",
     )
     REFUSED = "refused", "It broke the contract or was too large, and was left out."
 
