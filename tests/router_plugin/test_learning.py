@@ -6,11 +6,11 @@ from contextlib import suppress
 
 import litellm
 import pytest
-from folder_log import FolderLog
+from folder_log import offer
 from litellm.router import Router
 
 from conduit_litellm import ConduitRoutingStrategy
-from conduit_log import Message, open_log, register
+from conduit_log import Message, open_log
 from conduit_schemas import RoutingChange, RoutingSettings, encode
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
@@ -39,9 +39,16 @@ async def test_on_one_machine_the_better_deployment_gets_the_traffic(new_strateg
     assert 0 < strategy.counters["fallbacks"] <= 150
 
 
+@pytest.fixture
+def _folder_log(tmp_path, monkeypatch):
+    """The adapter of the tests, as if its package were installed."""
+    offer(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("_folder_log")
 @pytest.mark.parametrize("scheme", ["memory", "folder"])
 async def test_it_learns_on_whatever_log_lets_it(scheme, new_strategy, new_router, until, tmp_path):
-    register("folder", FolderLog)
     address = f"{scheme}:{tmp_path}/elsewhere"
     strategy = new_strategy(log=address, host_learner=True)
     router = new_router(strategy, ["bad", "good"])
