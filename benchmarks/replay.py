@@ -33,7 +33,7 @@ from conduit_learner.core.events import decode_event
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_log.embedded import EmbeddedLog
-from conduit_policy import SIGNALS, Beliefs, Objective, choose, predictions
+from conduit_policy import SIGNALS, Beliefs, Objective, choose, pack_context, predictions
 from conduit_schemas import Event, Feedback, Outcome, Selection, Topics, encode
 
 POLICY = "default/chat"
@@ -81,7 +81,7 @@ class Log:
             "arms": ARMS,
             "models": ARMS,
             "featurizer": "text64-v2",
-            "context": context.astype("<i2").tobytes(),
+            "context": pack_context(context),
             "objective": objective.weights(),
         }
         beliefs = self._beliefs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.quality.stream import Observed, Requests
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
-from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose, predictions
+from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose, pack_context, predictions
 from conduit_schemas import Event, Feedback, LearningChange, LearningSettings, Outcome, Selection, encode
 
 __all__ = ["POLICY", "ConduitPolicy"]
@@ -71,7 +71,7 @@ class ConduitPolicy:
                     snapshot_version=snapshot.offset,
                     snapshot_hash=snapshot.hash,
                     featurizer=TextFeaturizer.name,
-                    context=context.astype("<i2").tobytes(),
+                    context=pack_context(context),
                     predictions={
                         signal: tuple(means)
                         for signal, means in zip(

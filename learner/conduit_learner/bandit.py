@@ -10,7 +10,7 @@ from river import bandit
 
 from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_learner.core.signals import to_grid
-from conduit_policy import Beliefs, Choice, Objective, choose, to_fixed_point
+from conduit_policy import Beliefs, Choice, Objective, choose, pack_context, to_fixed_point
 from conduit_schemas import LearningSettings
 
 __all__ = ["SnapshotBandit"]
@@ -85,7 +85,7 @@ class SnapshotBandit(bandit.base.ContextualPolicy):
         arm = str(arm_id)
         if arm not in learner.arms:
             learner.add_arm(arm)
-        learner.learn(arm, row.astype("<i2").tobytes(), {"quality": to_grid(float(reward_args[0])), "success": 1.0})
+        learner.learn(arm, pack_context(row), {"quality": to_grid(float(reward_args[0])), "success": 1.0})
         if learner.ticks % self.snapshot_every == 0:
             self._beliefs = None
 

@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from conduit_policy import Request, TextFeaturizer
+from conduit_policy import Request, TextFeaturizer, pack_context
+from conduit_policy.vectors import INTERCEPT, context_bytes
 from conduit_schemas import (
-    FRACTION_BITS,
     ConfigurationError,
     Fallback,
     Feedback,
@@ -196,6 +196,8 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
     identity = row["request_id"] or _numbered(json.dumps(row, sort_keys=True, default=str), past.rows_without_id)
     decision_id = f"warm-{blake2b(str(identity).encode(), digest_size=12).hexdigest()}"
     context = _context(row, featurizer)
+    # Without a prompt there is only the intercept, so the request teaches the deployment's general level.
+    level_only = INTERCEPT + bytes(context_bytes(featurizer.dimension - 1))
     selection = Selection(
         policy=policy,
         time=start or 0.0,
@@ -205,7 +207,7 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
         probabilities=None if probabilities is None else tuple(map(float, probabilities)),
         fallback=Fallback.WARM_START if probabilities is None else None,
         featurizer=featurizer.name,
-        context=context or _LEVEL_ONLY + bytes(2 * (featurizer.dimension - 1)),
+        context=context or level_only,
         flags=(Flag.WARM_START,),
     )
     end, latency = _time(row["end"]), _number(row["latency_s"])
@@ -235,10 +237,6 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFea
     )
 
 
-_LEVEL_ONLY = (1 << FRACTION_BITS).to_bytes(2, "little")
-"""The context of a request without a prompt: only the intercept, so it teaches the deployment's general level."""
-
-
 def _status(row: Mapping[str, Any]) -> Literal["success", "error", "cache_hit"]:
     if str(row["cache_hit"]).lower() == "true":
         return "cache_hit"
@@ -247,7 +245,7 @@ def _status(row: Mapping[str, Any]) -> Literal["success", "error", "cache_hit"]:
 
 def _context(row: Mapping[str, Any], featurizer: TextFeaturizer) -> bytes | None:
     request = _request(row)
-    return None if request is None else featurizer(request).astype("<i2").tobytes()
+    return None if request is None else pack_context(featurizer(request))
 
 
 def _request(row: Mapping[str, Any]) -> Request | None:

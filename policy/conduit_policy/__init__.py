@@ -3,15 +3,17 @@
 from conduit_policy.algorithms import ALGORITHMS, algorithm, exploration_rule
 from conduit_policy.bandit_algorithm import BanditAlgorithm, Utilities
 from conduit_policy.beliefs import SIGNALS, Beliefs
-from conduit_policy.budget import Pace, pace
+from conduit_policy.budget import Pace, day_start_ms, pace, spent
+from conduit_policy.chance import random_number
 from conduit_policy.choose import Choice, choice_probabilities, choose, draw, predictions, utilities
 from conduit_policy.constraints import UNCONSTRAINED, Constraints
 from conduit_policy.custom import load_algorithms, register
-from conduit_policy.features import Context, Featurizer, Request, TextFeaturizer, to_fixed_point
+from conduit_policy.features import Featurizer, Request, TextFeaturizer
 from conduit_policy.goals import check_routing, merged, objective_of
 from conduit_policy.objective import Objective
 from conduit_policy.prior import Prior
 from conduit_policy.rules import REVISION, RULES, SAFEGUARDS, probabilities
+from conduit_policy.vectors import Context, pack_context, to_fixed_point, unpack_context
 
 __all__ = [
     "ALGORITHMS",
@@ -36,15 +38,20 @@ __all__ = [
     "check_routing",
     "choice_probabilities",
     "choose",
+    "day_start_ms",
     "draw",
     "exploration_rule",
     "load_algorithms",
     "merged",
     "objective_of",
     "pace",
+    "pack_context",
     "predictions",
     "probabilities",
+    "random_number",
     "register",
+    "spent",
     "to_fixed_point",
+    "unpack_context",
     "utilities",
 ]

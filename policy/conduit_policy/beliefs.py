@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conduit_policy.objective import Objective
 from conduit_policy.prior import Prior
+from conduit_policy.vectors import pack_vector, unpack_vector
 from conduit_schemas import ArmSnapshot, SignalPosterior, Snapshot
 
 __all__ = ["SIGNALS", "Beliefs", "Candidates", "Weighed"]
@@ -130,10 +131,10 @@ class Beliefs:
     def _stack(self, arms: tuple[str, ...]) -> Candidates:
         rows = [self._signals(arm) for arm in arms]
         posteriors = [[row[signal] for row in rows] for signal in SIGNALS]
-        mean = np.array([[_floats(p.mean) for p in signal] for signal in posteriors])
+        mean = np.array([[unpack_vector(p.mean) for p in signal] for signal in posteriors])
         variance = np.array(
             [
-                [np.float32(p.sigma * p.sigma) / _floats(p.precision) for p in signal]
+                [np.float32(p.sigma * p.sigma) / unpack_vector(p.precision) for p in signal]
                 for signal in posteriors[: SUCCESS + 1]
             ]
         )
@@ -161,10 +162,6 @@ def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
     return value
 
 
-def _floats(vector: bytes) -> NDArray[np.float32]:
-    return np.frombuffer(vector, "<f4").astype(np.float32)
-
-
 def _span(average: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, float]:
     seen = average[weight > 0.0]
     if not len(seen):
@@ -175,7 +172,7 @@ def _span(average: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[fl
 def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
     """What to believe of an arm that nobody has tried: the pool's averages, with the prior's uncertainty."""
     dimension = snapshot.settings.dimension
-    nothing = np.zeros(dimension, "<f4").tobytes()
+    nothing = pack_vector(np.zeros(dimension))
     prior = Prior.of(snapshot.settings)
     cold = {}
     for row, signal in enumerate(SIGNALS):
@@ -186,7 +183,7 @@ def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
         sigma = math.fsum(p.weight * p.sigma for p in seen) / weight if seen else _PRIOR_SIGMA[row]
         cold[signal] = SignalPosterior(
             mean=nothing,
-            precision=prior.untried(signal).astype("<f4").tobytes(),
+            precision=pack_vector(prior.untried(signal)),
             baseline=level,
             sigma=sigma,
             average=level,

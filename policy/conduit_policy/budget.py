@@ -1,16 +1,48 @@
-"""How far a budget presses: from what was spent, and how much of its window is over, to a price of money."""
+"""Budgets: when their windows begin, what was spent in them, and how far that presses the next choice."""
 
 from typing import NamedTuple
 
 from conduit_schemas import Budget, Spend
 
-__all__ = ["Pace", "pace"]
+__all__ = ["DAY_MS", "Pace", "day_start_ms", "pace", "spent"]
 
 DAY_MS = 86_400_000
-THOUSAND = 1000
+_THOUSAND = 1000
 
 _SLACK = 0.1
 """Share of a budget that is not planned: what may be spent ahead of the plan while the price rises from 0 to 1."""
+
+
+def day_start_ms(now_ms: int) -> int:
+    """Return when the day began, at midnight UTC, in milliseconds since 1970."""
+    return now_ms // DAY_MS * DAY_MS
+
+
+def spent(spend: Spend, now_ms: int, usd: float = 0.0, requests: int = 0) -> Spend:
+    """Return what was spent in the windows that are open now, with some more on top.
+
+    A window that is over starts at nothing: the day at midnight UTC, the thousand requests when it is full.
+
+    Parameters
+    ----------
+    now_ms
+        Milliseconds since 1970.
+    usd, requests
+        What has come since.
+
+    Examples
+    --------
+    >>> spent(Spend(day_usd=2.0, thousand_requests=999, thousand_usd=9.0), DAY_MS, usd=0.5, requests=1)
+    Spend(day_start_ms=86400000, day_usd=0.5, thousand_requests=1000, thousand_usd=9.5)
+    """
+    day = day_start_ms(now_ms)
+    same_day, same_thousand = spend.day_start_ms == day, spend.thousand_requests < _THOUSAND
+    return Spend.model_construct(
+        day_start_ms=day,
+        day_usd=(spend.day_usd if same_day else 0.0) + usd,
+        thousand_requests=(spend.thousand_requests if same_thousand else 0) + requests,
+        thousand_usd=(spend.thousand_usd if same_thousand else 0.0) + usd,
+    )
 
 
 class Pace(NamedTuple):
@@ -45,15 +77,12 @@ def pace(budget: Budget, spend: Spend, now_ms: int) -> Pace:
     >>> pace(Budget(usd=100.0), Spend(day_start_ms=0, day_usd=47.0), noon).price
     0.2
     """
+    now = spent(spend, now_ms)
     if budget.per == "day":
-        start = now_ms // DAY_MS * DAY_MS
-        spent = spend.day_usd if spend.day_start_ms == start else 0.0
-        over = (now_ms - start) / DAY_MS
+        usd, over = now.day_usd, (now_ms - now.day_start_ms) / DAY_MS
     else:
-        is_new = spend.thousand_requests >= THOUSAND
-        spent = 0.0 if is_new else spend.thousand_usd
-        over = 0.0 if is_new else spend.thousand_requests / THOUSAND
+        usd, over = now.thousand_usd, now.thousand_requests / _THOUSAND
     slack = _SLACK * budget.usd
-    ahead = spent - (budget.usd - slack) * over
+    ahead = usd - (budget.usd - slack) * over
     price = min(1.0, max(0.0, ahead / slack))
-    return Pace(price, price >= 1.0 or spent >= budget.usd)
+    return Pace(price, price >= 1.0 or usd >= budget.usd)

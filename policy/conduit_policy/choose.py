@@ -3,22 +3,22 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conduit_policy.beliefs import SIGNALS, Beliefs
+from conduit_policy.chance import random_number
 from conduit_policy.constraints import UNCONSTRAINED, Constraints, Signals, constrained
-from conduit_policy.features import Context
 from conduit_policy.objective import Objective
 from conduit_policy.rules import Utilities, probabilities
-from conduit_schemas import FRACTION_BITS, Flag
+from conduit_policy.vectors import UNIT, Context
+from conduit_schemas import Flag
 
 __all__ = ["Choice", "choice_probabilities", "choose", "draw", "predictions", "utilities"]
 
-_UNIT = np.float32(2.0**-FRACTION_BITS)
+_UNIT = np.float32(UNIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,9 @@ def draw(vector: NDArray[np.float64], decision_id: str) -> int:
     >>> draw(np.array([0.0, 1.0]), "any")
     1
     """
-    random = int.from_bytes(blake2b(decision_id.encode(), digest_size=8).digest(), "big") / 2.0**64
     # Of a few arms, plain lists take a third of the time that arrays do.
     chances = vector.tolist()
     cumulative = list(accumulate(chances))
-    index = bisect_right(cumulative, random * cumulative[-1])
+    index = bisect_right(cumulative, random_number(decision_id) * cumulative[-1])
     last = max(index for index, chance in enumerate(chances) if chance)
     return min(index, last)

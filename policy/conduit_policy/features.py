@@ -12,15 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_policy.vectors import ONE, Context
 from conduit_policy.word_vectors import HASHED, MEANING, WordVectors
-from conduit_schemas import FRACTION_BITS
 
-__all__ = ["Context", "Featurizer", "Request", "TextFeaturizer", "to_fixed_point"]
-
-Context = NDArray[np.int16]
-"""Shape (dimension,), in units of 2**-10; component 0 is the intercept and always 1.0."""
-
-_ONE = 1 << FRACTION_BITS
+__all__ = ["Featurizer", "Request", "TextFeaturizer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +53,6 @@ class Featurizer(Protocol):
     def __call__(self, request: Request) -> Context:
         """Return the context vector of a request."""
         ...
-
-
-def to_fixed_point(values: NDArray[np.floating[Any]]) -> Context:
-    """Round to the contract's 16-bit fixed point; numbers beyond +-31.9 are clipped, NaN becomes 0.
-
-    Examples
-    --------
-    >>> to_fixed_point(np.array([1.0, -0.5, 1e9])).tolist()
-    [1024, -512, 32767]
-    """
-    scaled = np.clip(np.nan_to_num(np.clip(values, -32.0, 32.0)) * _ONE, -32768, 32767)
-    fixed: Context = np.rint(scaled).astype(np.int16)
-    return fixed
 
 
 class TextFeaturizer:
@@ -133,7 +115,7 @@ class TextFeaturizer:
             if length := math.sqrt(hashes.dot(hashes)):
                 context[-HASHED:] = hashes * (unknown / length)
         # Every component is bounded well inside the fixed point's range, so no clipping is needed.
-        fixed: Context = np.rint(context * _ONE).astype(np.int16)
+        fixed: Context = np.rint(context * ONE).astype(np.int16)
         return fixed
 
 

@@ -4,16 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.recompute import Recomputation, recompute, without_snapshot
 from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.core.checkpoint import CheckpointError
 from conduit_log import StoredMessage
-from conduit_policy import SIGNALS, Beliefs, Context
+from conduit_policy import SIGNALS, Beliefs, Context, unpack_context
+from conduit_policy.vectors import UNIT, unpack_vector
 from conduit_schemas import (
-    FRACTION_BITS,
     ConfigurationError,
     ExplorationRule,
     Feedback,
@@ -226,7 +224,7 @@ def _predictions(
     selection: Selection, beliefs: Beliefs | None, again: Recomputation | None, index: int
 ) -> dict[str, Predicted]:
     predicted = {}
-    context = np.frombuffer(selection.context, "<i2")
+    context = unpack_context(selection.context)
     for row, signal in enumerate(SIGNALS):
         deviation = None
         if again is not None and beliefs is not None:
@@ -257,5 +255,5 @@ def _deviation(beliefs: Beliefs, arm: str, signal: str, context: Context) -> flo
     if known is None or signal not in known.signals:
         return None
     posterior = known.signals[signal]
-    x = context * 2.0**-FRACTION_BITS
-    return posterior.sigma * math.sqrt(float((x * x / np.frombuffer(posterior.precision, "<f4")).sum()))
+    x = context * UNIT
+    return posterior.sigma * math.sqrt(float((x * x / unpack_vector(posterior.precision)).sum()))

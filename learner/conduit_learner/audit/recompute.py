@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ from conduit_policy import (
     choice_probabilities,
     draw,
     predictions,
+    random_number,
+    unpack_context,
     utilities,
 )
 from conduit_schemas import ConfigurationError, Fallback, Flag, Selection
@@ -109,9 +110,10 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
             f"it was made with revision {beliefs.snapshot.rule.revision} of the exploration rules, but this release "
             f"has revision {REVISION}: use the release that made it"
         )
-    if (selection.featurizer, len(selection.context)) != (settings.featurizer, 2 * settings.dimension):
+    context = unpack_context(selection.context)
+    if (selection.featurizer, len(context)) != (settings.featurizer, settings.dimension):
         return (
-            f"it has {len(selection.context) // 2} features of {selection.featurizer!r}, but its snapshot was learned "
+            f"it has {len(context)} features of {selection.featurizer!r}, but its snapshot was learned "
             f"from {settings.dimension} features of {settings.featurizer!r}"
         )
     if objective is None:
@@ -119,7 +121,6 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     if (draw_logged := _logged_draw(selection)) is None:
         return "it names a snapshot but has no probabilities"
     logged, chosen = draw_logged
-    context = np.frombuffer(selection.context, "<i2")
     believed = utilities(beliefs, context, selection.arms, objective)
     constraints = Constraints.of_log(selection.constraints)
     vector, flags = choice_probabilities(beliefs, context, selection.arms, believed, constraints)
@@ -130,7 +131,7 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
         probabilities=vector,
         predictions=predicted,
         flags=flags,
-        random_number=int.from_bytes(blake2b(selection.decision_id.encode(), digest_size=8).digest(), "big") / 2.0**64,
+        random_number=random_number(selection.decision_id),
         drawn=drawn,
         largest_difference=float(abs(vector - logged).max()),
         disagreements=(

@@ -15,8 +15,8 @@ from conduit_learner.models.posterior import posteriors
 from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
 from conduit_policy import Prior
 from conduit_policy.algorithms import algorithm, exploration_rule
+from conduit_policy.vectors import INTERCEPT, context_bytes
 from conduit_schemas import (
-    FRACTION_BITS,
     MAX_ARMS,
     MAX_EVENT_BYTES,
     MAX_SNAPSHOT_BYTES,
@@ -28,7 +28,6 @@ from conduit_schemas import (
 
 __all__ = ["Arm", "PolicyLearner"]
 
-_INTERCEPT = (1 << FRACTION_BITS).to_bytes(2, "little")
 _MIN_FADING = 0.5
 """A block never fades to less than this, however small the window."""
 
@@ -101,7 +100,7 @@ class PolicyLearner:
         self.settings = settings
         # Asked at every event, so as plain attributes.
         self._renamed = settings.renamed or {}
-        self._featurizer, self._context_bytes = settings.featurizer, 2 * settings.dimension
+        self._featurizer, self._context_bytes = settings.featurizer, context_bytes(settings.dimension)
         self._window_ms, self._max_open = round(settings.feedback_window_s * 1000.0), settings.max_open
 
     @property
@@ -125,9 +124,9 @@ class PolicyLearner:
                 if math.isnan(value):
                     continue
                 if model.dimension == 1:
-                    model.learn_row(_INTERCEPT, value)
+                    model.learn_row(INTERCEPT, value)
                 elif context is not None:
-                    model.learn_row(_INTERCEPT + context[len(_INTERCEPT) :], value)  # whatever the sender wrote
+                    model.learn_row(INTERCEPT + context[len(INTERCEPT) :], value)  # whatever the sender wrote
         self._waiting.clear()
 
     def _note_seen(self) -> None:

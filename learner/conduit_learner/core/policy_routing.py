@@ -6,12 +6,10 @@ from typing import Any
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
 from conduit_learner.core.join import OpenDecision
 from conduit_learner.core.rollout import Rollout
+from conduit_policy import spent
 from conduit_schemas import Mode, RoutingChange, RoutingState, Spend
 
 __all__ = ["PolicyRouting"]
-
-_DAY_MS = 86_400_000
-_THOUSAND = 1000
 
 
 class PolicyRouting:
@@ -107,15 +105,4 @@ class PolicyRouting:
         if change is None or change.routing is None:
             return
         for name in {"", scope} & {"", *change.routing.overrides}:
-            self._spend[name] = _paid(self._spend.get(name, Spend()), cost_usd or 0.0, now_ms)
-
-
-def _paid(spend: Spend, usd: float, now_ms: int) -> Spend:
-    day = max(0, now_ms) // _DAY_MS * _DAY_MS
-    same_day, same_thousand = spend.day_start_ms == day, spend.thousand_requests < _THOUSAND
-    return Spend(
-        day_start_ms=day,
-        day_usd=(spend.day_usd if same_day else 0.0) + usd,
-        thousand_requests=(spend.thousand_requests if same_thousand else 0) + 1,
-        thousand_usd=(spend.thousand_usd if same_thousand else 0.0) + usd,
-    )
+            self._spend[name] = spent(self._spend.get(name, Spend()), max(0, now_ms), cost_usd or 0.0, requests=1)

@@ -15,9 +15,10 @@ from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import BOUNDS, JoinedDecision, measure
 from conduit_learner.evaluation.reward_model import ridge_predictions
 from conduit_log import StoredMessage
-from conduit_policy import Beliefs, Constraints, Context, Objective, Prior, choose
+from conduit_policy import Beliefs, Constraints, Context, Objective, Prior, choose, pack_context, unpack_context
 from conduit_policy.algorithms import algorithm
-from conduit_schemas import FRACTION_BITS, ConfigurationError, LearningSettings, RecordError
+from conduit_policy.vectors import UNIT, context_bytes
+from conduit_schemas import ConfigurationError, LearningSettings, RecordError
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -152,12 +153,12 @@ class _Candidate(PolicyLearner):
         objective = _logged_objective(selection) if self.objective is None else self.objective
         if selection.probabilities is None:
             self.left_out["were made by LiteLLM, whose probabilities are unknown"] += 1
-        elif (selection.featurizer, len(selection.context)) != (wanted.featurizer, 2 * wanted.dimension):
+        elif (selection.featurizer, len(selection.context)) != (wanted.featurizer, context_bytes(wanted.dimension)):
             self.left_out[f"hold features of {selection.featurizer!r}, not of {wanted.featurizer!r}"] += 1
         elif objective is None:
             self.left_out["were made for an objective that makes no sense"] += 1
         else:
-            context = np.frombuffer(selection.context, "<i2")
+            context = unpack_context(selection.context)
             choice = choose(
                 beliefs,
                 self._seen(context),
@@ -183,13 +184,13 @@ class _Candidate(PolicyLearner):
 
     def _context(self, decision: OpenDecision) -> bytes | None:
         context = super()._context(decision)
-        return context if context is None else self._seen(np.frombuffer(context, "<i2")).tobytes()
+        return context if context is None else pack_context(self._seen(unpack_context(context)))
 
     def _seen(self, context: Context) -> Context:
         """Return a context with nothing in the components that it does not see."""
         if self.features is None:
             return context
-        kept: Context = np.where(np.isin(np.arange(len(context)), list(self.features)), context, 0).astype("<i2")
+        kept: Context = np.where(np.isin(np.arange(len(context)), list(self.features)), context, 0).astype(np.int16)
         return kept
 
     def comparable_rows(self) -> list[JoinedDecision]:
@@ -263,7 +264,7 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
         logging[index, columns] = row.probabilities
         target[index, columns] = row.target
     chosen = np.array([column[row.arms[row.chosen]] for row in rows])
-    contexts = np.stack([row.context for row in rows]).astype(np.float32) / (1 << FRACTION_BITS)
+    contexts = np.stack([row.context for row in rows]).astype(np.float32) * np.float32(UNIT)
     # One regression per arm, with an intercept; nobody averages over its stiffness.
     prior = np.minimum(Prior.of(candidate.settings).own, _REWARD_STIFFNESS * candidate.settings.lambda_reg)
     logged: dict[str, Estimate] = {}

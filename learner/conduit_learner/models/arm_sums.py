@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_learner.models.regression import AdditiveRegression, numbers
+from conduit_policy.vectors import context_bytes
 
 __all__ = ["ArmSums", "Observation"]
 
@@ -125,7 +126,7 @@ class _Part:
 
     def numbers(self, contexts: Sequence[bytes | None]) -> Matrix:
         """Return contexts as rows of numbers, and anything where there is none."""
-        nothing = bytes(2 * self.dimension)
+        nothing = bytes(context_bytes(self.dimension))
         x = numbers([context or nothing for context in contexts], self.dimension)
         x[:, 0] = 1.0  # whatever the sender wrote
         return x

@@ -12,6 +12,7 @@ from conduit_learner.models.elementary import exp, ln
 from conduit_learner.models.linear_solver import solve_ridge
 from conduit_learner.models.regression import Statistics
 from conduit_policy import Prior
+from conduit_policy.vectors import pack_vector
 from conduit_schemas import SignalPosterior
 
 __all__ = ["BASELINE_OBSERVATIONS", "SIGMA_OBSERVATIONS", "posteriors"]
@@ -249,4 +250,4 @@ class _Regressions:
 def _float32(vector: NDArray[np.float64], dimension: int, padding: float) -> bytes:
     padded = np.full(dimension, padding)
     padded[: len(vector)] = vector
-    return bytes(np.clip(padded, -_UNUSED, _UNUSED).astype("<f4").data)
+    return pack_vector(np.clip(padded, -_UNUSED, _UNUSED))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import linear_model, utils
 
-from conduit_schemas import FRACTION_BITS
+from conduit_policy.vectors import CONTEXT_TYPE, UNIT
 
 __all__ = ["BLOCK", "AdditiveRegression", "Statistics", "fold", "numbers"]
 
@@ -17,8 +17,6 @@ BLOCK = 64
 Vector = NDArray[np.float64]
 
 _FLOAT: np.dtype[Any] = np.dtype("<f8")
-_FIXED_POINT: np.dtype[Any] = np.dtype("<i2")
-_UNIT = 2.0**-FRACTION_BITS
 
 
 class Statistics(NamedTuple):
@@ -62,7 +60,8 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     >>> model.statistics().moment
     array([3. , 1.5])
     >>> model = AdditiveRegression.of_dimension(2, fixed_point=True)
-    >>> model.learn_row(np.array([1024, 512], "<i2").tobytes(), 3.0)
+    >>> from conduit_policy import pack_context
+    >>> model.learn_row(pack_context(np.array([1024, 512], np.int16)), 3.0)
     >>> model.statistics().moment
     array([3. , 1.5])
     """
@@ -89,7 +88,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         model = cls()
         model._ensure_features(range(dimension))
         if fixed_point:
-            model._kind = _FIXED_POINT
+            model._kind = CONTEXT_TYPE
         return model
 
     def _view(self) -> None:
@@ -249,7 +248,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     def _encoded(self, numbers: Vector) -> list[bytes]:
         """Return rows of numbers, one after the other, as bytes: the inverse of :meth:`_design`."""
-        units = np.rint(numbers / _UNIT) if self._kind == _FIXED_POINT else numbers
+        units = np.rint(numbers / UNIT) if self._kind == CONTEXT_TYPE else numbers
         data, size = units.astype(self._kind).tobytes(), self._cap * self._kind.itemsize
         return [data[start : start + size] for start in range(0, len(data), size)]
 
@@ -287,7 +286,7 @@ def fold(models: Iterable[AdditiveRegression]) -> None:
         model._fold()
 
 
-def numbers(rows: Sequence[bytes], dimension: int, kind: np.dtype[Any] = _FIXED_POINT) -> Vector:
+def numbers(rows: Sequence[bytes], dimension: int, kind: np.dtype[Any] = CONTEXT_TYPE) -> Vector:
     """Return rows of bytes as numbers, shape (rows, dimension)."""
     x = np.frombuffer(b"".join(rows), kind).reshape(-1, dimension)
-    return x * _UNIT if kind == _FIXED_POINT else x.astype(np.float64, copy=False)
+    return x * UNIT if kind == CONTEXT_TYPE else x.astype(np.float64, copy=False)

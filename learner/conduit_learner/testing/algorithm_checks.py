@@ -13,7 +13,7 @@ from conduit_learner.bandit import SnapshotBandit
 from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
-from conduit_policy import Beliefs, Objective, choose, to_fixed_point
+from conduit_policy import Beliefs, Objective, choose, pack_context, to_fixed_point
 from conduit_schemas import (
     Event,
     Feedback,
@@ -191,7 +191,7 @@ def _log(name: str, decisions: int, *, extreme: bool = False) -> list[StoredMess
         chosen = 0 if extreme and number % 50 else rng.randrange(len(_ARMS))
         quality = float(number % 2) if extreme else min(1.0, 0.2 * chosen + 0.3 * rng.random())
         cost, latency = (1e6, 1e6) if extreme else (rng.uniform(0.001, 0.1), rng.uniform(0.1, 5.0))
-        row = context.astype("<i2").tobytes()
+        row = pack_context(context)
         events += [
             Selection(
                 policy=_POLICY,

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import OTHERS, PolicyView
 from conduit_learner.view.savings import Comparison, Moments
 from conduit_learner.view.timeline import Cell
 from conduit_learner.view.wording import alarm_words, consequence, reason, routing_words
+from conduit_policy.vectors import unpack_vector
 from conduit_schemas import DeadLetterReason, Fallback
 
 __all__ = ["MIN_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
@@ -227,7 +226,7 @@ def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
         if posterior.weight <= 0.0:
             continue
         # The intercept's share of the variance: what is unsure of the arm before a request is looked at.
-        precision = float(np.frombuffer(posterior.precision, "<f4", count=1)[0])
+        precision = float(unpack_vector(posterior.precision)[0])
         reach = _Z * posterior.sigma / math.sqrt(precision) if precision > 0.0 else math.inf
         unit = math.exp if signal in _LOGARITHMS else float
         low, high = posterior.average - reach, posterior.average + reach

@@ -10,7 +10,7 @@ from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.litellm_compat.calls import Facts
 from conduit_litellm.routing.directives import Directive
-from conduit_policy import SIGNALS, Beliefs, Choice, predictions
+from conduit_policy import SIGNALS, Beliefs, Choice, pack_context, predictions
 from conduit_schemas import Event, Fallback, Feedback, LearningChange, Outcome, RoutingChange, Selection
 
 __all__ = ["ChangeDraft", "Draft", "FeedbackDraft", "OutcomeDraft", "SelectionDraft", "attempts_of_request"]
@@ -59,7 +59,7 @@ class SelectionDraft(NamedTuple):
             snapshot_version=None if beliefs is None else beliefs.snapshot.offset,
             snapshot_hash=None if beliefs is None else beliefs.snapshot.hash,
             featurizer=self.featurizer,
-            context=self.context.astype("<i2").tobytes(),
+            context=pack_context(self.context),
             predictions={} if beliefs is None else self._predictions(beliefs),
             objective={} if directive is None else directive.weights,
             constraints={} if directive is None else directive.logged,

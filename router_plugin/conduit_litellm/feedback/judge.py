@@ -4,13 +4,12 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import litellm
 
 from conduit_litellm.feedback.answers import Answer
+from conduit_policy import day_start_ms, random_number
 from conduit_schemas import ConfigurationError
 
 __all__ = ["Judge", "JudgeError", "Sampler", "Verdict"]
@@ -119,17 +118,16 @@ class Sampler:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._day = ""
+        self._day = 0
         self._spent = 0.0
 
     def picks(self, decision_id: str) -> bool:
         """Say whether chance picks a decision: always the same answer for the same one."""
-        digest = blake2b(decision_id.encode("utf-8", "replace"), digest_size=8, person=b"judge").digest()
-        return int.from_bytes(digest, "big") / 2.0**64 < self._judge.share
+        return random_number(decision_id, "judge") < self._judge.share
 
     def has_money(self, now: float) -> bool:
         """Say whether the day's budget allows for another call; ``now`` in seconds since 1970."""
-        day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+        day = day_start_ms(int(now * 1000.0))
         if day != self._day:
             self._day, self._spent = day, 0.0
         return self._spent < self._judge.usd_per_day

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple, assert_never
 
 from conduit_litellm.decisions.ledger import Decision
@@ -20,6 +19,7 @@ from conduit_policy import (
     merged,
     objective_of,
     pace,
+    random_number,
 )
 from conduit_schemas import ConfigurationError, Fallback, Mode, RoutingGoal, RoutingSettings, Spend, checked
 
@@ -211,7 +211,8 @@ class Directives:
                 return None
             case "canary":
                 who = _whose(found.settings, params) or decision_id
-                return None if _position(policy, who) < found.share else Fallback.CONTROL
+                position = random_number(f"{policy}\0{who}", "canary")
+                return None if position < found.share else Fallback.CONTROL
             case "shadow":
                 return Fallback.SHADOW
             case "off":
@@ -267,9 +268,3 @@ def _whose(settings: RoutingSettings, params: Mapping[str, Any]) -> str | None:
             return None
         case _:
             assert_never(settings.sticky_by)
-
-
-def _position(policy: str, who: str) -> float:
-    """Return where somebody stands between 0 and 1: the same in every process, another in every policy."""
-    digest = blake2b(f"{policy}\0{who}".encode("utf-8", "replace"), digest_size=8, person=b"canary").digest()
-    return int.from_bytes(digest, "big") / 2.0**64

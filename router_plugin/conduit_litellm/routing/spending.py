@@ -4,12 +4,11 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
+from conduit_policy import spent
 from conduit_schemas import Spend
 
 __all__ = ["Spending"]
 
-_DAY_MS = 86_400_000
-_THOUSAND = 1000
 _MAX_PAYMENTS = 100_000
 
 
@@ -62,17 +61,9 @@ class Spending:
 
     def total(self, policy: str, scope: str, known: Spend, now_ms: int) -> Spend:
         """Return what a snapshot knows plus what has come since; a window that is over starts at nothing."""
-        usd, requests = self._sums.get((policy, scope), (0.0, 0))
-        day = now_ms // _DAY_MS * _DAY_MS
-        is_new = known.thousand_requests >= _THOUSAND
-        return Spend.model_construct(
-            day_start_ms=day,
-            day_usd=(known.day_usd if known.day_start_ms == day else 0.0) + usd,
-            thousand_requests=(0 if is_new else known.thousand_requests) + requests,
-            thousand_usd=(0.0 if is_new else known.thousand_usd) + usd,
-        )
+        return spent(known, now_ms, *self._sums.get((policy, scope), (0.0, 0)))
 
     def _add(self, policy: str, scope: str, usd: float) -> None:
         for name in {"", scope}:
-            spent, requests = self._sums.get((policy, name), (0.0, 0))
-            self._sums[policy, name] = spent + usd, requests + 1
+            before, requests = self._sums.get((policy, name), (0.0, 0))
+            self._sums[policy, name] = before + usd, requests + 1
