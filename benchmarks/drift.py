@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from river.drift import ADWIN
 
-from conduit_learner.core.signals import SIGNALS
 from conduit_learner.models.drift import Watch, detect_changes, rebase
 from conduit_learner.models.regression import AdditiveRegression, fold
+from conduit_policy import SIGNALS
 
 STEADY: dict[str, tuple[str, Callable[[np.random.Generator, int], NDArray[np.float64]]]] = {
     "bernoulli_0.9": ("quality", lambda rng, n: (rng.random(n) < 0.9).astype(float)),

@@ -57,11 +57,11 @@ from conduit_learner.core import events as quick
 from conduit_learner.core.checkpoint import CheckpointWriter
 from conduit_learner.core.events import decode_event as read_event
 from conduit_learner.core.partition_learner import PartitionLearner
-from conduit_learner.core.signals import SIGNALS, targets
+from conduit_learner.core.targets import targets
 from conduit_learner.worker.run import run_worker
 from conduit_learner.worker.status import WorkerStatus
 from conduit_log import LogSettings, Message, StoredMessage, open_log
-from conduit_policy import Beliefs, Objective, choose
+from conduit_policy import SIGNALS, Beliefs, Objective, choose
 from conduit_schemas import FRACTION_BITS, Feedback, LearningSettings, Outcome, decode_event
 
 DIMENSION = 64

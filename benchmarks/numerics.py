@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_learner.core.policy_learner import PolicyLearner
-from conduit_learner.core.signals import to_grid
+from conduit_learner.core.targets import to_grid
 from conduit_policy import ALGORITHMS, Beliefs, Objective, choose, to_fixed_point
 from conduit_schemas import LearningSettings, Snapshot, encode
 

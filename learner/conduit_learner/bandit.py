@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from river import bandit
 
 from conduit_learner.core.policy_learner import PolicyLearner
-from conduit_learner.core.signals import to_grid
+from conduit_learner.core.targets import to_grid
 from conduit_policy import Beliefs, Choice, Objective, choose, pack_context, to_fixed_point
 from conduit_schemas import LearningSettings
 

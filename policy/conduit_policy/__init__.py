@@ -2,7 +2,7 @@
 
 from conduit_policy.algorithms import ALGORITHMS, algorithm, exploration_rule
 from conduit_policy.bandit_algorithm import BanditAlgorithm, Utilities
-from conduit_policy.beliefs import SIGNALS, Beliefs
+from conduit_policy.beliefs import Beliefs
 from conduit_policy.budget import Pace, day_start_ms, pace, spent
 from conduit_policy.chance import random_number
 from conduit_policy.choose import Choice, choice_probabilities, choose, draw, predictions, utilities
@@ -10,14 +10,18 @@ from conduit_policy.constraints import UNCONSTRAINED, Constraints
 from conduit_policy.custom import load_algorithms, register
 from conduit_policy.features import Featurizer, Request, TextFeaturizer
 from conduit_policy.goals import check_routing, merged, objective_of
-from conduit_policy.objective import Objective
+from conduit_policy.objective import Objective, place
 from conduit_policy.prior import Prior
 from conduit_policy.rules import REVISION, RULES, SAFEGUARDS, probabilities
+from conduit_policy.signals import AMOUNTS, LIMITED, ROWS, SIGNALS, Signal
 from conduit_policy.vectors import Context, pack_context, to_fixed_point, unpack_context
 
 __all__ = [
     "ALGORITHMS",
+    "AMOUNTS",
+    "LIMITED",
     "REVISION",
+    "ROWS",
     "RULES",
     "SAFEGUARDS",
     "SIGNALS",
@@ -32,6 +36,7 @@ __all__ = [
     "Pace",
     "Prior",
     "Request",
+    "Signal",
     "TextFeaturizer",
     "Utilities",
     "algorithm",
@@ -46,6 +51,7 @@ __all__ = [
     "objective_of",
     "pace",
     "pack_context",
+    "place",
     "predictions",
     "probabilities",
     "random_number",

@@ -10,19 +10,15 @@ from numpy.typing import NDArray
 
 from conduit_policy.objective import Objective
 from conduit_policy.prior import Prior
+from conduit_policy.signals import AMOUNTS, ROWS, SIGNALS
 from conduit_policy.vectors import pack_vector, unpack_vector
 from conduit_schemas import ArmSnapshot, SignalPosterior, Snapshot
 
-__all__ = ["SIGNALS", "Beliefs", "Candidates", "Weighed"]
+__all__ = ["Beliefs", "Candidates", "Weighed"]
 
-SIGNALS = ("quality", "success", "cost", "latency")
-"""Row order of every stacked array. Cost is ln USD and latency ln seconds."""
-
-QUALITY, SUCCESS, COST, LATENCY = range(4)
-
-_PRIOR_MEAN = (0.5, 1.0, 0.0, 0.0)
-_PRIOR_SIGMA = (0.3, 0.2, 1.0, 1.0)
-"""Used for arms of which a snapshot says nothing, when it says nothing of any other arm either."""
+_QUALITY, _SUCCESS = ROWS["quality"], ROWS["success"]
+_SCORES = _SUCCESS + 1
+"""The scores are the first rows."""
 
 _MIN_SPAN = math.log(4.0)
 """A pool whose dearest arm costs less than four times its cheapest is scaled as if it were four times, so
@@ -49,7 +45,8 @@ class Candidates:
     ratings: NDArray[np.float64]
     """Shape (K,): quality feedbacks behind each arm."""
     scale: NDArray[np.float64]
-    """Shape (2, 2): for cost and latency, the pool's least mean and its span, both on the log scale."""
+    """Shape (A, 2): per amount, the pool's least mean and its span, both on the log scale. An infinite span says that
+    nothing is known of it, so that it counts for nothing."""
     coverage: float
     """0..1: how far the pool's quality is known; 0 without any quality feedback."""
 
@@ -62,7 +59,7 @@ class Weighed(NamedTuple):
     """Candidates under one objective, folded into a single product for the request path.
 
     With ``z`` the context followed by its squares, ``matrix @ z + offset`` has five rows of K: the means of
-    quality and success, the price to pay (cost and latency, weighed), and the variances of quality and success.
+    quality and success, the price (:meth:`conduit_policy.Objective.price`), and the variances of quality and success.
     """
 
     matrix: NDArray[np.float32]
@@ -75,16 +72,16 @@ class Weighed(NamedTuple):
 
     @classmethod
     def of(cls, candidates: Candidates, objective: Objective) -> Self:
-        """Fold; cost and latency count only as far as quality is known."""
+        """Fold; amounts count only as far as quality is known."""
         count, dimension = candidates.mean.shape[1:]
         matrix = np.zeros((5, count, 2 * dimension), np.float32)
         offset = np.zeros((5, count))
-        matrix[:2, :, :dimension] = candidates.mean[: SUCCESS + 1]
-        offset[:2] = candidates.baseline[: SUCCESS + 1]
+        matrix[:2, :, :dimension] = candidates.mean[:_SCORES]
+        offset[:2] = candidates.baseline[:_SCORES]
         matrix[3:, :, dimension:] = candidates.variance
-        for row, weight in ((COST, objective.cost), (LATENCY, objective.latency)):
-            least, span = candidates.scale[row - COST]
-            price = weight * candidates.coverage / span
+        for signal, (least, span) in zip(AMOUNTS, candidates.scale, strict=True):
+            row = ROWS[signal.name]
+            price = getattr(objective, signal.name) * candidates.coverage / span
             matrix[2, :, :dimension] += np.float32(price) * candidates.mean[row]
             offset[2] += price * (candidates.baseline[row] - least)
         return cls(matrix.reshape(5 * count, -1), offset.ravel(), candidates.outcomes, candidates.ratings)
@@ -128,6 +125,12 @@ class Beliefs:
         """Return the standard deviation of a signal's residual noise for every arm, shape (K,)."""
         return np.array([self._signals(arm)[signal].sigma for arm in arms])
 
+    def is_observed(self, signal: str, arm: str | None = None) -> bool:
+        """Say whether anything was observed of a signal: of one arm, or of any. If not, predictions are the prior's."""
+        known = self.snapshot.arms
+        arms = known.values() if arm is None else [known[arm]] if arm in known else []
+        return any(signal in of_arm.signals and of_arm.signals[signal].is_observed for of_arm in arms)
+
     def _stack(self, arms: tuple[str, ...]) -> Candidates:
         rows = [self._signals(arm) for arm in arms]
         posteriors = [[row[signal] for row in rows] for signal in SIGNALS]
@@ -135,7 +138,7 @@ class Beliefs:
         variance = np.array(
             [
                 [np.float32(p.sigma * p.sigma) / unpack_vector(p.precision) for p in signal]
-                for signal in posteriors[: SUCCESS + 1]
+                for signal in posteriors[:_SCORES]
             ]
         )
         weight = np.array([[p.weight for p in signal] for signal in posteriors])
@@ -145,9 +148,9 @@ class Beliefs:
             variance=variance,
             baseline=np.array([[p.baseline for p in signal] for signal in posteriors]),
             outcomes=weight.max(axis=0),
-            ratings=weight[QUALITY],
-            scale=np.array([_span(average[row], weight[row]) for row in (COST, LATENCY)]),
-            coverage=min(1.0, float(weight[QUALITY].sum()) / (10.0 * len(arms))),
+            ratings=weight[_QUALITY],
+            scale=np.array([_span(average[ROWS[s.name]], weight[ROWS[s.name]]) for s in AMOUNTS]),
+            coverage=min(1.0, float(weight[_QUALITY].sum()) / (10.0 * len(arms))),
         )
 
     def _signals(self, arm: str) -> dict[str, SignalPosterior]:
@@ -175,12 +178,12 @@ def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
     nothing = pack_vector(np.zeros(dimension))
     prior = Prior.of(snapshot.settings)
     cold = {}
-    for row, signal in enumerate(SIGNALS):
+    for signal, usual in SIGNALS.items():
         seen = [arm.signals[signal] for arm in _sorted_arms(snapshot) if signal in arm.signals]
-        seen = [posterior for posterior in seen if posterior.weight > 0.0]
+        seen = [posterior for posterior in seen if posterior.is_observed]
         weight = math.fsum(p.weight for p in seen)
-        level = math.fsum(p.weight * p.average for p in seen) / weight if seen else _PRIOR_MEAN[row]
-        sigma = math.fsum(p.weight * p.sigma for p in seen) / weight if seen else _PRIOR_SIGMA[row]
+        level = math.fsum(p.weight * p.average for p in seen) / weight if seen else usual.default
+        sigma = math.fsum(p.weight * p.sigma for p in seen) / weight if seen else usual.sigma
         cold[signal] = SignalPosterior(
             mean=nothing,
             precision=pack_vector(prior.untried(signal)),

@@ -8,11 +8,12 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy.beliefs import SIGNALS, Beliefs
+from conduit_policy.beliefs import Beliefs
 from conduit_policy.chance import random_number
 from conduit_policy.constraints import UNCONSTRAINED, Constraints, Signals, constrained
-from conduit_policy.objective import Objective
+from conduit_policy.objective import Objective, place
 from conduit_policy.rules import Utilities, probabilities
+from conduit_policy.signals import AMOUNTS, LIMITED, ROWS
 from conduit_policy.vectors import UNIT, Context
 from conduit_schemas import Flag
 
@@ -89,24 +90,28 @@ def choice_probabilities(
     if constraints == UNCONSTRAINED or len(arms) == 1:
         return probabilities(rule, believed)
     predicted = predictions(beliefs, context, arms)
-    least, span = beliefs.candidates(arms).scale[0]
+    cost, scales = predicted[ROWS["cost"]], beliefs.candidates(arms).scale
     signals = Signals(
-        cost=predicted[SIGNALS.index("cost")],
-        cost_sigma=beliefs.sigmas(arms, "cost"),
-        cost_position=(predicted[SIGNALS.index("cost")] - least) / span,
-        latency=predicted[SIGNALS.index("latency")],
+        limited={
+            signal.name: predicted[ROWS[signal.name]] + signal.limit_deviations * beliefs.sigmas(arms, signal.name)
+            for signal in LIMITED
+            if getattr(constraints, signal.limit) is not None
+        },
+        cost=cost,
+        cost_place=place(cost, scales[_COST]),
         quality=utilities(beliefs, context, arms, _QUALITY),
     )
     return constrained(rule, believed, signals, constraints)
 
 
-_QUALITY = Objective(quality=1.0, cost=0.0, latency=0.0)
+_QUALITY = Objective.of_weights({"quality": 1.0, **dict.fromkeys((signal.name for signal in AMOUNTS), 0.0)})
+_COST = [signal.name for signal in AMOUNTS].index("cost")
 
 
 def utilities(beliefs: Beliefs, context: Context, arms: Sequence[str], objective: Objective) -> Utilities:
     """Return the believed utility of every arm.
 
-    Cost and latency count only as far as quality is known: without any quality feedback they would send
+    Amounts count only as far as quality is known: without any quality feedback they would send
     everything to the cheapest arm, however bad its answers.
     """
     weighed = beliefs.weighed(arms, objective)
@@ -115,7 +120,7 @@ def utilities(beliefs: Beliefs, context: Context, arms: Sequence[str], objective
         weighed.matrix.dot(np.concatenate((x, x * x))) + weighed.offset
     ).reshape(5, -1)
     success = np.minimum(np.maximum(success, 0.0), 1.0)
-    mean = objective.quality * quality * success - price
+    mean = objective.utility(quality, success, price)
     variance = success * success * quality_variance + quality * quality * success_variance
     deviation = objective.quality * np.sqrt(variance)
     return Utilities(mean, deviation, weighed.outcomes, weighed.ratings, success)

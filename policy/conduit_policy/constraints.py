@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_policy.rules import WORKING, Utilities, Vector, floor_of, probabilities
+from conduit_policy.signals import LIMITED
 from conduit_schemas import ExplorationRule, Flag
 
 __all__ = ["UNCONSTRAINED", "Constraints", "Signals", "constrained"]
 
 Mask = NDArray[np.bool_]
 
-_Z_COST = 1.6448536269514722
-"""A cost cap holds with 95 % probability, as far as the model of the cost is right."""
 
 _MIN_RATINGS = 10.0
 """Ratings without which an arm cannot be what others are measured against."""
@@ -86,14 +85,12 @@ _DEFAULTS = {item.name: item.default for item in fields(Constraints)}
 class Signals(NamedTuple):
     """What is predicted of K arms, each of shape (K,)."""
 
+    limited: Mapping[str, Vector]
+    """By limited signal: the logarithm of the amount that has to be within the limit."""
     cost: Vector
     """ln USD."""
-    cost_sigma: Vector
-    """Its standard deviation from request to request."""
-    cost_position: Vector
-    """0 for the pool's cheapest arm, 1 for its dearest, on the log scale; 0 while no cost is known."""
-    latency: Vector
-    """ln seconds."""
+    cost_place: Vector
+    """0 for the pool's cheapest arm, 1 for its most expensive, on the log scale; 0 while no cost is known."""
     quality: Utilities
     """Of quality and success alone."""
 
@@ -110,7 +107,8 @@ def constrained(
     >>> many = np.array([500.0, 500.0])
     >>> arms = Utilities(np.array([0.9, 0.8]), np.full(2, 0.01), many, many, np.ones(2))
     >>> dear, cheap = math.log(0.03), math.log(0.001)
-    >>> signals = Signals(np.array([dear, cheap]), np.full(2, 0.1), np.array([1.0, 0.0]), np.zeros(2), arms)
+    >>> cost = np.array([dear, cheap])
+    >>> signals = Signals({"cost": cost}, cost, np.array([1.0, 0.0]), arms)
     >>> constrained(ExplorationRule(name="greedy"), arms, signals, Constraints(max_cost_usd=0.01))[0].tolist()
     [0.0, 1.0]
     """
@@ -122,7 +120,7 @@ def constrained(
         return _alone(previous, len(allowed)), (*flags, Flag.SESSION_STICKY)
     mean = utilities.mean
     if constraints.budget_price > 0.0:
-        mean = mean - constraints.budget_price * signals.cost_position
+        mean = mean - constraints.budget_price * signals.cost_place
         flags = (*flags, Flag.BUDGET)
     if previous is not None and constraints.switching_cost > 0.0:
         mean = mean.copy()
@@ -147,15 +145,11 @@ def constrained(
 def _allowed(utilities: Utilities, signals: Signals, constraints: Constraints) -> tuple[Mask, tuple[Flag, ...]]:
     allowed = np.ones(len(utilities.mean), dtype=np.bool_)
     flags: list[Flag] = []
-    if constraints.max_cost_usd is not None:
-        at_most = signals.cost + _Z_COST * signals.cost_sigma
-        limit = math.log(constraints.max_cost_usd)
-        allowed, flag = _within(allowed, at_most, limit, (Flag.COST_CAP, Flag.COST_CAP_UNMET))
-        flags += flag
-    if constraints.max_latency_s is not None:
-        limit = math.log(constraints.max_latency_s)
-        allowed, flag = _within(allowed, signals.latency, limit, (Flag.LATENCY_TARGET, Flag.LATENCY_TARGET_UNMET))
-        flags += flag
+    for signal in LIMITED:
+        limit = getattr(constraints, signal.limit)
+        if limit is not None and signal.limit_flags is not None:
+            allowed, flag = _within(allowed, signals.limited[signal.name], math.log(limit), signal.limit_flags)
+            flags += flag
     if constraints.budget_spent:
         working = allowed & (utilities.success >= WORKING)
         allowed = _least(working if working.any() else allowed, signals.cost)

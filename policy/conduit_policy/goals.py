@@ -25,7 +25,7 @@ def objective_of(goal: RoutingGoal, default: Objective) -> Objective:
     if wanted is None:
         return default
     if isinstance(wanted, Weights):
-        return Objective(wanted.quality, wanted.cost, wanted.latency)
+        return Objective.of_weights(wanted.model_dump())
     return Objective.preset(wanted)
 
 

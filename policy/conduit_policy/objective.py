@@ -1,22 +1,29 @@
 """What is wanted: the weights that turn predicted signals into one utility."""
 
 import math
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit_policy.signals import AMOUNTS
 from conduit_schemas import ConfigurationError
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "place"]
+
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """Weights of quality, cost and latency.
+    """Weights of quality and of the amounts: cost and latency.
 
-    The utility of an arm is ``quality * P(success) * q - cost * c - latency * l``. ``q`` is the predicted
-    quality in 0..1; ``c`` and ``l`` say where the arm's predicted cost and latency stand, on a log scale,
-    between the pool's cheapest (fastest) arm, 0, and its dearest (slowest), 1. So ``cost=0.05`` means: going
-    from the dearest model to the cheapest is worth a loss of 0.05 in quality.
+    The utility of an arm is ``quality * P(success) * q - cost * c - latency * l``. ``q`` is the predicted quality, 0
+    to 1. ``c`` and ``l`` are the places of its predicted cost and latency in the pool, on a log scale: 0 for the
+    cheapest (fastest) arm, 1 for the most expensive (slowest). So ``cost=0.05`` means: going from the most expensive
+    model to the cheapest is worth a loss of 0.05 in quality.
 
     Examples
     --------
@@ -37,7 +44,38 @@ class Objective:
 
     def weights(self) -> dict[str, float]:
         """Return the weights by signal."""
-        return {"quality": self.quality, "cost": self.cost, "latency": self.latency}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, float]) -> Self:
+        """Return the objective that an event says was in force; names of a later version are left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: weight for name, weight in weights.items() if name in known})
+
+    def price(self, places: Mapping[str, Number]) -> Number | float:
+        """Return what the amounts take off the utility.
+
+        Parameters
+        ----------
+        places
+            By signal, see :func:`place`; an amount that is not known is left out, and takes nothing off.
+        """
+        price: Number | float = 0.0
+        for signal in AMOUNTS:
+            if signal.name in places:
+                price = price + getattr(self, signal.name) * places[signal.name]
+        return price
+
+    def utility(self, quality: Number, success: Number | float, price: Number | float) -> Number:
+        """Return the utility: the one formula by which arms are chosen, evaluated and compared.
+
+        Examples
+        --------
+        >>> wanted = Objective(cost=0.1, latency=0.0)
+        >>> round(wanted.utility(0.9, 1.0, wanted.price({"cost": 0.5})), 3)
+        0.85
+        """
+        return self.quality * quality * success - price
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -52,6 +90,20 @@ class Objective:
         if weights is None:
             raise ConfigurationError(f"no objective preset {name!r}; there are {', '.join(sorted(_PRESETS))}")
         return cls(*weights)
+
+
+def place(amount: Number, scale: tuple[float, float]) -> Number:
+    """Return where an amount stands in its pool: 0 for the least of the arms' means, 1 for the largest.
+
+    Parameters
+    ----------
+    amount
+        Its natural logarithm.
+    scale
+        The least of the arms' means and their span, both on the log scale.
+    """
+    least, span = scale
+    return (amount - least) / span
 
 
 _PRESETS = {

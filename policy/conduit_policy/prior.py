@@ -7,9 +7,10 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_policy.signals import SIGNALS
 from conduit_schemas import LearningSettings
 
-__all__ = ["ALIKE", "MULTIPLES", "OWN_STIFFNESS", "SHARED_STIFFNESS", "Prior"]
+__all__ = ["MULTIPLES", "OWN_STIFFNESS", "SHARED_STIFFNESS", "Prior"]
 
 SHARED_STIFFNESS = 30.0
 """How much harder the prior holds the weights that all arms share than an arm's intercept."""
@@ -20,14 +21,6 @@ OWN_STIFFNESS = 100.0
 Most of what separates two models is their general level; how a request changes it is mostly the same for all of
 them; that it changes one model otherwise than the others is the finest effect, spread over many weights. With
 equal precision everywhere the first thousand outcomes fit noise.
-"""
-
-ALIKE: Mapping[str, float] = MappingProxyType({"quality": 7.0})
-"""How much harder, per signal, the prior holds an arm's level to the pool's mean, in observations.
-
-Models that somebody would put into one pool differ in quality by less than the answers of one model do, so a handful of
-ratings is mostly luck. What they cost and how fast they are differs by far more than it varies from request to
-request, and failures have to be noticed at once: the other signals start from nothing.
 """
 
 MULTIPLES = (0.1, 1.0, 10.0, 100.0)
@@ -52,7 +45,7 @@ class Prior(NamedTuple):
     multiples: tuple[float, ...] = (1.0,)
     """What both are multiplied by, intercepts excepted: how much context matters is itself unknown, and every
     multiple counts as much as the data speak for it."""
-    alike: Mapping[str, float] = MappingProxyType({})
+    pool: Mapping[str, float] = MappingProxyType({})
     """By signal: what is added to the precision of an arm's intercept, which is then held to the pool's mean."""
 
     @classmethod
@@ -60,13 +53,13 @@ class Prior(NamedTuple):
         """Return the prior that the settings call for."""
         own = np.full(settings.dimension, settings.lambda_reg * OWN_STIFFNESS)
         own[0] = settings.lambda_reg
-        alike = {signal: settings.lambda_reg * observations for signal, observations in ALIKE.items()}
-        return cls(own, np.full(settings.dimension, settings.lambda_reg * SHARED_STIFFNESS), MULTIPLES, alike)
+        pool = {signal.name: settings.lambda_reg * signal.pool_observations for signal in SIGNALS.values()}
+        return cls(own, np.full(settings.dimension, settings.lambda_reg * SHARED_STIFFNESS), MULTIPLES, pool)
 
     def untried(self, signal: str) -> NDArray[np.float64]:
         """Return the precision of each weight of an arm that nobody has tried, shape (dimension,)."""
         precision = self.own.copy()
-        precision[0] += self.alike.get(signal, 0.0)
+        precision[0] += self.pool.get(signal, 0.0)
         return precision
 
     def multiplied(self, of: NDArray[np.float64]) -> NDArray[np.float64]:

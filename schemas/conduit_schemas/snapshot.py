@@ -38,6 +38,11 @@ class SignalPosterior(Record):
     weight: Annotated[float, Field(ge=0.0)]
     """Observations behind it, faded ones counted in part."""
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether this rests on observations. If not, it is the prior, which says nothing of the arm."""
+        return self.weight > 0.0
+
 
 class Alarm(Record):
     """The latest change of one signal of an arm: from then on it is not what it was."""

@@ -170,7 +170,7 @@ class TestExplain:
         assert "decision d120 of policy default/chat" in result.output
         assert "exploration rule: thompson (cold_ratings 5, " in result.output
         assert "objective: quality 1, cost 0.05, " in result.output
-        assert "latency 0.01; cost and latency counted for 100% of that" in result.output
+        assert "latency 0.01; all but quality counted for 100% of that" in result.output
         assert "verdict: proven" in result.output
         assert "outcome: success" in result.output
         assert "had the largest mean utility, so " in result.output

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from conduit_learner.core.signals import SIGNALS
 from conduit_learner.models.arm_sums import ArmSums, Observation
 from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
+from conduit_policy import SIGNALS
 
 ONE = (1024).to_bytes(2, "little")
 Arms = dict[str, dict[str, AdditiveRegression]]
@@ -17,7 +17,7 @@ Arms = dict[str, dict[str, AdditiveRegression]]
 def fresh(arms: int, dimension: int) -> Arms:
     return {
         f"arm{number}": {
-            name: AdditiveRegression.of_dimension(dimension if signal.contextual else 1, fixed_point=True)
+            name: AdditiveRegression.of_dimension(dimension if signal.is_contextual else 1, fixed_point=True)
             for name, signal in SIGNALS.items()
         }
         for number in range(arms)

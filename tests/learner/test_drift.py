@@ -12,10 +12,10 @@ from conduit_learner.core.arm_settings import merged_watch
 from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.policy_learner import PolicyLearner
-from conduit_learner.core.signals import SIGNALS
 from conduit_learner.models.drift import MARKS, MIN_OLD, Change, Watch, detect_changes, rebase
 from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
 from conduit_log import StoredMessage
+from conduit_policy import SIGNALS
 from conduit_schemas import Event
 
 Generator = np.random.Generator

@@ -13,7 +13,7 @@ from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.evaluation.measures import JoinedDecision, measure
 from conduit_learner.evaluation.progressive import Evaluation, evaluate
 from conduit_log import StoredMessage
-from conduit_policy import Beliefs, Objective, choose
+from conduit_policy import SIGNALS, Beliefs, Objective, choose
 from conduit_schemas import (
     ConfigurationError,
     Event,
@@ -307,9 +307,7 @@ def test_refusals() -> None:
 def joined(
     status: str | None, *feedbacks: float, cost: float | None = None, latency: float | None = None
 ) -> JoinedDecision:
-    outcome = None
-    if status:
-        outcome = Outcome(policy="p", time=0.0, decision_id="d", status=status, cost_usd=cost, latency_s=latency)
+    reported = {"cost_usd": cost, "latency_s": latency}
     return JoinedDecision(
         arms=("a", "b"),
         chosen=0,
@@ -317,7 +315,8 @@ def joined(
         target=np.array([0.5, 0.5]),
         context=np.zeros(1, np.int16),
         objective=Objective(quality=2.0, cost=0.5, latency=0.25),
-        outcome=outcome,
+        status=status or "",
+        amounts={field: amount for field, amount in reported.items() if amount is not None},
         qualities=list(feedbacks),
     )
 
@@ -342,7 +341,8 @@ SCALE = np.array([[math.log(0.001), math.log(10.0)], [0.0, 2.0]])
 )
 def test_what_a_decision_earned(row: JoinedDecision, expected: tuple[float, ...]) -> None:
     """In the order quality, success, cost, latency, utility."""
-    found = (row.quality, row.success, row.cost_usd, row.latency_s, row.utility(SCALE))
+    cost, latency = (row.amount(SIGNALS[name]) for name in ("cost", "latency"))
+    found = (row.quality, row.success, cost, latency, row.utility(SCALE))
     assert found == pytest.approx(expected, nan_ok=True)
 
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from conduit_learner.core.signals import SIGNALS
 from conduit_learner.models.posterior import BASELINE_OBSERVATIONS, SIGMA_OBSERVATIONS, posteriors
 from conduit_learner.models.regression import AdditiveRegression, Statistics
-from conduit_policy import Prior
+from conduit_policy import SIGNALS, Prior
 from conduit_schemas import LearningSettings, SignalPosterior
 
 Rows = tuple[np.ndarray, np.ndarray]

@@ -119,9 +119,10 @@ def test_set_changes_what_is_given_and_keeps_the_rest(log: LogSettings) -> None:
         "switching_cost": 0.01,
     }
     shown = run(log, "show").output
-    for line in ("goal of team:growth: objective cost, at most 0.01 USD", "automatic: rollback, margin 0.1"):
+    for line in ("goal of team:growth: objective cost, cost at most $0.01", "automatic: rollback, margin 0.1"):
         assert line in shown
-    assert "latency target 4 s, quality floor 0.9 of the best" in shown and "stay on their deployment" in shown
+    assert "latency at most 4 s, the cheapest with 90 % of the best quality" in shown
+    assert "stay on their deployment" in shown
     assert run(log, "set", "--team", "growth", "--drop", "--automatic", "none").exit_code == 0
     assert in_force(log).overrides == {} and in_force(log).automatic is None
 

@@ -105,13 +105,13 @@ class TestFold:
         )
         cell = cell_of(policy, "large")
         assert (cell.selections, cell.successes, cell.errors) == (2, 1, 1)
-        assert (cell.cost_usd, cell.costs) == (0.01, 2)  # what failed has cost nothing
-        assert (cell.latency_s, cell.latencies) == (2.0, 1)
+        assert (cell.amounts["cost_usd"], cell.known["cost_usd"]) == (0.01, 2)  # what failed has cost nothing
+        assert (cell.amounts["latency_s"], cell.known["latency_s"]) == (2.0, 1)
         assert quality_of(cell)[0] == pytest.approx(0.5 * 0.75)
-        assert cell_of(policy, "small").cost_usd == 0.002
+        assert cell_of(policy, "small").amounts["cost_usd"] == 0.002
         assert policy.errors == {"Timeout": 1}
         assert policy.spent_usd == pytest.approx(0.012)
-        assert policy.latency_quantile("large", 0.95) == pytest.approx(2.0, rel=0.07)
+        assert policy.quantile("large", "latency_s", 0.95) == pytest.approx(2.0, rel=0.07)
 
     def test_everything_counts_where_the_decision_was_made(self) -> None:
         events = [selection("d1", chosen=0), *(selection(f"x{n}", chosen=1) for n in range(400)), feedback("d1", 0.5)]
@@ -180,8 +180,8 @@ class TestFold:
         assert first == "learns with contextual_thompson on text64-v2"
         assert second == "algorithm: contextual_thompson → linucb; window size: 2000 → 500"
         assert third == (
-            "Conduit chooses for 10 % of the traffic (canary). Wanted: objective cost, at most 2 s, at most $5.00 per "
-            "day, the cheapest with 90 % of the best quality, 95 % sure. For team:a: the same."
+            "Conduit chooses for 10 % of the traffic (canary). Wanted: objective cost, latency at most 2 s, at most "
+            "$5.00 per day, the cheapest with 90 % of the best quality, 95 % sure. For team:a: the same."
         )
         assert fourth == "Conduit chooses."
         assert last == "What the operator wanted is taken back."
@@ -263,7 +263,8 @@ def logged(count: int, *, seed: int = 0, probabilities: Sequence[float] = (0.6, 
             fallback=None,
         )
         decision.status = "error" if rng.random() < 0.05 else "success"
-        decision.cost_usd = 0.0 if decision.status == "error" else size * COSTS[chosen] * rng.uniform(0.8, 1.2)
+        cost = 0.0 if decision.status == "error" else size * COSTS[chosen] * rng.uniform(0.8, 1.2)
+        decision.amounts = {"cost_usd": cost}
         if decision.status == "success" and rng.random() < 1 / 3:
             decision.ratings.append(min(1.0, max(0.0, QUALITIES[chosen] + rng.uniform(-0.2, 0.2))))
         decisions.append(decision)
@@ -313,7 +314,7 @@ class TestSavings:
             chosen=chosen,
             propensity=np.array([(decision.probabilities or ())[decision.chosen] for decision in decisions]),
             target=np.tile([0.0, 1.0, 0.0], (len(decisions), 1)),
-            reward=np.array([decision.cost_usd for decision in decisions], dtype=float),
+            reward=np.array([decision.amounts["cost_usd"] for decision in decisions], dtype=float),
             predicted=predicted,
         )
         found = ledger_of(decisions).comparisons(None)[ARMS[1]].value["cost_usd"]
@@ -471,8 +472,8 @@ class TestWords:
             {"quality": (0.8, 0.7), "cost": (0.0021, 0.1), "latency": (1.23, 2.0)}, {}, ("cold_share",), None,
         )  # fmt: skip
         assert reason(made, {"a": "large", "b": "small"}.__getitem__) == (
-            "large looked best of 2 and had 75 % of the chance. Expected of it: quality 0.80, $0.0021, 1.2 s. "
-            + Flag.COLD_SHARE.about
+            "large looked best of 2 and had 75 % of the chance. Expected of it: quality 0.80, cost $0.0021, latency "
+            "1.2 s. " + Flag.COLD_SHARE.about
         )
 
     def test_a_fallback_says_why_and_what_conduit_wanted(self) -> None:
@@ -491,7 +492,7 @@ class TestWords:
         ("status", "said"),
         [
             (None, "No outcome is known yet."),
-            ("error", "It failed (Timeout), in 2 s."),
+            ("error", "It failed (Timeout), latency 2 s."),
             ("cancelled", "It was cancelled. Nobody has rated the answer."),
             ("cache_hit", "It was answered from the cache. Nobody has rated the answer."),
         ],
@@ -499,10 +500,12 @@ class TestWords:
     def test_what_came_of_it(self, status: Status | None, said: str) -> None:
         made = ShownDecision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status=status)
         if status == "error":
-            made.latency_s, made.error_class = 2.0, "Timeout"
+            made.amounts, made.error_class = {"latency_s": 2.0}, "Timeout"
         assert consequence(made) == said
 
     def test_a_rating_names_who(self) -> None:
-        made = ShownDecision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status="success", cost_usd=1.5)
+        made = ShownDecision(
+            "d1", 0, ("a",), (), 0, None, {}, {}, (), None, status="success", amounts={"cost_usd": 1.5}
+        )
         made.ratings, made.raters = [0.5, 1.0], {("judge", ""), ("app", "")}
-        assert consequence(made) == "It worked, for $1.50. The answer was rated 0.75 by app, judge."
+        assert consequence(made) == "It worked, cost $1.50. The answer was rated 0.75 by app, judge."

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conduit_policy import SIGNALS, Beliefs, Objective, choose, draw, predictions, utilities
+from conduit_policy import ROWS, Beliefs, Objective, choose, draw, predictions, utilities
 from conduit_schemas import (
     ArmSnapshot,
     ConfigurationError,
@@ -70,8 +70,8 @@ def test_utility_follows_its_definition() -> None:
     believed = utilities(beliefs, CONTEXT, ("dear", "cheap"), objective)
     predicted = predictions(beliefs, CONTEXT, ("dear", "cheap"))
     quality = 0.9 + 0.02 * 1 + 0.1 * 0.5 - 0.03
-    np.testing.assert_allclose(predicted[SIGNALS.index("quality")], [quality, 0.6], rtol=1e-6)
-    np.testing.assert_allclose(predicted[SIGNALS.index("cost"), 1], math.log(0.0002) + 0.5, rtol=1e-6)
+    np.testing.assert_allclose(predicted[ROWS["quality"]], [quality, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(predicted[ROWS["cost"], 1], math.log(0.0002) + 0.5, rtol=1e-6)
     cost_span = math.log(0.02) - math.log(0.0002)
     np.testing.assert_allclose(
         believed.mean,

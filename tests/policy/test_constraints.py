@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conduit_policy import (
+    SIGNALS,
     UNCONSTRAINED,
     Beliefs,
     Constraints,
@@ -57,10 +58,12 @@ def arms(
     )
     ln_cost = np.log(cost)
     signals = Signals(
+        limited={
+            "cost": ln_cost + SIGNALS["cost"].limit_deviations * sigma,
+            "latency": np.log(latency or [1.0] * count),
+        },
         cost=ln_cost,
-        cost_sigma=np.full(count, sigma),
-        cost_position=(ln_cost - ln_cost.min()) / max(float(np.ptp(ln_cost)), 1e-9),
-        latency=np.log(latency or [1.0] * count),
+        cost_place=(ln_cost - ln_cost.min()) / max(float(np.ptp(ln_cost)), 1e-9),
         quality=believed,
     )
     return believed, signals

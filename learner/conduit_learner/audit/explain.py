@@ -9,7 +9,7 @@ from conduit_learner.audit.recompute import Recomputation, recompute, without_sn
 from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.core.checkpoint import CheckpointError
 from conduit_log import StoredMessage
-from conduit_policy import SIGNALS, Beliefs, Context, unpack_context
+from conduit_policy import ROWS, SIGNALS, Beliefs, Context, unpack_context
 from conduit_policy.vectors import UNIT, unpack_vector
 from conduit_schemas import (
     ConfigurationError,
@@ -26,8 +26,6 @@ __all__ = ["ArmExplanation", "Explanation", "Predicted", "Verdict", "explain"]
 
 _Z = 1.959963984540054
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
-
-_LOGARITHMS = {"cost", "latency"}
 
 
 class Verdict(Code):
@@ -60,7 +58,7 @@ class ArmExplanation:
     arm: str
     model: str
     predicted: Mapping[str, Predicted]
-    """``quality`` and ``success`` in 0..1, ``cost`` in US dollars, ``latency`` in seconds; empty if unknown."""
+    """By signal, in display units; signals that nobody has observed are left out."""
     utility: float | None
     """Mean utility under the decision's objective; None if it could not be computed."""
     deviation: float | None
@@ -225,10 +223,10 @@ def _predictions(
 ) -> dict[str, Predicted]:
     predicted = {}
     context = unpack_context(selection.context)
-    for row, signal in enumerate(SIGNALS):
+    for signal, row in ROWS.items():
         deviation = None
         if again is not None and beliefs is not None:
-            if not _is_observed(beliefs, signal):
+            if not beliefs.is_observed(signal):
                 continue  # all arms have the same default, which had no influence on the choice
             mean = float(again.predictions[row, index])
             deviation = _deviation(beliefs, selection.arms[index], signal, context)
@@ -236,17 +234,13 @@ def _predictions(
             mean = selection.predictions[signal][index]
         else:
             continue
-        unit = math.exp if signal in _LOGARITHMS else float
+        unit = SIGNALS[signal].shown
         predicted[signal] = Predicted(
             mean=unit(mean),
             low=None if deviation is None else unit(mean - _Z * deviation),
             high=None if deviation is None else unit(mean + _Z * deviation),
         )
     return predicted
-
-
-def _is_observed(beliefs: Beliefs, signal: str) -> bool:
-    return any(arm.signals[signal].weight > 0.0 for arm in beliefs.snapshot.arms.values() if signal in arm.signals)
 
 
 def _deviation(beliefs: Beliefs, arm: str, signal: str, context: Context) -> float | None:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from conduit_policy import SIGNALS
 from conduit_schemas import ArmSnapshot, ConfigurationError, SignalPosterior, Snapshot
 
 __all__ = ["ArmChange", "SignalChange", "SnapshotDiff", "diff_snapshots"]
 
-_LOGARITHMS = {"cost", "latency"}
 _COUNTS = ("selections", "outcomes", "errors", "feedbacks")
 _SURE = 2.0
 """Number of standard errors beyond which a change of a mean counts as more than chance."""
@@ -117,9 +117,9 @@ class _Average(NamedTuple):
 
     @classmethod
     def of(cls, posterior: SignalPosterior | None) -> Self:
-        if posterior is None or posterior.weight <= 0.0:
+        if posterior is None or not posterior.is_observed:
             return cls(None, 0.0, 0.0)
         return cls(posterior.average, posterior.sigma / math.sqrt(posterior.weight), posterior.weight)
 
     def shown(self, signal: str) -> float | None:
-        return self.mean if self.mean is None or signal not in _LOGARITHMS else math.exp(self.mean)
+        return self.mean if self.mean is None or signal not in SIGNALS else SIGNALS[signal].shown(self.mean)

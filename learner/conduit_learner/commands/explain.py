@@ -17,6 +17,7 @@ from conduit_learner.commands.options import (
 )
 from conduit_learner.commands.text import COLUMNS, format_signal, table
 from conduit_log import LogSettings
+from conduit_policy import AMOUNTS
 from conduit_schemas import Fallback, Flag
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _choice(found: "Explanation") -> Iterator[str]:
         yield f"exploration rule: {found.rule.name}" + (f" ({params})" if params else "")
     if selection.objective:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in selection.objective.items())
-        counted = "" if found.coverage is None else f"; cost and latency counted for {found.coverage:.0%} of that"
+        counted = "" if found.coverage is None else f"; all but quality counted for {found.coverage:.0%} of that"
         yield f"objective: {weights}{counted}"
     if selection.mode:
         yield f"mode: {selection.mode}" + (f", with the goal of {selection.scope}" if selection.scope else "")
@@ -153,11 +154,11 @@ def _choice(found: "Explanation") -> Iterator[str]:
 
 def _consequences(found: "Explanation") -> Iterator[str]:
     for number, outcome in enumerate(found.outcomes):
-        cost = "" if outcome.cost_usd is None else f", {outcome.cost_usd:.3g} USD"
-        latency = "" if outcome.latency_s is None else f", {outcome.latency_s:.3g} s"
+        told = ((signal, getattr(outcome, signal.field)) for signal in AMOUNTS)
+        amounts = "".join(f", {s.title} {amount:.3g} {s.unit}" for s, amount in told if amount is not None)
         failed = f" ({outcome.error_class})" if outcome.error_class else ""
         repeated = ", a duplicate" if number else ""
-        yield f"outcome: {outcome.status}{failed}{cost}{latency}{repeated}"
+        yield f"outcome: {outcome.status}{failed}{amounts}{repeated}"
     known = set()
     for feedback in found.feedbacks:
         who = (feedback.source, feedback.key)

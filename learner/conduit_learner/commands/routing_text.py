@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from conduit_schemas import RoutingGoal, RoutingSettings, RoutingState, Weights
+from conduit_learner.view.wording import goal_words
+from conduit_schemas import RoutingGoal, RoutingSettings, RoutingState
 
 if TYPE_CHECKING:
     from conduit_learner.audit.routing_log import RoutingNow
@@ -47,9 +48,9 @@ def settings_lines(settings: RoutingSettings) -> Iterator[str]:
         rules = settings.automatic
         what = " and ".join(name for name in ("promote", "rollback") if getattr(rules, name)) or "nothing"
         yield f"automatic: {what}, margin {rules.margin:g}, confidence {rules.confidence:g}, holdout {rules.holdout:g}"
-    yield f"goal: {_goal_text(settings.goal)}"
+    yield f"goal: {_or_above(settings.goal)}"
     for scope, goal in sorted(settings.overrides.items()):
-        yield f"goal of {scope}: {_goal_text(goal)}"
+        yield f"goal of {scope}: {_or_above(goal)}"
     others = []
     if settings.min_exploration:
         others.append(f"minimum exploration {settings.min_exploration:g}")
@@ -61,23 +62,8 @@ def settings_lines(settings: RoutingSettings) -> Iterator[str]:
         yield ", ".join(others)
 
 
-def _goal_text(goal: RoutingGoal) -> str:
-    parts = []
-    if isinstance(goal.objective, Weights):
-        wanted = goal.objective
-        parts.append(f"objective quality={wanted.quality:g},cost={wanted.cost:g},latency={wanted.latency:g}")
-    elif goal.objective is not None:
-        parts.append(f"objective {goal.objective}")
-    if goal.max_cost_usd is not None:
-        parts.append(f"at most {goal.max_cost_usd:g} USD a request")
-    if goal.max_latency_s is not None:
-        parts.append(f"latency target {goal.max_latency_s:g} s")
-    if goal.budget is not None:
-        parts.append(f"budget {goal.budget.usd:g} USD per {goal.budget.per.replace('_', ' ')}")
-    if goal.quality_floor is not None:
-        floor = goal.quality_floor
-        parts.append(f"quality floor {floor.relative:g} of the best with confidence {floor.confidence:g}")
-    return ", ".join(parts) or "inherited from the level above"
+def _or_above(goal: RoutingGoal) -> str:
+    return goal_words(goal) or "inherited from the level above"
 
 
 def _moment(seconds: float) -> str:

@@ -1,28 +1,24 @@
 """Text output shared by the commands: numbers, tables, and a snapshot's summary."""
 
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from conduit_policy import SIGNALS
 from conduit_schemas import SignalPosterior, Snapshot
 
 __all__ = ["COLUMNS", "COUNTS", "changes", "format_signal", "head", "shown_average", "table"]
 
-COLUMNS = (("quality", "quality"), ("success", "success"), ("cost USD", "cost"), ("latency s", "latency"))
+COLUMNS = tuple((f"{signal.title} {signal.unit}".strip(), signal.name) for signal in SIGNALS.values())
 """Column headings and their signals, in display order."""
 
 COUNTS = ("selections", "outcomes", "feedbacks", "censored", "open_decisions")
 """A snapshot's counters, in display order."""
 
-_LOGARITHMS = {"cost", "latency"}
-
 
 def shown_average(signal: str, posterior: SignalPosterior) -> float | None:
     """Return an arm's average in display units (US dollars, seconds); None if nothing was observed."""
-    if posterior.weight <= 0.0:
-        return None
-    return math.exp(posterior.average) if signal in _LOGARITHMS else posterior.average
+    return SIGNALS[signal].shown(posterior.average) if posterior.is_observed else None
 
 
 def format_signal(signal: str, value: float | None) -> str:
@@ -35,7 +31,7 @@ def format_signal(signal: str, value: float | None) -> str:
     """
     if value is None:
         return "-"
-    return f"{value:.3g}" if signal in _LOGARITHMS else f"{value:.3f}"
+    return f"{value:.3g}" if SIGNALS[signal].is_amount else f"{value:.3f}"
 
 
 def head(snapshot: Snapshot) -> dict[str, Any]:
@@ -55,13 +51,11 @@ def changes(snapshot: Snapshot) -> list[str]:
         (alarm.time_ms, name, signal, alarm)
         for name, arm in snapshot.arms.items()
         for signal, alarm in (arm.alarms or {}).items()
+        if signal in SIGNALS
     ]
     lines = []
     for time_ms, name, signal, alarm in sorted(alarms, key=lambda found: found[:3], reverse=True):
-        before, after = (
-            format_signal(signal, math.exp(value) if signal in _LOGARITHMS else value)
-            for value in (alarm.before, alarm.after)
-        )
+        before, after = (format_signal(signal, SIGNALS[signal].shown(value)) for value in (alarm.before, alarm.after))
         when = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
         earlier = f", change number {alarm.count} of this signal" if alarm.count > 1 else ""
         lines.append(f"{name}: {signal} changed from {before} to {after}, detected {when}{earlier}")

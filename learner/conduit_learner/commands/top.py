@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -119,7 +120,7 @@ def screen(report: dict[str, Any]) -> str:
         f"{_number(totals['error_rate'], '.1%')} failed, {_number(totals['coverage'], '.0%')} rated",
         f"snapshot {age}, {health['events_behind']:,}{'+' if health['is_more_behind'] else ''} events behind",
         "",
-        table([_HEADS, *map(_row, report["arms"])]),
+        table([_heads(report), *(_row(report, arm) for arm in report["arms"])]),
         "",
         *_saved(report["savings"]),
         "",
@@ -130,18 +131,26 @@ def screen(report: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
-_HEADS = ("deployment", "share", "quality", "per 1,000", "latency", "p95", "errors", "rated")
 _RANGES = {"hour": "last hour", "day": "last day", "all": "all events read"}
 
 
-def _row(arm: dict[str, Any]) -> tuple[str, ...]:
-    seconds = (f"{_number(arm[name], '.2f')} s" for name in ("latency_s", "latency_p95_s"))
+def _heads(report: dict[str, Any]) -> tuple[str, ...]:
+    amounts = [("per 1,000",) if one["unit"] == "USD" else (one["title"], "p95") for one in report["amounts"]]
+    return ("deployment", "share", "quality", *chain.from_iterable(amounts), "errors", "rated")
+
+
+def _row(report: dict[str, Any], arm: dict[str, Any]) -> tuple[str, ...]:
+    amounts = []
+    for one in report["amounts"]:
+        if one["unit"] == "USD":
+            amounts.append(_money(arm[one["field"]], 1000))
+        else:
+            amounts += [f"{_number(value, '.2f')} s" for value in (arm[one["field"]], arm["p95"][one["field"]])]
     return (
         arm["name"],
         _number(arm["share"], ".1%"),
         _number(arm["quality"], ".3f"),
-        _money(arm["cost_usd"], 1000),
-        *seconds,
+        *amounts,
         _number(arm["error_rate"], ".1%"),
         _number(arm["coverage"], ".0%"),
     )

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from conduit_learner.core.signals import MIN_COST_USD, SIGNALS
 from conduit_learner.models.drift import Watch
 from conduit_learner.models.elementary import ln
 from conduit_learner.models.regression import AdditiveRegression, Statistics
+from conduit_policy import ROWS, SIGNALS, Signal
 from conduit_schemas import ArmPrice, ArmPrior
 
 __all__ = ["merged_watch", "price_level", "price_step", "reprice", "with_prior"]
@@ -16,7 +16,7 @@ def with_prior(signal: str, statistics: Statistics, prior: ArmPrior | None) -> S
 
     It is added to what a snapshot is made of and never stored, so it neither fades nor adds up.
     """
-    mean = None if prior is None else _means(prior)[signal]
+    mean = None if prior is None else _mean(SIGNALS[signal], prior)
     if prior is None or mean is None:
         return statistics
     count, sigma = prior.observations, SIGNALS[signal].sigma
@@ -26,13 +26,9 @@ def with_prior(signal: str, statistics: Statistics, prior: ArmPrior | None) -> S
     return Statistics(gram, moment, statistics.energy + count * (mean * mean + sigma * sigma))
 
 
-def _means(prior: ArmPrior) -> dict[str, float | None]:
-    return {
-        "quality": prior.quality,
-        "success": prior.success,
-        "cost": None if prior.cost_usd is None else ln(max(prior.cost_usd, MIN_COST_USD)),
-        "latency": None if prior.latency_s is None else ln(prior.latency_s),
-    }
+def _mean(signal: Signal, prior: ArmPrior) -> float | None:
+    value: float | None = getattr(prior, signal.field or signal.name)
+    return value if value is None or not signal.is_amount else ln(max(value, signal.least))
 
 
 def price_level(price: ArmPrice | None) -> float | None:
@@ -63,7 +59,7 @@ def reprice(model: AdditiveRegression, watch: Watch, step: float) -> None:
     """Move everything that is known of an arm's cost by a step of its logarithm."""
     _, total, _ = model.sums
     model.move(step, model.context_sum.copy(), total)
-    watch.reset(list(SIGNALS).index("cost"), model.dimension)
+    watch.reset(ROWS["cost"], model.dimension)
 
 
 def merged_watch(models: Mapping[str, AdditiveRegression]) -> Watch:

@@ -8,12 +8,12 @@ from conduit_learner.core.arm_settings import merged_watch, price_level, price_s
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent
 from conduit_learner.core.join import MAX_FEEDBACKS, OpenDecision, OpenDecisions
 from conduit_learner.core.policy_routing import PolicyRouting
-from conduit_learner.core.signals import SIGNALS, targets
+from conduit_learner.core.targets import targets
 from conduit_learner.models.arm_sums import ArmSums, Observation
 from conduit_learner.models.drift import Watch, detect_changes, rebase
 from conduit_learner.models.posterior import posteriors
 from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
-from conduit_policy import Prior
+from conduit_policy import ROWS, SIGNALS, Prior
 from conduit_policy.algorithms import algorithm, exploration_rule
 from conduit_policy.vectors import INTERCEPT, context_bytes
 from conduit_schemas import (
@@ -157,9 +157,9 @@ class PolicyLearner:
             for arm in arms.values():
                 fresh = self._fresh_models()
                 arm.models = {
-                    name: fresh[name] if signal.contextual else arm.models[name] for name, signal in SIGNALS.items()
+                    name: fresh[name] if signal.is_contextual else arm.models[name] for name, signal in SIGNALS.items()
                 }
-                for row, signal in enumerate(SIGNALS):
+                for signal, row in ROWS.items():
                     if arm.models[signal] is fresh[signal]:
                         arm.watch.reset(row, fresh[signal].dimension)
         for old, new in sorted((settings.renamed or {}).items()):
@@ -334,7 +334,7 @@ class PolicyLearner:
         context
             As events carry it, of the settings' dimension; None when it is not one that the models understand.
         values
-            By signal, on the grid of :func:`conduit_learner.core.signals.to_grid`.
+            By signal, on the grid of :func:`conduit_learner.core.targets.to_grid`.
         """
         if arm in self._arms:
             get = values.get
@@ -365,12 +365,11 @@ class PolicyLearner:
 
     def _look_for_changes(self) -> None:
         arms = list(self._arms.values())
-        rows = {signal: row for row, signal in enumerate(SIGNALS)}
         watched = [(arm.watch, arm.models) for arm in arms]
         found = detect_changes(watched, self._arm_sums.sums, prior=Prior.of(self.settings).shared) if arms else []
         for arm, changes in zip(arms, found, strict=True):
             for change in changes:
-                rebase(arm.watch, rows[change.signal], arm.models[change.signal], change)
+                rebase(arm.watch, ROWS[change.signal], arm.models[change.signal], change)
                 known = arm.alarms.get(change.signal)
                 arm.alarms[change.signal] = Alarm(
                     count=1 if known is None else known.count + 1,
@@ -385,7 +384,7 @@ class PolicyLearner:
         contextual = algorithm(self.settings).contextual
         return {
             name: AdditiveRegression.of_dimension(
-                self.settings.dimension if contextual and signal.contextual else 1, fixed_point=True
+                self.settings.dimension if contextual and signal.is_contextual else 1, fixed_point=True
             )
             for name, signal in SIGNALS.items()
         }

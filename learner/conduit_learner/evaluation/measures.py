@@ -1,23 +1,22 @@
 """What a decision earned: its outcome and feedback as numbers per measure, and how likely each was to be known."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.events import OutcomeEvent
 from conduit_learner.models.elementary import ln
-from conduit_policy import Objective
+from conduit_policy import AMOUNTS, Objective, Signal, place
 
 __all__ = ["BOUNDS", "MEASURES", "JoinedDecision", "measure"]
 
 Vector = NDArray[np.float64]
 
-MEASURES = ("utility", "quality", "success", "cost_usd", "latency_s")
+MEASURES = ("utility", "quality", "success", *(signal.field for signal in AMOUNTS))
 """All are means per decision. Quality is the mean of a decision's feedbacks, and 0 where the call failed. Utility
-is the objective's, of that quality and of the call's own cost and latency, each between the pool's cheapest (fastest)
-arm, 0, and its dearest (slowest), 1, on a log scale; a cost or latency that is not known counts 0 there.
-The latency is that of successful calls; the cost of a failed one is 0 unless it was reported."""
+is :meth:`conduit_policy.Objective.utility` of that quality and of the call's own amounts, such as its cost; an amount
+that is not known counts 0 there. Amounts are those of successful calls; a failed one costs 0 unless it was reported."""
 
 BOUNDS = {"quality": (0.0, 1.0), "success": (0.0, 1.0)}
 """The least and the largest possible value, of measures that have them."""
@@ -36,14 +35,12 @@ class JoinedDecision:
     context: NDArray[np.int16]
     objective: Objective
     """By which its utility is judged."""
-    outcome: OutcomeEvent | None = None
+    status: str = ""
+    """The outcome's status; empty without one."""
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    """What the outcome reports, by its fields."""
     qualities: list[float] = field(default_factory=list)
     """Its feedbacks."""
-
-    @property
-    def status(self) -> str:
-        """The outcome's status; empty without one."""
-        return "" if self.outcome is None else self.outcome.status
 
     @property
     def quality(self) -> float:
@@ -57,26 +54,23 @@ class JoinedDecision:
         """1 or 0; NaN where the call was cancelled, never reached the arm or has no outcome."""
         return {"success": 1.0, "error": 0.0}.get(self.status, np.nan)
 
-    @property
-    def cost_usd(self) -> float:
-        """What the call cost; NaN where that is not known."""
-        if self.outcome is None or self.status not in {"success", "error"}:
-            return np.nan
-        return _or(self.outcome.cost_usd, np.nan if self.status == "success" else 0.0)
-
-    @property
-    def latency_s(self) -> float:
-        """How long a successful call took; NaN where that is not known."""
-        return np.nan if self.outcome is None or self.status != "success" else _or(self.outcome.latency_s, np.nan)
+    def amount(self, signal: Signal) -> float:
+        """Return what the call took of an amount; NaN where that is not known."""
+        if self.status == "success":
+            return self.amounts.get(signal.field, np.nan)
+        if self.status == "error" and signal.unit == "USD":
+            return self.amounts.get(signal.field, 0.0)
+        return np.nan
 
     def utility(self, scale: Vector) -> float:
         """See :data:`MEASURES`; NaN where the quality is."""
-        value = self.objective.quality * self.quality
-        weights = (self.objective.cost, self.objective.latency)
-        for weight, amount, (least, span) in zip(weights, (self.cost_usd, self.latency_s), scale, strict=True):
-            if amount > 0.0:
-                value -= weight * (ln(amount) - float(least)) / float(span)
-        return value
+        amounts = {signal.name: self.amount(signal) for signal in AMOUNTS}
+        places = {
+            name: place(ln(amounts[name]), (float(least), float(span)))
+            for name, (least, span) in zip(amounts, scale, strict=True)
+            if amounts[name] > 0.0
+        }
+        return self.objective.utility(self.quality, 1.0, self.objective.price(places))
 
 
 def measure(
@@ -95,7 +89,7 @@ def measure(
     chosen
         Shape (n,): the number of each decision's arm.
     scale
-        Shape (2, 2): for cost and latency, the least of the arms' means and their span, on the log scale; see
+        Shape (A, 2): per amount, the least of the arms' means and their span, on the log scale; see
         :class:`conduit_policy.Beliefs`.
     """
     failed = np.array([row.status == "error" for row in rows])
@@ -107,10 +101,5 @@ def measure(
         "utility": (np.array([row.utility(scale) for row in rows]), feedback),
         "quality": (np.array([row.quality for row in rows]), feedback),
         "success": (np.array([row.success for row in rows]), None),
-        "cost_usd": (np.array([row.cost_usd for row in rows]), None),
-        "latency_s": (np.array([row.latency_s for row in rows]), None),
+        **{signal.field: (np.array([row.amount(signal) for row in rows]), None) for signal in AMOUNTS},
     }
-
-
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value

@@ -10,6 +10,7 @@ from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEv
 from conduit_learner.core.join import OpenDecision
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.policy_learner import PolicyLearner
+from conduit_learner.core.targets import reported
 from conduit_learner.evaluation.estimators import Estimate, estimates, snips
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import BOUNDS, JoinedDecision, measure
@@ -178,7 +179,7 @@ class _Candidate(PolicyLearner):
         row = self.rows.get(decision.offset)
         if row is not None and self.duplicates == duplicates:
             if isinstance(event, OutcomeEvent):
-                row.outcome = event
+                row.status, row.amounts = event.status, reported(event)
             elif event.signal == "quality":
                 row.qualities.append(event.quality)
 

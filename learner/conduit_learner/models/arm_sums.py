@@ -23,7 +23,7 @@ Models = Mapping[str, AdditiveRegression]
 Observation = tuple[str, bytes | None, Sequence[float]]
 """What one event teaches: about which arm, in which context (None when it is not one that the models understand), and
 what: one number per signal, in the order of the models and on the grid of
-:func:`conduit_learner.core.signals.to_grid`, and NaN where it says nothing."""
+:func:`conduit_learner.core.targets.to_grid`, and NaN where it says nothing."""
 
 
 class ArmSums:

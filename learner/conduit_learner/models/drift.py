@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.signals import SIGNALS
 from conduit_learner.models.linear_solver import solve_ridge
 from conduit_learner.models.regression import AdditiveRegression
+from conduit_policy import ROWS, SIGNALS
 
 __all__ = ["MARKS", "MIN_NEW", "MIN_OLD", "THRESHOLD", "Change", "Watch", "detect_changes", "rebase"]
 
@@ -56,7 +56,7 @@ takes as long as its ratings do.
 _USUAL = 5.0
 """A variance counts what is usual as this many observations."""
 
-_SUCCESS = list(SIGNALS).index("success")
+_SUCCESS = ROWS["success"]
 
 Matrix = NDArray[np.float64]
 Models = Mapping[str, AdditiveRegression]
@@ -168,7 +168,7 @@ def detect_changes(
     Parameters
     ----------
     arms
-        Each arm's watch and its models by signal, in the order of :data:`conduit_learner.core.signals.SIGNALS`, folded.
+        Each arm's watch and its models by signal, in the order of :data:`conduit_policy.SIGNALS`, folded.
     current
         What :attr:`AdditiveRegression.sums` says of every arm and signal, shape (arms, signals, 3), if it is known.
     prior

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.signals import SIGNALS, Signal
 from conduit_learner.models.elementary import exp, ln
 from conduit_learner.models.linear_solver import solve_ridge
 from conduit_learner.models.regression import Statistics
-from conduit_policy import Prior
+from conduit_policy import SIGNALS, Prior, Signal
 from conduit_policy.vectors import pack_vector
 from conduit_schemas import SignalPosterior
 
@@ -39,7 +38,7 @@ def posteriors(
 
     Per signal and arm, with n observations, the regression is of y - m on x, where the baseline m is the
     arm's mean shrunk to the pool's, or to where ``levels`` set it off from the pool's; where the prior holds arms to
-    the pool (:attr:`conduit_policy.Prior.alike`), it is the pool's itself. Component 0 of x is the intercept, so that
+    the pool (:attr:`conduit_policy.Prior.pool`), it is the pool's itself. Component 0 of x is the intercept, so that
     centring needs no second look at the data: the sums of x (y - m) are the moment less m times the gram's first
     column. The noise is the posterior mean of a conjugate normal-inverse-gamma model (Murphy, Machine Learning: a
     Probabilistic Perspective, 2012, section 7.6.3).
@@ -67,7 +66,7 @@ def posteriors(
     """
     prepared = {
         signal: _Regressions(
-            SIGNALS[signal], arms, (levels or {}).get(signal) or [None] * len(arms), prior.alike.get(signal, 0.0)
+            SIGNALS[signal], arms, (levels or {}).get(signal) or [None] * len(arms), prior.pool.get(signal, 0.0)
         )
         for signal, arms in statistics.items()
     }
@@ -160,17 +159,15 @@ def _average(fits: Sequence[_Fit], evidence: Sequence[float]) -> _Fit:
 class _Regressions:
     """The centred regressions of one signal, all arms together."""
 
-    def __init__(
-        self, signal: Signal, arms: Sequence[Statistics], levels: Sequence[float | None], alike: float
-    ) -> None:
+    def __init__(self, signal: Signal, arms: Sequence[Statistics], levels: Sequence[float | None], pool: float) -> None:
         self.signal = signal
-        self.alike = alike
+        self.pool = pool
         self.counts = [float(arm.gram[0, 0]) for arm in arms]
         self.sums = [float(arm.moment[0]) for arm in arms]
         self.energies = [arm.energy for arm in arms]
         self.baselines = [
-            pool if alike else (sum_ + BASELINE_OBSERVATIONS * pool) / (count + BASELINE_OBSERVATIONS)
-            for sum_, count, pool in zip(self.sums, self.counts, self._expected(levels), strict=True)
+            level if pool else (sum_ + BASELINE_OBSERVATIONS * level) / (count + BASELINE_OBSERVATIONS)
+            for sum_, count, level in zip(self.sums, self.counts, self._expected(levels), strict=True)
         ]
         self.grams = np.stack([arm.gram for arm in arms])
         self.raw = np.stack([arm.moment for arm in arms])
@@ -214,7 +211,7 @@ class _Regressions:
     def own(self) -> _Problem:
         """Return what is left to each arm; observations of nothing but the baseline hold its intercept to that."""
         grams = self.grams.copy()
-        grams[:, 0, 0] += self.alike
+        grams[:, 0, 0] += self.pool
         return _Problem(self.signal, grams, self.moments, self.residuals, self.counts)
 
     def share(self, weights: Vector) -> None:

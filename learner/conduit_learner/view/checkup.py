@@ -201,9 +201,13 @@ def _prices(policy: PolicyView, total: Mapping[str, Cell]) -> Iterator[Finding]:
     name = f"{policy.name}: prices"
     served = {arm: cell for arm, cell in total.items() if cell.successes >= _ENOUGH}
     names = arm_names(policy.arms)
-    unknown = [names.get(arm, arm) for arm, cell in served.items() if cell.costs - cell.errors < 0.5 * cell.successes]
+    named = {names.get(arm, arm): cell for arm, cell in served.items()}
+    unknown = [arm for arm, cell in named.items() if cell.known["cost_usd"] - cell.errors < 0.5 * cell.successes]
+    free = [arm for arm, cell in named.items() if not cell.amounts["cost_usd"] and arm not in unknown]
     free = [
-        names.get(arm, arm) for arm, cell in served.items() if not cell.cost_usd and names.get(arm, arm) not in unknown
+        names.get(arm, arm)
+        for arm, cell in served.items()
+        if not cell.amounts["cost_usd"] and names.get(arm, arm) not in unknown
     ]
     if unknown:
         advice = "give their deployments input_cost_per_token and output_cost_per_token in model_info"

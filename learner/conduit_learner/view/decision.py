@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from conduit_learner.core.events import OutcomeEvent, SelectionEvent
+from conduit_learner.core.targets import reported
+from conduit_policy import AMOUNTS
 
 __all__ = ["ShownDecision", "Status", "decision_of"]
 
 Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
 
-_MIN_LN, _LARGEST_LN = -30.0, 14.0
+_AMOUNTS = frozenset(signal.name for signal in AMOUNTS)
+_MIN_LN, _MAX_LN = -30.0, 14.0
 """Predicted logarithms are cut to these, so that no prediction from the log overflows."""
 
 
@@ -28,7 +31,7 @@ class ShownDecision:
     chosen: int
     probabilities: tuple[float, ...] | None
     predictions: Mapping[str, tuple[float, ...]]
-    """Per signal one number per arm: quality and success in 0..1, cost in USD, latency in seconds."""
+    """Per signal one number per arm, in the unit for people; see :meth:`conduit_policy.Signal.shown`."""
     objective: Mapping[str, float]
     flags: tuple[str, ...]
     fallback: str | None
@@ -36,8 +39,8 @@ class ShownDecision:
     """The arm that Conduit would have chosen, where it was asked without being obeyed."""
     status: Status | None = None
     """Of its outcome; None while there is none."""
-    cost_usd: float | None = None
-    latency_s: float | None = None
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    """What the call took, by the outcome's fields; those that it does not report are left out."""
     error_class: str | None = None
     ratings: list[float] = field(default_factory=list)
     raters: set[tuple[str, str]] = field(default_factory=set)
@@ -62,8 +65,8 @@ class ShownDecision:
         """Note the outcome; False where there was one before, which then stays."""
         if self.status:
             return False
-        self.status, self.cost_usd = outcome.status, outcome.cost_usd
-        self.latency_s, self.error_class = outcome.latency_s, outcome.error_class
+        self.status, self.error_class = outcome.status, outcome.error_class
+        self.amounts = reported(outcome)
         return True
 
 
@@ -72,15 +75,13 @@ def decision_of(selection: SelectionEvent, time_ms: int) -> ShownDecision:
 
     Examples
     --------
-    >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
+    >>> selection = SelectionEvent(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
     ...                       featurizer="text64-v2", context=b"", predictions={"cost": (0.0, -7.0)})
     >>> decision_of(selection, 5).predictions["cost"][0]
     1.0
     """
     predictions = {
-        name: tuple(math.exp(min(max(value, _MIN_LN), _LARGEST_LN)) for value in values)
-        if name in {"cost", "latency"}
-        else values
+        name: tuple(math.exp(min(max(value, _MIN_LN), _MAX_LN)) for value in values) if name in _AMOUNTS else values
         for name, values in selection.predictions.items()
     }
     return ShownDecision(

@@ -14,10 +14,13 @@ from conduit_learner.view.decision import ShownDecision, decision_of
 from conduit_learner.view.savings import SavingsLedger
 from conduit_learner.view.timeline import Cell, Timeline
 from conduit_learner.view.wording import routing_words
-from conduit_policy import Beliefs
+from conduit_policy import AMOUNTS, Beliefs
 from conduit_schemas import LearningChange, LearningSettings, RoutingChange, RoutingSettings, Snapshot
 
-__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "Change", "PolicyView", "Published"]
+__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "TIMES", "Change", "PolicyView", "Published"]
+
+TIMES = tuple(signal.field for signal in AMOUNTS if signal.unit == "s")
+"""Outcomes' fields that are times."""
 
 MAX_ARMS_SHOWN = 24
 """Arms of a policy that are told apart; later ones are counted together."""
@@ -66,7 +69,7 @@ class PolicyView:
     Examples
     --------
     >>> view = PolicyView("default/chat")
-    >>> selection = Selection(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
+    >>> selection = SelectionEvent(policy="default/chat", time=0.0, decision_id="d1", arms=("a", "b"), chosen=1,
     ...                       featurizer="text64-v2", context=b"")
     >>> _ = view.apply(selection, time_ms=5_000, offset=7)
     >>> [(start, dict(cells)["b"].selections) for start, cells in view.timelines["all"]]
@@ -82,8 +85,8 @@ class PolicyView:
     )
     arms: dict[str, str] = field(default_factory=dict)
     """The arms told apart, with the model behind each, in the order in which they appeared."""
-    latencies: dict[str, Counter[int]] = field(default_factory=dict)
-    """By arm, a histogram of ``ln`` seconds."""
+    times: dict[tuple[str, str], Counter[int]] = field(default_factory=dict)
+    """By arm and the outcome's field, a histogram of ``ln`` seconds."""
     decisions: dict[str, ShownDecision] = field(default_factory=dict)
     """Of which something may still be heard, by id."""
     ledger: SavingsLedger = field(default_factory=SavingsLedger)
@@ -153,9 +156,9 @@ class PolicyView:
         count = len(self.offsets) - bisect_left(self.offsets, covered)
         return count, count == len(self.offsets) and self.events > count
 
-    def latency_quantile(self, arm: str, share: float) -> float | None:
-        """Return a quantile of an arm's latencies in seconds, right to about 6 %; None where there are none."""
-        histogram = self.latencies.get(arm)
+    def quantile(self, arm: str, field: str, share: float) -> float | None:
+        """Return a quantile of one of an arm's times in seconds, right to about 6 %; None where there are none."""
+        histogram = self.times.get((arm, field))
         if not histogram:
             return None
         wanted, so_far = share * histogram.total(), 0
@@ -193,24 +196,27 @@ class PolicyView:
             return
         arm, rating = self.arm_of(decision.arm), decision.rating
         self.spent_usd += outcome.cost_usd or 0.0
-        has_latency = outcome.status == "success" and outcome.latency_s is not None
-        if has_latency and outcome.latency_s:
-            step = math.floor(math.log(outcome.latency_s) * _STEPS)
-            self.latencies.setdefault(arm, Counter())[step] += 1
-        if outcome.status == "error":
+        worked, failed = outcome.status == "success", outcome.status == "error"
+        known = dict(decision.amounts)
+        for name in TIMES:
+            if not worked:
+                known.pop(name, None)
+            elif seconds := known.get(name):
+                step = math.floor(math.log(seconds) * _STEPS)
+                self.times.setdefault((arm, name), Counter())[step] += 1
+        if failed:
+            known.setdefault("cost_usd", 0.0)
+        if failed:
             self.errors[outcome.error_class or "unknown"] += 1
         for cell in self._cells(decision, arm):
-            cell.successes += outcome.status == "success"
-            if outcome.status == "error":
+            cell.successes += worked
+            if failed:
                 cell.errors += 1
                 if rating is not None:
                     _rate(cell, -1, -rating, -rating * rating)  # a failed call is worth 0, whatever was said of it
-            if outcome.cost_usd is not None or outcome.status == "error":
-                cell.cost_usd += outcome.cost_usd or 0.0
-                cell.costs += 1
-            if has_latency:
-                cell.latency_s += outcome.latency_s or 0.0
-                cell.latencies += 1
+            for name, amount in known.items():
+                cell.amounts[name] += amount
+                cell.known[name] += 1
         self.ledger.changed(decision)
 
     def _rate(self, decision: ShownDecision, feedback: FeedbackEvent) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from conduit_learner.view.installation import InstallationView
-from conduit_learner.view.policy import OTHERS, PolicyView
+from conduit_learner.view.policy import OTHERS, TIMES, PolicyView
 from conduit_learner.view.savings import Comparison, Moments
-from conduit_learner.view.timeline import Cell
+from conduit_learner.view.timeline import COUNTS, Cell
 from conduit_learner.view.wording import alarm_words, consequence, reason, routing_words
+from conduit_policy import AMOUNTS, SIGNALS
 from conduit_policy.vectors import unpack_vector
 from conduit_schemas import DeadLetterReason, Fallback
 
@@ -25,8 +26,7 @@ _MAX_BLIND = 0.01
 """Share of the requests in which an arm had no chance, above which nothing is claimed of it."""
 
 _Z = 1.959963984540054
-_COUNTS = tuple(name for name in Cell.__slots__ if name != "rating_squares")
-_LOGARITHMS = {"cost", "latency"}
+_COUNTS = tuple(name for name in COUNTS if name != "rating_squares")
 
 
 def installation_report(view: InstallationView, *, now_ms: int) -> dict[str, Any]:
@@ -83,6 +83,7 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
     shown = [*policy.arms, *([OTHERS] if OTHERS in sums else [])]
     return {
         "policy": policy.name,
+        "amounts": _amounts(policy),
         "range": range_,
         "now_ms": now_ms,
         "newest_ms": policy.newest_ms,
@@ -93,7 +94,7 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
                 "name": named(arm),
                 "model": policy.arms.get(arm, ""),
                 **_figures(sums.get(arm, Cell()), total.selections),
-                "latency_p95_s": policy.latency_quantile(arm, 0.95),
+                "p95": {field: policy.quantile(arm, field, 0.95) for field in TIMES},
                 "beliefs": _beliefs(policy, arm),
                 "alarms": _alarms(policy, arm),
             }
@@ -103,7 +104,11 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
             "starts_ms": starts,
             "width_ms": width_ms,
             "arms": {
-                arm: {name: [getattr(cell, name) for cell in column] for name in _COUNTS}
+                arm: {
+                    **{name: [getattr(cell, name) for cell in column] for name in _COUNTS},
+                    **{signal.field: [cell.amounts[signal.field] for cell in column] for signal in AMOUNTS},
+                    **{f"{signal.field}_known": [cell.known[signal.field] for cell in column] for signal in AMOUNTS},
+                }
                 for arm, column in cells.items()
             },
         },
@@ -118,8 +123,7 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
                 "is_exploration": decision.is_exploration,
                 "status": decision.status,
                 "rating": decision.rating,
-                "cost_usd": decision.cost_usd,
-                "latency_s": decision.latency_s,
+                **{signal.field: decision.amounts.get(signal.field) for signal in AMOUNTS},
                 "reason": reason(decision, named),
                 "consequence": consequence(decision),
             }
@@ -198,6 +202,17 @@ def _together(cells: Iterable[Cell]) -> Cell:
     return total
 
 
+def _amounts(policy: PolicyView) -> list[dict[str, str]]:
+    """Return the amounts that calls of this policy have reported, in the order in which they are shown."""
+    cells = [cell for _, bucket in policy.timelines["all"] for cell in bucket.values()]
+    seen = {field for cell in cells for field, count in cell.known.items() if count}
+    return [
+        {"name": signal.name, "field": signal.field, "unit": signal.unit, "title": signal.title}
+        for signal in AMOUNTS
+        if signal.field in seen or signal.unit == "USD"
+    ]
+
+
 def _figures(cell: Cell, all_selections: int) -> dict[str, Any]:
     quality, reach = quality_of(cell)
     ended = cell.successes + cell.errors
@@ -206,8 +221,7 @@ def _figures(cell: Cell, all_selections: int) -> dict[str, Any]:
         "share": _ratio(cell.selections, all_selections),
         "quality": quality,
         "quality_reach": reach,
-        "cost_usd": _ratio(cell.cost_usd, cell.costs),
-        "latency_s": _ratio(cell.latency_s, cell.latencies),
+        **{signal.field: cell.mean(signal.field) for signal in AMOUNTS},
         "error_rate": _ratio(cell.errors, ended),
         "coverage": _ratio(cell.rated, cell.successes),
         "rated": cell.rated,
@@ -223,12 +237,12 @@ def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
         return {}
     beliefs = {}
     for signal, posterior in known.signals.items():
-        if posterior.weight <= 0.0:
+        if not posterior.is_observed:
             continue
         # The intercept's share of the variance: what is unsure of the arm before a request is looked at.
         precision = float(unpack_vector(posterior.precision)[0])
         reach = _Z * posterior.sigma / math.sqrt(precision) if precision > 0.0 else math.inf
-        unit = math.exp if signal in _LOGARITHMS else float
+        unit = SIGNALS[signal].shown if signal in SIGNALS else float
         low, high = posterior.average - reach, posterior.average + reach
         if not math.isfinite(reach):
             continue

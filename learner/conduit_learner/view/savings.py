@@ -13,13 +13,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.events import OutcomeEvent
 from conduit_learner.evaluation.estimators import doubly_robust_scores
 from conduit_learner.evaluation.intervals import asymptotic_reach
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import JoinedDecision, measure
 from conduit_learner.view.decision import ShownDecision
-from conduit_policy import Objective
+from conduit_policy import AMOUNTS, Objective, place
 from conduit_schemas import ConfigurationError
 
 __all__ = ["BLOCK", "MEASURES", "Comparison", "Moments", "SavingsLedger"]
@@ -32,8 +31,8 @@ BLOCK = 2_000
 MEASURES = ("cost_usd", "quality", "utility")
 """See :data:`conduit_learner.evaluation.measures.MEASURES`."""
 
-_FLAT = np.array([[0.0, math.inf], [0.0, math.inf]])
-"""The scale of a pool of which no cost and no latency is known: neither counts."""
+_FLAT = np.array([[0.0, math.inf]] * len(AMOUNTS))
+"""The scale of a pool of which no amount is known: none counts."""
 
 
 @dataclass(slots=True)
@@ -118,12 +117,12 @@ class SavingsLedger:
 
     Examples
     --------
-    >>> from conduit_learner.view.decision import Decision
-    >>> ledger = Ledger()
+    >>> from conduit_learner.view.decision import ShownDecision
+    >>> ledger = SavingsLedger()
     >>> for number in range(100):
-    ...     ledger.add(Decision(f"d{number}", 0, ("dear", "cheap"), (), number % 2, (0.5, 0.5),
+    ...     ledger.add(ShownDecision(f"d{number}", 0, ("dear", "cheap"), (), number % 2, (0.5, 0.5),
     ...                         {"cost": (0.01, 0.001)}, {}, (), None, status="success",
-    ...                         cost_usd=(0.01, 0.001)[number % 2]))
+    ...                         amounts={"cost_usd": (0.01, 0.001)[number % 2]}))
     >>> found = ledger.comparisons(None)
     >>> round(found["dear"].value["cost_usd"].mean, 6), round(found["dear"].ahead["cost_usd"].mean, 6)
     (0.01, 0.0045)
@@ -168,7 +167,7 @@ class SavingsLedger:
         Parameters
         ----------
         scale
-            Shape (2, 2), for utilities; see :class:`conduit_policy.beliefs.Candidates`. None while it is unknown.
+            Shape (A, 2), for utilities; see :class:`conduit_policy.beliefs.Candidates`. None while it is unknown.
         """
         total = dict(self._closed)
         for block in self._open:
@@ -225,16 +224,6 @@ def _compare(decisions: Sequence[ShownDecision], scale: Vector) -> dict[str, Com
 
 def _joined(decision: ShownDecision) -> JoinedDecision:
     nothing = np.zeros(0)
-    outcome = None
-    if decision.status:
-        outcome = OutcomeEvent(
-            policy="-",  # no measure looks at it
-            time=0.0,
-            decision_id=decision.decision_id,
-            status=decision.status,
-            cost_usd=decision.cost_usd,
-            latency_s=decision.latency_s,
-        )
     return JoinedDecision(
         decision.arms,
         decision.chosen,
@@ -242,7 +231,8 @@ def _joined(decision: ShownDecision) -> JoinedDecision:
         nothing,
         nothing.astype(np.int16),
         _objective(decision.objective),
-        outcome,
+        decision.status or "",
+        decision.amounts,
         decision.ratings,
     )
 
@@ -254,7 +244,7 @@ def _objective(weights: Mapping[str, float]) -> Objective:
 @lru_cache(maxsize=64)
 def _objective_of(weights: tuple[tuple[str, float], ...]) -> Objective:
     try:
-        return Objective(**{name: weight for name, weight in weights if name in Objective().weights()})
+        return Objective.of_weights(dict(weights))
     except ConfigurationError:
         return Objective()  # weights that make no sense are the log's, not ours to refuse
 
@@ -266,9 +256,9 @@ def _predicted(
     found = {name: np.zeros((len(decisions), len(column))) for name in MEASURES}
     alike: dict[tuple[object, ...], list[int]] = {}
     for row, decision in enumerate(decisions):
-        alike.setdefault((decision.arms, *decision.predictions), []).append(row)
+        alike.setdefault((decision.arms, joined[row].objective, *decision.predictions), []).append(row)
     for rows in alike.values():
-        first = decisions[rows[0]]
+        first, objective = decisions[rows[0]], joined[rows[0]].objective
         at = np.ix_(rows, [column[arm] for arm in first.arms])
         expected = {
             signal: np.array([decisions[row].predictions[signal] for row in rows]) for signal in first.predictions
@@ -276,14 +266,14 @@ def _predicted(
         nothing = np.zeros((len(rows), len(first.arms)))
         working = np.clip(expected.get("success", nothing + 1.0), 0.0, 1.0)
         quality = np.clip(expected.get("quality", nothing), 0.0, 1.0) * working
-        amounts = expected.get("cost", nothing), expected.get("latency", nothing)
-        wanted = [joined[row].objective for row in rows]
-        utility = np.array([[objective.quality] for objective in wanted]) * quality
-        prices = ([[objective.cost] for objective in wanted], [[objective.latency] for objective in wanted])
-        for weight, amount, (least, span) in zip(prices, amounts, scale, strict=True):
-            place = (np.log(np.where(amount > 0.0, amount, 1.0)) - least) / span
-            utility -= np.where(amount > 0.0, np.array(weight) * place, 0.0)
-        found["quality"][at], found["cost_usd"][at], found["utility"][at] = quality, amounts[0], utility
+        places = {
+            signal.name: place(np.log(expected[signal.name]), (float(least), float(span)))
+            for signal, (least, span) in zip(AMOUNTS, scale, strict=True)
+            if signal.name in expected
+        }
+        found["quality"][at] = quality
+        found["cost_usd"][at] = expected.get("cost", nothing)
+        found["utility"][at] = objective.utility(quality, 1.0, objective.price(places))
     return found
 
 

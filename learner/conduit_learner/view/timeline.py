@@ -2,7 +2,11 @@
 
 from collections.abc import Iterator
 
-__all__ = ["Cell", "Timeline"]
+from conduit_policy import AMOUNTS
+
+__all__ = ["COUNTS", "Cell", "Timeline"]
+
+_FIELDS = tuple(signal.field for signal in AMOUNTS)
 
 
 class Cell:
@@ -13,13 +17,11 @@ class Cell:
     """
 
     __slots__ = (
-        "cost_usd",
-        "costs",
+        "amounts",
         "errors",
         "explored",
         "fallbacks",
-        "latencies",
-        "latency_s",
+        "known",
         "rated",
         "rating",
         "rating_squares",
@@ -35,12 +37,10 @@ class Cell:
         """Selections of an arm that was not the likeliest."""
         self.successes = 0
         self.errors = 0
-        self.cost_usd = 0.0
-        self.costs = 0
-        """Decisions whose cost is known: a failed call that reports none has cost nothing."""
-        self.latency_s = 0.0
-        """Sum over successful calls."""
-        self.latencies = 0
+        self.amounts = dict.fromkeys(_FIELDS, 0.0)
+        """By the outcome's fields: the sum of what the calls took; of times, over successful calls."""
+        self.known = dict.fromkeys(_FIELDS, 0)
+        """Likewise: of how many decisions it is known. A failed call that reports no cost has cost nothing."""
         self.rated = 0
         """Decisions that did not fail and have feedback."""
         self.rating = 0.0
@@ -49,8 +49,19 @@ class Cell:
 
     def add(self, other: "Cell") -> None:
         """Add another cell's numbers."""
-        for name in Cell.__slots__:
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _FIELDS:
+            self.amounts[name] += other.amounts[name]
+            self.known[name] += other.known[name]
+
+    def mean(self, field: str) -> float | None:
+        """Return the mean of an amount, by the outcome's field; None where it is not known."""
+        return self.amounts[field] / self.known[field] if self.known[field] else None
+
+
+COUNTS = tuple(name for name in Cell.__slots__ if name not in {"amounts", "known"})
+"""The plain numbers of a cell."""
 
 
 class Timeline:

@@ -1,12 +1,12 @@
 """A decision in plain words: who served and why, what was expected, and what came of it."""
 
-import math
 from collections.abc import Callable
 
 from conduit_learner.view.decision import ShownDecision
+from conduit_policy import AMOUNTS, LIMITED, SIGNALS, Objective
 from conduit_schemas import Fallback, Flag, RoutingGoal, RoutingSettings, Weights
 
-__all__ = ["alarm_words", "consequence", "reason", "routing_words"]
+__all__ = ["alarm_words", "consequence", "goal_words", "reason", "routing_words"]
 
 
 def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
@@ -19,7 +19,7 @@ def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
 
     Examples
     --------
-    >>> decision = Decision("d1", 0, ("large", "small"), (), 1, (0.9, 0.1), {}, {}, (), None)
+    >>> decision = ShownDecision("d1", 0, ("large", "small"), (), 1, (0.9, 0.1), {}, {}, (), None)
     >>> reason(decision, str)
     'small was tried out: large looked better and had 90 % of the chance, small 10 %.'
     """
@@ -47,9 +47,10 @@ def consequence(decision: ShownDecision) -> str:
 
     Examples
     --------
-    >>> decision = Decision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status="success", cost_usd=0.0012)
+    >>> paid = {"cost_usd": 0.0012}
+    >>> decision = ShownDecision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status="success", amounts=paid)
     >>> consequence(decision)
-    'It worked, for $0.0012. Nobody has rated the answer.'
+    'It worked, cost $0.0012. Nobody has rated the answer.'
     """
     if not decision.status:
         said = "No outcome is known yet."
@@ -76,7 +77,7 @@ def routing_words(routing: RoutingSettings) -> str:
     Examples
     --------
     >>> routing_words(RoutingSettings(mode="canary", canary_share=0.1, goal=RoutingGoal(max_cost_usd=0.01)))
-    'Conduit chooses for 10 % of the traffic (canary). Wanted: at most $0.01 a request.'
+    'Conduit chooses for 10 % of the traffic (canary). Wanted: cost at most $0.01.'
     """
     who = {
         "off": "LiteLLM chooses; Conduit is off.",
@@ -85,9 +86,9 @@ def routing_words(routing: RoutingSettings) -> str:
         "active": "Conduit chooses.",
     }[routing.mode]
     parts = [who]
-    if wanted := _goal_words(routing.goal):
+    if wanted := goal_words(routing.goal):
         parts.append(f"Wanted: {wanted}.")
-    parts += [f"For {scope}: {_goal_words(goal) or 'the same'}." for scope, goal in routing.overrides.items()]
+    parts += [f"For {scope}: {goal_words(goal) or 'the same'}." for scope, goal in routing.overrides.items()]
     if routing.automatic is not None:
         promote, rollback = routing.automatic.promote, routing.automatic.rollback
         steps = [name for name, is_on in (("promoted", promote), ("rolled back", rollback)) if is_on]
@@ -110,24 +111,24 @@ def alarm_words(signal: str, before: float, after: float, count: int) -> str:
 
 
 def _amount(signal: str, value: float) -> str:
-    if signal == "cost":
-        return _money(math.exp(value))
-    return f"{math.exp(value):.2g} s" if signal == "latency" else f"{value:.2f}"
+    known = SIGNALS.get(signal)
+    return f"{value:.2f}" if known is None else known.text(known.shown(value))
 
 
-def _goal_words(goal: RoutingGoal) -> str:
+def goal_words(goal: RoutingGoal) -> str:
+    """Say what is wanted; empty where the level above decides."""
     parts = []
     if isinstance(goal.objective, Weights):
-        weights = goal.objective
-        parts.append(f"quality {weights.quality:g}, cost {weights.cost:g}, latency {weights.latency:g}")
+        weights = Objective.of_weights(goal.objective.model_dump()).weights()
+        parts.append(", ".join(f"{name} {weight:g}" for name, weight in weights.items()))
     elif goal.objective is not None:
         parts.append(f"objective {goal.objective}")
-    if goal.max_cost_usd is not None:
-        parts.append(f"at most {_money(goal.max_cost_usd)} a request")
-    if goal.max_latency_s is not None:
-        parts.append(f"at most {goal.max_latency_s:g} s")
+    for signal in LIMITED:
+        limit = getattr(goal, signal.limit)
+        if limit is not None:
+            parts.append(f"{signal.title} at most {signal.text(limit)}")
     if goal.budget is not None:
-        parts.append(f"at most {_money(goal.budget.usd)} per {goal.budget.per.replace('_', ' ')}")
+        parts.append(f"at most {SIGNALS['cost'].text(goal.budget.usd)} per {goal.budget.per.replace('_', ' ')}")
     if goal.quality_floor is not None:
         floor = goal.quality_floor
         parts.append(
@@ -141,24 +142,17 @@ def _expectation(decision: ShownDecision) -> list[str]:
     parts = []
     if "quality" in predicted:
         parts.append(f"quality {min(max(predicted['quality'], 0.0), 1.0):.2f}")
-    if "cost" in predicted:
-        parts.append(_money(predicted["cost"]))
-    if "latency" in predicted:
-        parts.append(f"{predicted['latency']:.2g} s")
+    parts += [f"{signal.title} {signal.text(predicted[signal.name])}" for signal in AMOUNTS if signal.name in predicted]
     return [f"Expected of it: {', '.join(parts)}."] if parts else []
 
 
 def _paid(decision: ShownDecision) -> str:
-    parts = []
-    if decision.cost_usd is not None:
-        parts.append(f"for {_money(decision.cost_usd)}")
-    if decision.latency_s is not None:
-        parts.append(f"in {decision.latency_s:.2g} s")
-    return f", {' '.join(parts)}" if parts else ""
-
-
-def _money(usd: float) -> str:
-    return f"${usd:.2g}" if usd < 0.1 else f"${usd:,.2f}"
+    told = (
+        f"{signal.title} {signal.text(decision.amounts[signal.field])}"
+        for signal in AMOUNTS
+        if signal.field in decision.amounts
+    )
+    return "".join(f", {part}" for part in told)
 
 
 def _percent(share: float) -> str:

@@ -15,6 +15,7 @@ from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.worker.recovery import Recovery, RecoveryStoppedError
 from conduit_learner.worker.status import WorkerStatus
 from conduit_log import EventLog, GroupReader, LogUnavailableError, Message, StoredMessage
+from conduit_policy import SIGNALS
 from conduit_schemas import ConduitError, DeadLetter, Topics, encode
 
 __all__ = ["WorkerOptions", "run_worker"]
@@ -271,10 +272,10 @@ class _Worker:
         if (last := partition.published.get(policy)) is not None:
             for arm, signal, _ in sorted(changes - last.changes):
                 alarm = (snapshot.arms[arm].alarms or {})[signal]
+                told = alarm.before, alarm.after
                 _LOG.warning(
-                    "policy %s: %s of %s changed from %.4g to %.4g%s",
-                    *(policy, signal, arm, alarm.before, alarm.after),
-                    " (natural logarithms)" if signal in ("cost", "latency") else "",
+                    "policy %s: %s of %s changed from %s to %s",
+                    *(policy, signal, arm, *(SIGNALS[signal].text(SIGNALS[signal].shown(a)) for a in told)),
                 )
         partition.published[policy] = _Published(ticks, time.monotonic(), build_s, changes)
         self._status.snapshots.observe(build_s)

@@ -10,7 +10,7 @@ from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.litellm_compat.calls import Facts
 from conduit_litellm.routing.directives import Directive
-from conduit_policy import SIGNALS, Beliefs, Choice, pack_context, predictions
+from conduit_policy import ROWS, Beliefs, Choice, pack_context, predictions
 from conduit_schemas import Event, Fallback, Feedback, LearningChange, Outcome, RoutingChange, Selection
 
 __all__ = ["ChangeDraft", "Draft", "FeedbackDraft", "OutcomeDraft", "SelectionDraft", "attempts_of_request"]
@@ -77,7 +77,8 @@ class SelectionDraft(NamedTuple):
 
     def _predictions(self, beliefs: Beliefs) -> dict[str, tuple[float, ...]]:
         rows = predictions(beliefs, self.context, self.arms).tolist()
-        return {signal: tuple(row) for signal, row in zip(SIGNALS, rows, strict=True)}
+        # What nobody has observed is the prior's, which says nothing of an arm.
+        return {signal: tuple(rows[row]) for signal, row in ROWS.items() if beliefs.is_observed(signal)}
 
 
 class OutcomeDraft(NamedTuple):

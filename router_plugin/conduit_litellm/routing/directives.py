@@ -11,6 +11,7 @@ from conduit_litellm.routing.request_goal import RequestGoals
 from conduit_litellm.routing.sessions import Sessions
 from conduit_litellm.routing.spending import Spending
 from conduit_policy import (
+    LIMITED,
     UNCONSTRAINED,
     Beliefs,
     Constraints,
@@ -191,8 +192,7 @@ class Directives:
                 price, spent = max(price, asked.price), max(spent, float(asked.is_spent))
         floor, settings = goal.quality_floor, found.settings
         constraints = Constraints(
-            max_cost_usd=goal.max_cost_usd,
-            max_latency_s=goal.max_latency_s,
+            **{signal.limit: getattr(goal, signal.limit) for signal in LIMITED},
             floor_relative=None if floor is None else floor.relative,
             floor_confidence=0.95 if floor is None else floor.confidence,
             budget_price=price,

@@ -7,7 +7,7 @@ from typing import Any
 
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.litellm_compat.callers import buckets
-from conduit_policy import check_routing
+from conduit_policy import LIMITED, check_routing
 from conduit_schemas import ConfigurationError, RoutingGoal, RoutingSettings, checked
 
 __all__ = ["REQUEST_KEY", "RequestGoals"]
@@ -17,7 +17,7 @@ _logger = logging.getLogger("conduit")
 REQUEST_KEY = "conduit"
 """Where a request's metadata says what it wants."""
 
-_ALLOWED = ("objective", "max_cost_usd", "max_latency_s", "quality_floor")
+_ALLOWED = ("objective", *(signal.limit for signal in LIMITED), "quality_floor")
 
 _MAX_REMEMBERED = 1_000
 _MAX_WARNINGS = 20

@@ -1,9 +1,9 @@
 """Why this model? An answer in plain words, from what was noted when it was chosen."""
 
-import math
 from collections.abc import Sequence
 
 from conduit_litellm.decisions.drafts import SelectionDraft
+from conduit_policy import SIGNALS
 from conduit_schemas import Flag, Selection
 
 __all__ = ["explained"]
@@ -53,16 +53,13 @@ def _reason(selection: SelectionDraft) -> str:
 def _expected(selection: SelectionDraft, event: Selection) -> str:
     beliefs = selection.beliefs
     known = None if beliefs is None else beliefs.snapshot.arms.get(event.arm)
-    if known is None or not known.outcomes:
+    if beliefs is None or known is None or not known.outcomes:
         return "Nothing is known of it yet."
-    of_arm = {signal: column[event.chosen] for signal, column in event.predictions.items()}
-    told = [f"success {_percent(_share(of_arm['success']))}"]
-    if "quality" in known.signals:
-        told.insert(0, f"quality {_share(of_arm['quality']):.2f} of 1")
-    if "cost" in known.signals:
-        told.append(f"${math.exp(of_arm['cost']):.2g}")
-    if "latency" in known.signals:
-        told.append(f"{math.exp(of_arm['latency']):.2g} s")
+    told = []
+    for signal in SIGNALS.values():
+        if signal.name in event.predictions and beliefs.is_observed(signal.name, event.arm):
+            value = event.predictions[signal.name][event.chosen]
+            told.append(f"{signal.title} {signal.text(signal.shown(value if signal.is_amount else _share(value)))}")
     return f"Expected of it, after {known.outcomes} outcomes: {', '.join(told)}."
 
 

@@ -65,7 +65,7 @@ def test_every_prediction_is_in_the_units_of_people(strategy, pool, snapshot):
         name: arm.model_copy(update={"signals": {**arm.signals, **priced(made)}}) for name, arm in made.arms.items()
     }
     strategy._policies.update(made.model_copy(update={"arms": arms}).sealed())
-    assert "quality 0.90 of 1, success 100 %, $0.002, 1.5 s." in explained(choose(strategy, pool))
+    assert "quality 0.90, success 1.00, cost $0.002, latency 1.5 s." in explained(choose(strategy, pool))
 
 
 @pytest.mark.parametrize("backend", ["litellm", "pydantic_ai"])

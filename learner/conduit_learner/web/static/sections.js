@@ -8,7 +8,7 @@ export function makeSections(byId) {
     share: new TimeChart(byId("share"), "Share of the traffic", "Which arm served how much", (value) => percent(value), { stacked: true, height: 240 }),
     quality: new TimeChart(byId("quality"), "Quality", "Mean rating, failed calls counted 0", (value) => (value === null ? "–" : value.toFixed(2)), { least: 0, most: 1 }),
     cost: new TimeChart(byId("cost"), "Cost of 1,000 requests", "What the calls were reported to cost", perThousand, { zero: true }),
-    latency: new TimeChart(byId("latency"), "Latency", "Mean of the calls that worked", seconds, { zero: true }),
+    times: new Map(),  // by the report's field, made when it is first told of
     errors: new TimeChart(byId("errors"), "Errors", "Share of the calls that failed", share, { zero: true }),
     frontier: new FrontierChart(byId("frontier"), "Cost and quality", "Each arm as if it had served everything; the dashed line is the best that mixing them blindly reaches", perThousand, (value) => value.toFixed(2)),
     saved: new IntervalChart(byId("saved"), "Saved against always using one arm", "With the 95 % interval that holds however often you look; quality: by how much Conduit's answers are better or worse", money, { zero: true }),
@@ -26,7 +26,7 @@ export function makeSections(byId) {
       const context = prepare(report);
       showHeadline(byId, report, context);
       showTiles(byId, report, context);
-      showTraffic(charts, report, context);
+      showTraffic(byId, charts, report, context);
       showWorth(charts, report, context);
       showArms(byId, charts, report, context);
       showDecisions(byId, report);
@@ -43,7 +43,7 @@ function prepare(report) {
   const points = series.starts_ms.length;
   const columns = Object.values(series.arms);
   const total = (name) => Array.from({ length: points }, (_, index) => columns.reduce((sum, column) => sum + column[name][index], 0));
-  const totals = Object.fromEntries(["selections", "successes", "errors", "cost_usd", "costs", "latency_s", "latencies", "rated", "rating"].map((name) => [name, total(name)]));
+  const totals = Object.fromEntries(["selections", "successes", "errors", ...report.amounts.flatMap(({ field }) => [field, `${field}_known`]), "rated", "rating"].map((name) => [name, total(name)]));
   const fixed = Object.fromEntries(savings.arms.map((arm) => [arm.id, arm]));
   return { cls, names, points, totals, fixed, best: fixed[savings.best] ?? null, dearest: fixed[savings.most_expensive] ?? null };
 }
@@ -116,8 +116,8 @@ function showTiles(byId, report, { totals: curves }) {
   const tiles = [
     ["Requests", count(totals.selections), totals.explored === null ? "" : `${share(totals.explored)} to try others out`, curves.selections],
     ["Quality", quality(totals.quality), totals.quality_reach === null ? "no ratings yet" : `± ${totals.quality_reach.toFixed(3)}`, qualities(curves)],
-    ["Cost of 1,000", money(totals.cost_usd === null ? null : 1000 * totals.cost_usd), `${money(totals.spent_usd)} in all`, ratio(curves.cost_usd, curves.costs)],
-    ["Latency", seconds(totals.latency_s), "mean of what worked", ratio(curves.latency_s, curves.latencies)],
+    ["Cost of 1,000", money(totals.cost_usd === null ? null : 1000 * totals.cost_usd), `${money(totals.spent_usd)} in all`, ratio(curves.cost_usd, curves.cost_usd_known)],
+    ...times(report).map(({ title, field }) => [capital(title), seconds(totals[field]), "mean of the calls that worked", ratio(curves[field], curves[`${field}_known`])]),
     ["Errors", share(totals.error_rate), "of the calls", ratio(curves.errors, plus(curves.successes, curves.errors))],
     ["Rated", share(totals.coverage), `${count(totals.rated)} answers`, ratio(curves.rated, curves.successes)],
   ];
@@ -128,7 +128,10 @@ function showTiles(byId, report, { totals: curves }) {
   );
 }
 
-function showTraffic(charts, report, { cls, names, totals, points }) {
+const times = (report) => report.amounts.filter(({ unit }) => unit === "s");
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+function showTraffic(byId, charts, report, { cls, names, totals, points }) {
   const { series, arms } = report;
   const frame = { starts: series.starts_ms, width: series.width_ms };
   const present = arms.filter((arm) => series.arms[arm.id]);
@@ -137,8 +140,14 @@ function showTraffic(charts, report, { cls, names, totals, points }) {
   charts.share.show({ ...frame, series: curves((column) => ratio(column.selections, totals.selections)) }, nothing);
   const rated = totals.rated.some((number) => number > 0);
   charts.quality.show({ ...frame, series: curves(smoothQualities) }, nothing || (rated ? "" : "Nobody has rated an answer in this time."));
-  charts.cost.show({ ...frame, series: curves((column) => thousand(smooth(column.cost_usd, column.costs))) }, nothing);
-  charts.latency.show({ ...frame, series: curves((column) => smooth(column.latency_s, column.latencies)) }, nothing);
+  charts.cost.show({ ...frame, series: curves((column) => thousand(smooth(column.cost_usd, column.cost_usd_known))) }, nothing);
+  for (const { field, title } of times(report)) {
+    if (!charts.times.has(field)) {
+      const place = byId("times").appendChild(element("div", { id: field }));
+      charts.times.set(field, new TimeChart(place, capital(title), "Mean of the calls that worked", seconds, { zero: true }));
+    }
+    charts.times.get(field).show({ ...frame, series: curves((column) => smooth(column[field], column[`${field}_known`])) }, nothing);
+  }
   charts.errors.show({ ...frame, series: curves((column) => smooth(column.errors, plus(column.errors, column.successes))) }, nothing);
 }
 
@@ -178,7 +187,7 @@ function showWorth(charts, report, { cls, totals, points, best, dearest }) {
     nothing || (latest(learned) === null ? "Nobody has rated an answer in this time." : ""),
   );
   const others = [...new Set([best, dearest])].filter((arm) => arm?.cost_usd);
-  charts.learningCost.show({ ...frame, series: [{ name: "Conduit", cls: "own", values: thousand(ratio(sums.cost_usd, sums.costs)) }, ...others.map((arm) => flat(arm, "cost_usd", 1000, "always"))] }, nothing);
+  charts.learningCost.show({ ...frame, series: [{ name: "Conduit", cls: "own", values: thousand(ratio(sums.cost_usd, sums.cost_usd_known)) }, ...others.map((arm) => flat(arm, "cost_usd", 1000, "always"))] }, nothing);
 }
 
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
@@ -200,7 +209,7 @@ function hull(points) {
 }
 
 function showArms(byId, charts, report, { cls }) {
-  const heads = ["Arm", "Requests", "Share", "Quality", "Cost of 1,000", "Latency", "95th percentile", "Errors", "Rated"];
+  const heads = ["Arm", "Requests", "Share", "Quality", "Cost of 1,000", ...times(report).flatMap(({ title }) => [capital(title), "95th percentile"]), "Errors", "Rated"];
   byId("arm-table").replaceChildren(
     element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
     element(
@@ -209,7 +218,7 @@ function showArms(byId, charts, report, { cls }) {
       ...report.arms.map((arm) => {
         const cells = [
           count(arm.selections), share(arm.share), [quality(arm.quality), arm.quality_reach === null ? null : element("small", {}, ` ± ${arm.quality_reach.toFixed(3)}`)],
-          money(arm.cost_usd === null ? null : 1000 * arm.cost_usd), seconds(arm.latency_s), seconds(arm.latency_p95_s), share(arm.error_rate), share(arm.coverage),
+          money(arm.cost_usd === null ? null : 1000 * arm.cost_usd), ...times(report).flatMap(({ field }) => [seconds(arm[field]), seconds(arm.p95[field])]), share(arm.error_rate), share(arm.coverage),
         ];
         const model = arm.model && arm.model !== arm.name ? element("small", {}, ` ${arm.model}`) : null;
         return element("tr", {}, element("th", { scope: "row", class: cls[arm.id] }, element("i", {}), arm.name, model), ...cells.map((cell) => element("td", {}, ...[cell].flat().filter((part) => part !== null))));

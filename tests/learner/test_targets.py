@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from learner_traffic import feedback, outcome
 
 from conduit_learner.core.events import decode_event
-from conduit_learner.core.signals import TARGET_BITS, to_grid
-from conduit_learner.core.signals import targets as targets_of
+from conduit_learner.core.targets import TARGET_BITS, to_grid
+from conduit_learner.core.targets import targets as targets_of
 from conduit_learner.models.elementary import ln
 from conduit_schemas import Feedback, Outcome, encode
 

@@ -1,11 +1,10 @@
 """What is learned from an event: one number per signal, on a grid that makes sums exact."""
 
-from typing import NamedTuple
-
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
 from conduit_learner.models.elementary import ln
+from conduit_policy import AMOUNTS
 
-__all__ = ["MIN_COST_USD", "SIGNALS", "TARGET_BITS", "Signal", "targets", "to_grid"]
+__all__ = ["TARGET_BITS", "reported", "targets", "to_grid"]
 
 TARGET_BITS = 16
 """Targets are multiples of ``2**-TARGET_BITS``.
@@ -15,44 +14,21 @@ the products x x', x y and y y are multiples of 2**-20, 2**-26 and 2**-32 below 
 adds thousands of each without rounding, so a sum over a block of events is the same in every order.
 """
 
-MIN_COST_USD = 1e-6
-"""What costs less counts as this much: a free deployment is the cheapest there is, but not infinitely cheap."""
-
 _LARGEST = 32.0
 _GRID = float(2**TARGET_BITS)
 _TO_WHOLE = 1.5 * 2.0**52
 """Added and taken away again, it leaves a small number rounded to a whole one, ties to even."""
 
 
-class Signal(NamedTuple):
-    """What is believed about a signal before anything was observed, and whether context can explain it."""
-
-    default: float
-    """Its expected value."""
-    sigma: float
-    """Its expected standard deviation."""
-    contextual: bool
-    """False: one mean per arm, whatever the algorithm."""
-
-
-SIGNALS = {
-    "quality": Signal(default=0.5, sigma=0.3, contextual=True),
-    "success": Signal(default=1.0, sigma=0.2, contextual=False),
-    "cost": Signal(default=-7.0, sigma=1.0, contextual=True),
-    "latency": Signal(default=0.0, sigma=1.0, contextual=True),
-}
-"""Quality (0..1), success (0..1), ln of the cost in USD and ln of the latency in seconds."""
-
-
 def targets(event: OutcomeEvent | FeedbackEvent) -> dict[str, float]:
     """Return what an event teaches, per signal; empty when it teaches nothing.
 
-    A cancelled call says nothing about the deployment, and a cache hit never reached it. Cost and latency
-    are those of successful calls: an error that answers at once is not fast.
+    A cancelled call says nothing about the deployment, and a cache hit never reached it. Amounts are those of
+    successful calls: an error that answers at once is not fast.
 
     Examples
     --------
-    >>> targets(Outcome(policy="default/chat", time=0.0, decision_id="d1", status="success", latency_s=1.0))
+    >>> targets(OutcomeEvent(policy="default/chat", time=0.0, decision_id="d1", status="success", latency_s=1.0))
     {'success': 1.0, 'latency': 0.0}
     """
     if isinstance(event, FeedbackEvent):
@@ -62,11 +38,21 @@ def targets(event: OutcomeEvent | FeedbackEvent) -> dict[str, float]:
     if event.status != "success":
         return {}
     learned = {"success": 1.0}
-    if event.cost_usd is not None:
-        learned["cost"] = to_grid(ln(max(event.cost_usd, MIN_COST_USD)))
-    if event.latency_s:
-        learned["latency"] = to_grid(ln(event.latency_s))
+    for name, field, least in _AMOUNTS:
+        amount = getattr(event, field)
+        if amount is not None and (amount > 0.0 or least > 0.0):
+            learned[name] = to_grid(ln(max(amount, least)))
     return learned
+
+
+_AMOUNTS = [(signal.name, signal.field, signal.least) for signal in AMOUNTS]
+"""Asked at every event, so as plain tuples."""
+
+
+def reported(outcome: OutcomeEvent) -> dict[str, float]:
+    """Return the amounts that an outcome reports, by its fields."""
+    amounts = {field: getattr(outcome, field) for _, field, _ in _AMOUNTS}
+    return {field: amount for field, amount in amounts.items() if amount is not None}
 
 
 def to_grid(value: float) -> float:
