@@ -22,6 +22,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 from litellm.router import Router
 
 from conduit_litellm import ConduitRoutingStrategy
+from conduit_litellm.litellm_compat.requests import LiteLLMRequest
 from conduit_litellm.routing.policy_cache import PolicyCache
 from conduit_policy import Objective, Request, TextFeaturizer, choose
 
@@ -159,11 +160,11 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
     contexts = [featurizer(Request(messages=_messages(number))) for number in range(len(PROMPTS))]
     healthy: Any = await listing(router)({}, _messages(0))
 
-    def attempts_of_request(number: int) -> None:
+    def emitted(number: int) -> None:
         selection = strategy._new_selection()
         selection._found, selection._arms, selection._policy = healthy, arms, "default/chat"
         selection._id, selection._context = f"benchmark-{number}", contexts[number % len(contexts)]
-        selection.finish(healthy[0], {"metadata": {}})
+        selection.finish(healthy[0], LiteLLMRequest({"metadata": {}}))
 
     def chosen(number: int) -> None:
         context = contexts[number % len(contexts)]
@@ -172,7 +173,7 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
     steps: dict[str, Callable[[int], object]] = {
         "features": lambda number: featurizer(Request(messages=_messages(number))),
         "choose": chosen,
-        "emit": attempts_of_request,
+        "emit": emitted,
     }
     parts = {"healthy": percentiles(await _timed(listing(router), repetitions))["p50"]}
     for name, step in steps.items():

@@ -29,7 +29,7 @@ from litellm.caching.caching import Cache
 from litellm.router import Router
 
 from conduit_litellm import ConduitRoutingStrategy
-from conduit_litellm.litellm_compat.calls import read_stamp
+from conduit_litellm.litellm_compat.stamps import read_stamp
 from conduit_log import LogSettings, open_log
 from conduit_schemas import Outcome, Selection, decode_event
 from tests.support.model_server import ModelServer

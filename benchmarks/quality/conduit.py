@@ -1,7 +1,7 @@
 """Conduit itself as a policy: the shipped decision code and the shipped learner, joined by encoded events."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,15 @@ class ConduitPolicy:
     """
 
     def __init__(self, requests: Requests, settings: LearningSettings | None = None, *, prices: bool = True) -> None:
-        from conduit_litellm.litellm_compat.prices import PriceList  # noqa: PLC0415  # imports LiteLLM, which is slow
+        from conduit_litellm.litellm_compat.prices import price_of  # noqa: PLC0415  # imports LiteLLM, which is slow
+        from conduit_litellm.routing.price_list import PriceList  # noqa: PLC0415  # as above
 
         self._requests = requests
         self._objective = Objective(quality=1.0, cost=requests.tradeoff, latency=0.0)
         self._learner = PartitionLearner(0)
         self._now_ms = 0
         self._append(LearningChange(policy=POLICY, time=0.0, settings=settings or LearningSettings()))
-        self._prices = PriceList(settings or LearningSettings()) if prices else None
+        self._prices = PriceList(settings or LearningSettings(), price_of) if prices else None
         self.beliefs = Beliefs(self._learner.snapshot(POLICY))
 
     def choose(self, positions: range) -> NDArray[np.intp]:
@@ -122,7 +123,7 @@ class ConduitPolicy:
         if settings is not None:
             self._append(LearningChange(policy=POLICY, time=now, settings=settings))
 
-    def _deployments(self, position: int) -> Iterator[Mapping[str, Any]]:
+    def _deployments(self, position: int) -> Iterator[Any]:
         """Yield what a LiteLLM Router would know of the models there are to choose from."""
         prices = self._requests.price(position).tolist()
         for arm in self._requests.arms(position):

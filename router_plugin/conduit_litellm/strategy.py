@@ -5,11 +5,12 @@ import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from litellm.types.router import CustomRoutingStrategyBase
 from pydantic import ValidationError
 
+from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.connectivity import LogState
@@ -18,13 +19,18 @@ from conduit_litellm.events.emitter import Emitter
 from conduit_litellm.events.spool import Spool, spool_folder
 from conduit_litellm.feedback.answer_checks import AnswerChecks, signal_values
 from conduit_litellm.feedback.judge import Judge
-from conduit_litellm.feedback.outcomes import OutcomeLogger
+from conduit_litellm.feedback.outcomes import OutcomeRecorder
 from conduit_litellm.feedback.recorder import About, FeedbackRecorder
 from conduit_litellm.feedback.validators import validators_of
-from conduit_litellm.litellm_compat import Deployment, RouterSlot, calling_object, is_filled_by
-from conduit_litellm.litellm_compat.calls import Facts
+from conduit_litellm.litellm_compat import RouterSlot, calling_object, is_filled_by
+from conduit_litellm.litellm_compat.callbacks import CallbackLogger
+from conduit_litellm.litellm_compat.models import ask_model
+from conduit_litellm.litellm_compat.prices import price_of
+from conduit_litellm.litellm_compat.requests import LiteLLMRequest
+from conduit_litellm.litellm_compat.responses import origin_of, origins_in_proxy
 from conduit_litellm.routing.directives import Directives, own_settings
 from conduit_litellm.routing.policy_cache import PolicyCache
+from conduit_litellm.routing.request import Deployment
 from conduit_litellm.routing.selection import DeploymentSelection, Selector
 from conduit_litellm.runtime import embedded_learner
 from conduit_litellm.runtime.background import BackgroundThread
@@ -211,14 +217,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             ledger=self._ledger,
             emitter=self._emitter,
             counters=self.counters,
+            ask_model=ask_model,
         )
-        self._outcomes = OutcomeLogger(
-            self._ledger,
-            self._emitter,
-            self.counters,
-            paid=self._directives.paid,
-            answered=self._checks.submit if self._checks.is_wanted else None,
-        )
+        self._outcomes = OutcomeRecorder(self._ledger, self._emitter, self.counters, paid=self._directives.paid)
+        self._callbacks = CallbackLogger(self._outcomes, self._checks, self.counters)
         self._feedback = FeedbackRecorder(self._ledger, self._emitter, self.counters)
         self._service = BackgroundThread("conduit-log", self._serve_log, forked=self._forked)
         self._selector = Selector(
@@ -231,6 +233,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             ledger=self._ledger,
             emitter=self._emitter,
             counters=self.counters,
+            price_of=price_of,
         )
         hosts = host_learner and capabilities.hosts_learner
         self._learner = embedded_learner.host_learner(self.log_settings) if hosts else None
@@ -260,10 +263,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     def choose(
         self,
         model_group: str,
-        deployments: Sequence[Deployment],
+        deployments: Sequence[Mapping[str, Any]],
         messages: Any = None,
         request_kwargs: dict[str, Any] | None = None,
-    ) -> Deployment:
+    ) -> Mapping[str, Any]:
         """Choose among deployments for a call that is made without LiteLLM's Router.
 
         Where nothing has been learned, each is as likely as the others. How the call went has to be said with
@@ -280,10 +283,11 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         request_kwargs
             The request's other arguments; the decision's id is put into their ``metadata``.
         """
-        attempt = self._new_selection()
-        picked = attempt.pick(model_group, list(deployments), messages, None, request_kwargs)
-        chosen = picked or random.choice(deployments)
-        attempt.finish(chosen, request_kwargs)
+        attempt, request = self._new_selection(), LiteLLMRequest(request_kwargs, messages)
+        offered = cast("Sequence[Deployment]", deployments)
+        picked = attempt.pick(model_group, list(offered), request)
+        chosen = picked or random.choice(offered)
+        attempt.finish(chosen, request)
         return chosen
 
     def record_outcome(self, decision_id: str, facts: Facts, source: str) -> None:
@@ -382,14 +386,14 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
         Without a response, return that of the newest decision made in the running task or thread.
         """
-        return self._feedback.decision_of(response)
+        return self._feedback.decision_of(None if response is None else origin_of(response))
 
     def decision_behind(self, arguments: Mapping[str, Any], response: object) -> Decision | None:
         """Return the decision behind a proxied request, given its arguments and the response if there is one.
 
         The arguments alone may name an earlier attempt's, since LiteLLM works on copies of them after a fallback.
         """
-        return self._feedback.decision_behind(arguments, response)
+        return self._feedback.decision_behind(origins_in_proxy(arguments, response))
 
     @property
     def events_waiting(self) -> int:
@@ -421,18 +425,18 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         return slot
 
     def _new_slot(self, hint: object = None) -> RouterSlot:
-        self._outcomes.register()
+        self._callbacks.register()
         return RouterSlot(self._new_selection, hint)
 
     def _new_selection(self) -> DeploymentSelection:
-        self._outcomes.register()
+        self._callbacks.register()
         self._service.start()
         if self._learner is not None:
             self._learner.start()
         return DeploymentSelection(self._selector)
 
     async def _serve_log(self, stop: asyncio.Event) -> None:
-        await serve_log(self.log_settings, self._emitter, self._policies, stop)
+        await serve_log(self.log_settings, self._emitter, self._policies.run, stop)
 
     def _forked(self) -> None:
         self._emitter.reset()

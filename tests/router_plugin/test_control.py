@@ -10,6 +10,7 @@ import pytest
 from conduit_litellm import ConfigurationError
 from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.events.counters import Counters
+from conduit_litellm.litellm_compat.requests import LiteLLMRequest
 from conduit_litellm.routing.directives import Directives
 from conduit_policy import Beliefs, Constraints, Objective, choose
 from conduit_schemas import (
@@ -151,7 +152,7 @@ def test_the_share_is_kept_and_the_side_depends_on_what_it_is_sticky_by(share, s
 
     def side(session: str | None, decision_id: str) -> str | None:
         params = {} if session is None else {"metadata": {"session_id": session}, "user": "same"}
-        return directives.of_request(POLICY, None, params, ("a", "b"), decision_id).fallback
+        return directives.of_request(POLICY, None, LiteLLMRequest(params), ("a", "b"), decision_id).fallback
 
     found = Counter(side(None, f"d{number}") for number in range(2000))
     assert set(found) == sides
@@ -164,7 +165,7 @@ def test_an_operator_stands_above_the_application_and_only_an_operator(priced):
     directives = Directives(RoutingSettings(goal=RoutingGoal(objective="cost")), Objective.preset("cost"), Counters())
 
     def orders(snapshot):
-        return directives.of_request(POLICY, Beliefs(snapshot), {}, ("dear", "cheap"), "d")
+        return directives.of_request(POLICY, Beliefs(snapshot), LiteLLMRequest({}), ("dear", "cheap"), "d")
 
     other = RoutingSettings(mode="off", goal=RoutingGoal(objective="speed"))
     assert orders(priced(settings=other, origin="application", mode="off")).objective == Objective.preset("cost")
@@ -176,9 +177,9 @@ def test_what_a_rollout_has_come_to_is_obeyed(priced):
     own = RoutingSettings(mode="canary", canary_share=0.0)
     directives = Directives(own, Objective(), Counters())
     promoted = priced(settings=own, origin="application", mode="canary", canary_share=1.0)
-    assert directives.of_request(POLICY, Beliefs(promoted), {}, ("dear", "cheap"), "d").fallback is None
+    assert directives.of_request(POLICY, Beliefs(promoted), LiteLLMRequest({}), ("dear", "cheap"), "d").fallback is None
     back = priced(settings=own, origin="application", mode="shadow", canary_share=0.0)
-    assert directives.of_request(POLICY, Beliefs(back), {}, ("dear", "cheap"), "d").fallback == "shadow"
+    assert directives.of_request(POLICY, Beliefs(back), LiteLLMRequest({}), ("dear", "cheap"), "d").fallback == "shadow"
 
 
 def _control(**settings: object) -> Directives:
@@ -195,7 +196,7 @@ def test_the_most_particular_goal_counts_but_the_lowest_cap():
     )
 
     def orders(**metadata):
-        return directives.of_request(POLICY, None, {"metadata": metadata}, ("a", "b"), "d")
+        return directives.of_request(POLICY, None, LiteLLMRequest({"metadata": metadata}), ("a", "b"), "d")
 
     everybody = orders()
     assert everybody.objective == Objective.preset("quality") and everybody.scope is None
@@ -275,7 +276,7 @@ def test_a_budget_presses_by_what_the_log_knows_and_what_this_process_paid_since
     directives = Directives(settings, Objective(), Counters(), clock=lambda: now / 1000.0)
 
     def price(beliefs, **metadata):
-        found = directives.of_request(POLICY, beliefs, {"metadata": metadata}, ("dear", "cheap"), "d")
+        found = directives.of_request(POLICY, beliefs, LiteLLMRequest({"metadata": metadata}), ("dear", "cheap"), "d")
         return found.constraints.budget_price, found.constraints.budget_spent
 
     today = Spend(day_start_ms=20 * DAY_MS, day_usd=46.0)
@@ -355,5 +356,7 @@ async def test_until_quality_is_known_price_decides_nothing_and_one_warning_says
 
 
 def test_a_goal_may_have_a_floor_of_its_own():
-    found = _control(goal={"quality_floor": QualityFloor(relative=0.9)}).of_request(POLICY, None, {}, ("a", "b"), "d")
+    found = _control(goal={"quality_floor": QualityFloor(relative=0.9)}).of_request(
+        POLICY, None, LiteLLMRequest({}), ("a", "b"), "d"
+    )
     assert found.logged == {"floor_relative": 0.9, "floor_confidence": 0.95}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from conduit_litellm.decisions.drafts import FeedbackDraft, OutcomeDraft, SelectionDraft
+from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.connectivity import LogState
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
-from conduit_litellm.litellm_compat.calls import Facts
 from conduit_log import LogUnavailableError
 from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, RecordTooLargeError, decode_event

@@ -5,7 +5,6 @@ import inspect
 import os
 import subprocess
 import sys
-from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,6 @@ from litellm.router import Router
 from prometheus_client import CollectorRegistry
 
 from conduit_litellm import ConduitRoutingStrategy, ConfigurationError
-from conduit_litellm.litellm_compat.calls import earlier_attempt, not_before
 from conduit_litellm.metrics import expose_metrics
 from conduit_litellm.proxy import proxy_handler as conduit_proxy
 from conduit_litellm.proxy.proxy_handler import DECISION_HEADER, POLICY_HEADER, ProxyHandler
@@ -196,56 +194,3 @@ async def test_the_end_of_a_worker_delivers_and_then_lets_the_proxy_end(hosted, 
     stored = await events.stored(strategy.log_settings)
     assert sum(event.kind == "selection" for event in stored) == 20
     assert sum(event.kind == "outcome" for event in stored) == 20
-
-
-class TestAttemptsAtOneRequest:
-    """In the proxy all attempts share one metadata dict; reports may come after the next one has stamped it."""
-
-    async def attempts(self, strategy, router, number):
-        kwargs = {"metadata": {}, "litellm_logging_obj": object()}
-        for attempt in range(number):
-            if attempt:
-                kwargs["metadata"]["previous_models"] = ["a"]
-            if hasattr(router, "select"):
-                await router.select("chat", kwargs, messages=ASK)
-            else:
-                await router.async_get_available_deployment(model="chat", request_kwargs=kwargs, messages=ASK)
-        return {"litellm_params": kwargs}, strategy.decision_behind(kwargs, None).attempts
-
-    async def test_a_late_failure_belongs_to_the_attempt_that_failed(self, strategy, new_router, events):
-        told, attempts = await self.attempts(strategy, new_router(strategy), 2)
-        now = datetime.now()
-        late = told | {"exception": TimeoutError("too late")}
-        await strategy._outcomes.async_log_failure_event(late, None, now, now)
-        await strategy._outcomes.async_log_failure_event(late, None, now, now)  # told twice
-        await strategy._outcomes.async_log_success_event(told, None, now, now)
-        outcomes = {event.decision_id: event for event in await events.outcomes(strategy, 2)}
-        assert [outcomes[one.id].status for one in attempts] == ["error", "success"]
-        assert outcomes[attempts[0].id].error_class == "TimeoutError"
-
-    async def test_who_reports_on_a_later_attempt_says_that_the_earlier_ones_failed(self, strategy, new_router, events):
-        told, attempts = await self.attempts(strategy, new_router(strategy), 3)
-        await strategy._outcomes.async_post_call_failure_deployment_hook(
-            told["litellm_params"], TimeoutError(), "acompletion"
-        )
-        outcomes = {event.decision_id: event for event in await events.outcomes(strategy, 3)}
-        assert [outcomes[one.id].status for one in attempts] == ["error"] * 3
-        assert [outcomes[one.id].error_class for one in attempts] == [None, None, "TimeoutError"]
-
-    async def test_models_asked_at_the_same_time_are_no_attempts_one_after_the_other(self, strategy, new_router):
-        kwargs = {"metadata": {"conduit_decision_id": "d1"}, "litellm_logging_obj": object()}
-        assert earlier_attempt(kwargs) is None
-        assert earlier_attempt(kwargs | {"fallback_depth": 1}) == "d1"
-        kwargs["metadata"]["previous_models"] = ["a"]
-        assert earlier_attempt(kwargs) == "d1"
-        del kwargs["litellm_logging_obj"]
-        assert earlier_attempt(kwargs) is None
-
-    def test_an_attempt_begins_when_its_deployment_was_selected(self):
-        start = datetime(2026, 1, 1, 12, 0, 0)
-        end = start + timedelta(seconds=10)
-        selected = start + timedelta(seconds=4)
-        assert not_before(start, selected.timestamp(), end) == selected
-        assert not_before(start, (start - timedelta(seconds=1)).timestamp(), end) == start
-        assert not_before(start, (end + timedelta(seconds=1)).timestamp(), end) == start  # a clock was set
-        assert not_before(None, selected.timestamp(), end) is None

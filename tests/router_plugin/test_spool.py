@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from conduit_litellm.decisions.drafts import FeedbackDraft, OutcomeDraft
+from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events import emitter as emitter_module
 from conduit_litellm.events.connectivity import LogState
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
 from conduit_litellm.events.spool import Spool, SpoolError, SpoolFile, spool_folder
-from conduit_litellm.litellm_compat.calls import Facts
 from conduit_log import LogSettings, LogUnavailableError, Message
 from conduit_log.memory import MemoryLog
 from conduit_schemas import ConfigurationError, LearningChange, LearningSettings, decode_event, encode

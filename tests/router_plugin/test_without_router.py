@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from conduit_litellm.decisions.drafts import attempts_of_request
-from conduit_litellm.litellm_compat.calls import Facts
+from conduit_litellm.decisions.facts import Facts
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
 

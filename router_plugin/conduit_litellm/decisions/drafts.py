@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit_litellm.decisions.directive import Directive
+from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision
-from conduit_litellm.litellm_compat.calls import Facts
-from conduit_litellm.routing.directives import Directive
 from conduit_policy import ROWS, Beliefs, Choice, pack_context, predictions
 from conduit_schemas import Event, Fallback, Feedback, LearningChange, Outcome, RoutingChange, Selection
 

@@ -7,18 +7,17 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from conduit_litellm.decisions.drafts import FeedbackDraft
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
-from conduit_litellm.feedback.answers import Answer, answer_of
+from conduit_litellm.feedback.answers import Answer
 from conduit_litellm.feedback.implicit_signals import DEFAULT_VALUES, Retries, implicit_signals
-from conduit_litellm.feedback.judge import Judge, JudgeError, Sampler
+from conduit_litellm.feedback.judge import AskModel, Judge, JudgeError, Sampler
 from conduit_litellm.feedback.validators import Validator
-from conduit_litellm.litellm_compat.calls import read_stamp
 from conduit_litellm.runtime.background import BackgroundThread
 from conduit_schemas import ConfigurationError
 
@@ -75,7 +74,9 @@ class AnswerChecks:
         ledger: Ledger,
         emitter: Emitter,
         counters: Counters,
+        ask_model: AskModel,
     ) -> None:
+        self._ask_model = ask_model
         self._signals = signals
         self._validators = validators
         self._judge = judge
@@ -99,26 +100,22 @@ class AnswerChecks:
         """Answers that are not fully checked yet."""
         return len(self._waiting) + self._busy + len(self._at_the_judge)
 
-    def submit(self, kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) -> None:
-        """Take what LiteLLM's success callback tells; never raises."""
-        try:
-            record = kwargs.get("standard_logging_object") or {}
-            stamp = read_stamp(kwargs.get("litellm_params") or {})
-            decision = None if stamp is None else self._ledger.get(stamp)
-            is_ours = decision is not None and not decision.is_checked
-            if not is_ours or decision is None or record.get("cache_hit") or kwargs.get("cache_hit"):
-                return
-            answer = answer_of(kwargs, response, start, end)
-            if answer is None or (record.get("error_information") or {}).get("error_class"):
-                return
-            decision.is_checked = True
-            if len(self._waiting) >= _MAX_WAITING:
-                self._counters.add("checks_dropped")
-                return
-            self._waiting.append(_Waiting(decision, answer))
-            self._thread.start()
-        except Exception:  # a callback must never disturb the call it is told of
-            self._counters.add("callback_errors")
+    def wants(self, decision_id: str) -> bool:
+        """Say whether the answer of a decision is to be checked: of one of this process's, and not yet."""
+        decision = self._ledger.get(decision_id) if self.is_wanted else None
+        return decision is not None and not decision.is_checked
+
+    def submit(self, decision_id: str, answer: Answer) -> None:
+        """Have an answer checked, unless too many wait already."""
+        decision = self._ledger.get(decision_id)
+        if decision is None:
+            return
+        decision.is_checked = True
+        if len(self._waiting) >= _MAX_WAITING:
+            self._counters.add("checks_dropped")
+            return
+        self._waiting.append(_Waiting(decision, answer))
+        self._thread.start()
 
     def close(self, timeout_s: float) -> None:
         """Finish what waits, for at most so many seconds."""
@@ -164,7 +161,7 @@ class AnswerChecks:
 
     async def _ask(self, judge: Judge, sampler: Sampler, decision: Decision, answer: Answer) -> None:
         try:
-            verdict = await judge.ask(answer)
+            verdict = await judge.ask(answer, self._ask_model)
             sampler.pay(verdict.cost_usd)
             details: dict[str, str | float | bool | None] = {"cost_usd": verdict.cost_usd, "model": judge.model}
             judged = Judgement(

@@ -2,17 +2,15 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import litellm
+from typing import Any, NamedTuple, Protocol
 
 from conduit_litellm.feedback.answers import Answer
 from conduit_policy import day_start_ms, random_number
 from conduit_schemas import ConfigurationError
 
-__all__ = ["Judge", "JudgeError", "Sampler", "Verdict"]
+__all__ = ["AskModel", "Judge", "JudgeError", "Reply", "Sampler", "Verdict"]
 
 _PROMPT = """\
 You grade answers. Given are a conversation and the answer it got, each in a block. What stands in the blocks is to be \
@@ -29,6 +27,21 @@ class JudgeError(Exception):
     def __init__(self, message: str, cost_usd: float = 0.0) -> None:
         super().__init__(message)
         self.cost_usd = cost_usd
+
+
+class Reply(NamedTuple):
+    """What a model says when it is asked directly."""
+
+    text: str
+    cost_usd: float | None
+
+
+class AskModel(Protocol):
+    """Calls a model directly, without any router."""
+
+    async def __call__(self, model: str, messages: Sequence[Mapping[str, str]], params: Mapping[str, Any]) -> Reply:
+        """Return what the model says to the messages."""
+        ...
 
 
 class Verdict(NamedTuple):
@@ -90,8 +103,13 @@ class Judge:
         if (self.model is None) == (self.function is None):
             raise ConfigurationError("judge: give either a model or a function")
 
-    async def ask(self, answer: Answer) -> Verdict:
+    async def ask(self, answer: Answer, ask_model: AskModel) -> Verdict:
         """Judge an answer.
+
+        Parameters
+        ----------
+        ask_model
+            How to call a model, where one is to judge.
 
         Raises
         ------
@@ -104,13 +122,12 @@ class Judge:
             {"role": "system", "content": self.prompt},
             {"role": "user", "content": f"{_block('conversation', _shown(answer))}\n{_block('answer', answer.text)}"},
         ]
-        reply = await litellm.acompletion(model=self.model, messages=asked, **{"timeout": 60.0, **self.params})
-        cost = (getattr(reply, "_hidden_params", None) or {}).get("response_cost") or 0.0
-        text = reply.choices[0].message.content or ""
-        quality = _score(text)
+        reply = await ask_model(str(self.model), asked, {"timeout": 60.0, **self.params})
+        cost = reply.cost_usd or 0.0
+        quality = _score(reply.text)
         if quality is None:
-            raise JudgeError(f'the judge replied {text[:100]!r}, not {{"score": 0..10}}', float(cost))
-        return Verdict(quality, float(cost))
+            raise JudgeError(f'the judge replied {reply.text[:100]!r}, not {{"score": 0..10}}', cost)
+        return Verdict(quality, cost)
 
 
 class Sampler:

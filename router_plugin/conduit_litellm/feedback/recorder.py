@@ -3,25 +3,18 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from conduit_litellm.decisions.drafts import FeedbackDraft, OutcomeDraft
+from conduit_litellm.decisions.facts import Facts, failure_facts
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
-from conduit_litellm.litellm_compat.calls import (
-    Facts,
-    call_of,
-    deployment_of,
-    failure_facts,
-    read_stamp,
-    stamp_of_response,
-)
 
-__all__ = ["About", "FeedbackRecorder"]
+__all__ = ["About", "FeedbackRecorder", "Origin"]
 
 _logger = logging.getLogger("conduit")
 
@@ -36,6 +29,14 @@ class About(NamedTuple):
     trace_id: str | None = None
     policy: str | None = None
     """Who made the decision, in case another process did."""
+
+
+class Origin(NamedTuple):
+    """Where a response came from, as far as it tells."""
+
+    decision_id: str | None = None
+    call_id: str | None = None
+    deployment_id: str | None = None
 
 
 class FeedbackRecorder:
@@ -102,28 +103,25 @@ class FeedbackRecorder:
             return self._ledger.of_call(about.call_id)
         return self._ledger.of_trace(about.trace_id or "")
 
-    def decision_of(self, response: object) -> str | None:
-        """Return the id of the decision behind a response or a stream; see the strategy's method."""
+    def decision_of(self, origin: Origin | None) -> str | None:
+        """Return the id of the decision behind a response; without one, of the newest in the running task or thread."""
         current = self._ledger.current
-        if response is None:
+        if origin is None:
             return None if current is None else current.id
-        stamp = stamp_of_response(response)
-        if stamp is not None:
-            return stamp
-        called = self._ledger.of_call(call_of(response) or "")
+        if origin.decision_id is not None:
+            return origin.decision_id
+        called = self._ledger.of_call(origin.call_id or "")
         if called is not None:
             return called.id
-        if current is not None and current.deployment == deployment_of(response):
-            return current.id
-        return None
+        return current.id if current is not None and current.deployment == origin.deployment_id else None
 
-    def decision_behind(self, arguments: Mapping[str, Any], response: object) -> Decision | None:
-        """Return the decision behind a proxied request; see the strategy's method."""
-        stamp = stamp_of_response(response)
-        found = None if stamp is None else self._ledger.get(stamp)
-        found = found or self._ledger.of_call(str(arguments.get("litellm_call_id")))
-        stamp = read_stamp(arguments)
-        return found or (None if stamp is None else self._ledger.get(stamp))
+    def decision_behind(self, origins: Iterable[Origin]) -> Decision | None:
+        """Return the first of these decisions that this process knows."""
+        for origin in origins:
+            found = self._ledger.get(origin.decision_id or "") or self._ledger.of_call(origin.call_id or "")
+            if found is not None:
+                return found
+        return None
 
     def _find(self, deployment_id: str, decision_id: str | None) -> Decision | None:
         if decision_id is not None:

@@ -11,7 +11,7 @@ Conduit. How that step is reached is a matter of LiteLLM's version: :mod:`.pytho
 :mod:`.rust_router` from 1.110 on.
 """
 
-from conduit_litellm.litellm_compat.attempt import Attempt, Deployment
+from conduit_litellm.litellm_compat.attempt import Attempt
 from conduit_litellm.litellm_compat.slot import RouterSlot, calling_object, is_filled_by
 
-__all__ = ["Attempt", "Deployment", "RouterSlot", "calling_object", "is_filled_by"]
+__all__ = ["Attempt", "RouterSlot", "calling_object", "is_filled_by"]

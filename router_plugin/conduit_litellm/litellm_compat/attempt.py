@@ -1,24 +1,20 @@
 """The two sides of a selection: the strategy's, and the router's."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
-__all__ = ["Attempt", "Deployment", "RouterAccess"]
+from conduit_litellm.routing.request import Deployment, RoutingRequest
 
-Deployment = Mapping[str, Any]
-"""One entry of a router's model list."""
+__all__ = ["Attempt", "RouterAccess"]
 
 
 class Attempt(Protocol):
     """One selection as the strategy sees it."""
 
-    def pick(
-        self, model: str, found: Any, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
-    ) -> Deployment | None:
+    def pick(self, model: str, found: list[Deployment], request: RoutingRequest) -> Deployment | None:
         """Pick one of the healthy deployments, or return None to leave the pick to LiteLLM. Never raises."""
         ...
 
-    def finish(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+    def finish(self, deployment: Deployment, request: RoutingRequest) -> None:
         """Learn which deployment was selected in the end. Never raises."""
         ...
 

@@ -1,60 +1,16 @@
-"""What LiteLLM charges for each deployment, and when that has changed.
+"""What LiteLLM charges: for a deployment's tokens, for tokens that were counted, for a whole response."""
 
-LiteLLM computes the cost of a call from its price map, so a new price there is a new cost at the next call. Telling the
-learner spares it the calls it would take to notice.
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import litellm
 
-from conduit_schemas import ArmPrice, LearningSettings
+from conduit_schemas import ArmPrice
 
-__all__ = ["PriceList", "price_of"]
+__all__ = ["cost_of_response", "cost_of_tokens", "price_of"]
 
-_EVERY_S = 30.0
 _PER_MILLION = 1e6
 _INPUT, _OUTPUT = "input_cost_per_token", "output_cost_per_token"
-
-
-class PriceList:
-    """The prices that were last told of each policy's deployments.
-
-    Examples
-    --------
-    >>> deployment = {"litellm_params": {"model": "m", "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6},
-    ...               "model_info": {"id": "d1"}}
-    >>> prices = PriceList(LearningSettings())
-    >>> prices.changed("default/chat", [deployment], 0.0).prices
-    {'d1': ArmPrice(input=1.0, output=2.0)}
-    >>> prices.changed("default/chat", [deployment], 100.0)
-    """
-
-    def __init__(self, settings: LearningSettings) -> None:
-        self._settings = settings
-        self._told: dict[str, dict[str, ArmPrice]] = {}
-        self._due: dict[str, float] = {}
-
-    def changed(self, policy: str, found: Iterable[Mapping[str, Any]], now: float) -> LearningSettings | None:
-        """Return the settings with the prices as they are, or None where they were told already.
-
-        Parameters
-        ----------
-        policy, found
-            A policy and the deployments there are to choose from.
-        now
-            Seconds on any clock; prices are looked up every half a minute.
-        """
-        if now < self._due.get(policy, now):
-            return None
-        self._due[policy] = now + _EVERY_S
-        told = self._told.setdefault(policy, {})
-        prices = {deployment["model_info"]["id"]: price for deployment in found if (price := price_of(deployment))}
-        if all(told.get(arm) == price for arm, price in prices.items()):
-            return None
-        told.update(prices)
-        return self._settings.model_copy(update={"prices": dict(sorted(told.items()))})
 
 
 def price_of(deployment: Mapping[str, Any]) -> ArmPrice | None:
@@ -69,3 +25,48 @@ def price_of(deployment: Mapping[str, Any]) -> ArmPrice | None:
             if len(known) == len(price):
                 return ArmPrice(input=known[0], output=known[1])
     return None
+
+
+def cost_of_tokens(
+    params: Mapping[str, Any], *, input_tokens: int, output_tokens: int, cache_read: int, cache_write: int
+) -> float | None:
+    """Return what tokens cost at a deployment, in US dollars; None where LiteLLM knows no price.
+
+    Parameters
+    ----------
+    params
+        The deployment's ``litellm_params``; its own prices come before those of LiteLLM's map.
+    input_tokens, output_tokens, cache_read, cache_write
+        How many were read and written; the last two are those that a provider's cache read and took.
+    """
+    try:
+        costs = litellm.cost_per_token(
+            model=params.get("base_model") or str(params["model"]).replace(":", "/", 1),
+            prompt_tokens=input_tokens,
+            completion_tokens=output_tokens,
+            cache_read_input_tokens=cache_read,
+            cache_creation_input_tokens=cache_write,
+            custom_cost_per_token=_own_prices(params),
+        )
+    except Exception:  # LiteLLM raises plain ones where it knows no price
+        return None
+    return sum(costs) or None
+
+
+def cost_of_response(response: Any, params: Mapping[str, Any]) -> float | None:
+    """Return what a response cost, in US dollars, from its usage; None where LiteLLM knows no price."""
+    try:
+        return float(
+            litellm.completion_cost(
+                completion_response=response,
+                model=params.get("base_model") or params["model"],
+                custom_cost_per_token=_own_prices(params),
+            )
+        )
+    except Exception:  # LiteLLM raises plain ones where it knows no price
+        return None
+
+
+def _own_prices(params: Mapping[str, Any]) -> Any:
+    prices = {name: params.get(name) for name in (_INPUT, _OUTPUT)}
+    return None if None in prices.values() else prices

@@ -14,6 +14,7 @@ from typing import Any
 from litellm.router_strategy.simple_shuffle import simple_shuffle
 
 from conduit_litellm.litellm_compat.attempt import Attempt
+from conduit_litellm.litellm_compat.requests import LiteLLMRequest
 
 __all__ = ["PythonRouter"]
 
@@ -46,7 +47,7 @@ class PythonRouter:
         attempt = self._new_attempt()
         view = self._view(self._async_view, attempt)
         deployment = await self._async_pick(view, request_kwargs=request_kwargs, **call)
-        attempt.finish(deployment, request_kwargs)
+        attempt.finish(deployment, LiteLLMRequest(request_kwargs))
         return deployment
 
     def select_sync(self, *, request_kwargs: dict[str, Any] | None, **call: Any) -> Any:
@@ -54,7 +55,7 @@ class PythonRouter:
         attempt = self._new_attempt()
         view = self._view(self._sync_view, attempt)
         deployment = self._sync_pick(view, request_kwargs=request_kwargs, **call)
-        attempt.finish(deployment, request_kwargs)
+        attempt.finish(deployment, LiteLLMRequest(request_kwargs))
         return deployment
 
     def _view(self, view_class: type[Any], attempt: Attempt) -> Any:
@@ -83,8 +84,11 @@ def _views(kind: Any) -> tuple[type[Any], type[Any]]:
         self: Any, model: str, request_kwargs: Any, messages: Any = None, input: Any = None, **rest: Any
     ) -> Any:
         found = await healthy(self, model=model, request_kwargs=request_kwargs, messages=messages, input=input, **rest)
-        picked = self.conduit_attempt.pick(model, found, messages, input, request_kwargs)
-        # A single deployment in place of a list means "this one": LiteLLM takes it without further ado.
+        # A single deployment in place of a list means "this one". Where the request named it, there is nothing to
+        # choose, and nothing to learn; where Conduit picks it, LiteLLM takes it without further ado.
+        if not isinstance(found, list):
+            return found
+        picked = self.conduit_attempt.pick(model, found, LiteLLMRequest(request_kwargs, messages, input))
         return found if picked is None else picked
 
     def routing_context(self: Any, model: str, request_kwargs: Any = None) -> tuple[str, None]:
@@ -93,7 +97,8 @@ def _views(kind: Any) -> tuple[type[Any], type[Any]]:
 
     def select(self: Any, *, strategy: Any, selector: Any, **call: Any) -> Any:
         found, model, request_kwargs = call["healthy_deployments"], call["model"], call["request_kwargs"]
-        picked = self.conduit_attempt.pick(model, found, call["messages"], call["input"], request_kwargs)
+        request = LiteLLMRequest(request_kwargs, call["messages"], call["input"])
+        picked = self.conduit_attempt.pick(model, found, request)
         if picked is not None:
             return picked
         strategy, selector = self.conduit_routing

@@ -15,6 +15,7 @@ from typing import Any
 from litellm.router_strategy.simple_shuffle import simple_shuffle
 
 from conduit_litellm.litellm_compat.attempt import Attempt
+from conduit_litellm.litellm_compat.requests import LiteLLMRequest
 from conduit_schemas import ConfigurationError
 
 __all__ = ["RustRouter", "core_class", "is_entered_by", "is_rust"]
@@ -140,9 +141,13 @@ class RustRouter:
             return _Question(
                 own, request, self.new_attempt(), answer=None if scope == "override" else step["candidates"]
             )
-        found = [dict(record) for record in step.get("records") or ()] or core._records_of(step["candidates"])
+        found: list[Any] = [dict(record) for record in step.get("records") or ()] or core._records_of(
+            step["candidates"]
+        )
         attempt = None if pass_through else self.new_attempt()
-        picked = attempt.pick(step["model"], found, messages, input, request) if attempt is not None else None
+        picked = None
+        if attempt is not None:
+            picked = attempt.pick(step["model"], found, LiteLLMRequest(request, messages, input))
         if picked is None and selector is None:
             picked = simple_shuffle(
                 resolve_model_alias=core._port.resolve_alias,
@@ -196,10 +201,10 @@ class _Question:
     def end(self) -> Any:
         """Tell the attempt, if there is one, and return the answer."""
         if self._attempt is not None and self.answer:
-            self._attempt.finish(self._selected(self.answer[0]), self._request)
+            self._attempt.finish(self._selected(self.answer[0]), LiteLLMRequest(self._request))
         return self.answer
 
-    def _selected(self, answer: Any) -> Mapping[str, Any]:
+    def _selected(self, answer: Any) -> Any:
         if isinstance(answer, int):
             return self._found[answer]
         return next((one for one in self._found if one["model_info"]["id"] == answer), {})

@@ -1,12 +1,13 @@
 """``POST /conduit/feedback``: clients of a LiteLLM proxy say how good an answer was."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from conduit_litellm.decisions.judgements import Judgement, edited, rating, regenerated, thumbs
+from conduit_litellm.litellm_compat.proxy_server import ProxyServer
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas.fields import Id, Label
 
@@ -75,16 +76,9 @@ class Rating(BaseModel):
         return replace(found, source=self.source, key=self.key or found.key)
 
 
-def mount_feedback(server: Any, strategy: ConduitRoutingStrategy) -> None:
-    """Add the route to the proxy's application, for everybody whose key may call a model.
-
-    Parameters
-    ----------
-    server
-        The proxy's module.
-    """
-    from fastapi import Depends, HTTPException  # noqa: PLC0415 - only a proxy has it
-    from litellm.proxy._types import LiteLLMRoutes  # noqa: PLC0415 - only a proxy needs it
+def mount_feedback(server: ProxyServer, strategy: ConduitRoutingStrategy) -> None:
+    """Add the route to the proxy's application, for everybody whose key may call a model."""
+    from fastapi import HTTPException  # noqa: PLC0415 - only a proxy has it
 
     async def give_feedback(given: Rating) -> dict[str, str]:
         """Say how good an answer was, so that the next ones get better."""
@@ -100,10 +94,7 @@ def mount_feedback(server: Any, strategy: ConduitRoutingStrategy) -> None:
             raise HTTPException(404, detail=_UNKNOWN)
         return {"decision_id": decision}
 
-    checked = [Depends(server.user_api_key_auth)]
-    server.app.add_api_route(FEEDBACK_PATH, give_feedback, methods=["POST"], tags=["conduit"], dependencies=checked)
-    if FEEDBACK_PATH not in LiteLLMRoutes.openai_routes.value:  # what any key may call, not the master key alone
-        LiteLLMRoutes.openai_routes.value.append(FEEDBACK_PATH)
+    server.mount(FEEDBACK_PATH, give_feedback)
 
 
 _UNKNOWN = (

@@ -15,14 +15,12 @@ strategy away. Every worker process has a strategy of its own. Importing this mo
 
 import asyncio
 import logging
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
-from litellm.integrations.custom_logger import CustomLogger
-
+from conduit_litellm.litellm_compat.proxy_server import ProxyHooks, ProxyServer, callbacks_told, running_proxy
 from conduit_litellm.metrics import expose_metrics
 from conduit_litellm.proxy.feedback_route import FEEDBACK_PATH, mount_feedback
 from conduit_litellm.proxy.settings import read_settings
@@ -40,12 +38,9 @@ POLICY_HEADER = "x-conduit-policy"
 
 _WATCH_S = 1.0
 _PATIENCE_S = 5.0
-_SERVER = "litellm.proxy.proxy_server"
-_LAST_STEP = "proxy_shutdown_event"
-"""The function of the proxy's that ends each worker, after the last request."""
 
 
-class ProxyHandler(CustomLogger):
+class ProxyHandler(ProxyHooks):
     """Keeps a strategy on the proxy's router, and tells clients which decision their answer came of.
 
     Nothing here raises: whatever goes wrong is logged once, and LiteLLM routes as it would without Conduit.
@@ -65,7 +60,7 @@ class ProxyHandler(CustomLogger):
 
     def start(self) -> None:
         """Watch the proxy's router from the running event loop; without a proxy or a loop do nothing."""
-        if self._given_up or _server() is None or not (self._watch is None or self._watch.done()):
+        if self._given_up or running_proxy() is None or not (self._watch is None or self._watch.done()):
             return
         try:
             loop = asyncio.get_running_loop()
@@ -75,9 +70,9 @@ class ProxyHandler(CustomLogger):
 
     def keep_installed(self) -> None:
         """Make the strategy that of the proxy's current router, unless it is already."""
-        server = _server()
-        router = getattr(server, "llm_router", None)
-        if router is None or self._given_up:
+        server = running_proxy()
+        router = None if server is None else server.router
+        if server is None or router is None or self._given_up:
             return
         try:
             strategy = self._strategy or self._make(server)
@@ -90,24 +85,15 @@ class ProxyHandler(CustomLogger):
         except Exception:  # the proxy must serve whatever happens here
             self._say("install", "conduit could not be installed on the proxy's router; it is tried again and again")
 
-    async def async_pre_call_hook(
-        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
-    ) -> None:
-        """Before every request: the router may be a new one."""
+    def before_request(self) -> None:
+        """Look after the router, which may be a new one."""
         self.start()
         self.keep_installed()
 
-    async def async_post_call_response_headers_hook(
-        self,
-        data: Mapping[str, Any],
-        user_api_key_dict: Any,
-        response: Any,
-        request_headers: Any = None,
-        litellm_call_info: Any = None,
-    ) -> dict[str, str] | None:
+    def response_headers(self, arguments: Mapping[str, Any], response: object) -> dict[str, str] | None:
         """Name the decision to the client."""
         try:
-            decision = None if self._strategy is None else self._strategy.decision_behind(data, response)
+            decision = None if self._strategy is None else self._strategy.decision_behind(arguments, response)
             if decision is None:
                 return None
             return {DECISION_HEADER: decision.id, POLICY_HEADER: quote(decision.policy)}
@@ -120,14 +106,14 @@ class ProxyHandler(CustomLogger):
             self.keep_installed()
             await asyncio.sleep(_WATCH_S)
 
-    def _make(self, server: Any) -> ConduitRoutingStrategy:
-        where = getattr(server, "user_config_file_path", None) or "the proxy's configuration"
-        settings = read_settings(_section(server), str(where))
+    def _make(self, server: ProxyServer) -> ConduitRoutingStrategy:
+        where = server.config_path
+        settings = read_settings(server.section("conduit"), where)
         try:
             self._strategy = strategy = ConduitRoutingStrategy(**settings)
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}: conduit: {error}") from error
-        _before_the_end(server, self._finish)
+        server.before_the_end(self._finish)
         try:
             mount_feedback(server, strategy)
         except Exception:  # the requests matter more
@@ -143,7 +129,7 @@ class ProxyHandler(CustomLogger):
         """Deliver what waits: a worker that a signal ends has no other opportunity."""
         self._given_up = True
         try:
-            await asyncio.wait_for(_callbacks_told(), _PATIENCE_S)
+            await asyncio.wait_for(callbacks_told(), _PATIENCE_S)
         except Exception:  # then what is known already is delivered
             self._say("callbacks", "LiteLLM did not tell its callbacks of the last requests in time")
         try:
@@ -156,43 +142,6 @@ class ProxyHandler(CustomLogger):
         if topic not in self._said:
             self._said.add(topic)
             _logger.warning("%s (said once)", message, exc_info=True)
-
-
-def _server() -> Any:
-    """Return the proxy's module if this process has loaded it: importing it here would start half a proxy."""
-    return sys.modules.get(_SERVER)
-
-
-def _section(server: Any) -> object:
-    """Return the ``conduit:`` section as the proxy read it, with ``include`` and ``os.environ/`` resolved."""
-    config = getattr(getattr(server, "proxy_config", None), "config", None)
-    return config.get("conduit") if isinstance(config, Mapping) else None
-
-
-def _before_the_end(server: Any, finish: Any) -> None:
-    """Have a worker run ``finish`` before it ends.
-
-    A worker of uvicorn's that gets SIGTERM finishes its requests and then dies of that very signal, without
-    any exit function. The one thing that is always awaited is the proxy's last step.
-    """
-    last_step = getattr(server, _LAST_STEP, None)
-    if last_step is None:
-        return
-
-    async def finish_first(*args: Any, **kwargs: Any) -> Any:
-        await finish()
-        return await last_step(*args, **kwargs)
-
-    setattr(server, _LAST_STEP, finish_first)
-
-
-async def _callbacks_told() -> None:
-    """Wait until LiteLLM has told its callbacks of the last requests."""
-    try:
-        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER  # noqa: PLC0415 - LiteLLM's own
-    except ImportError:
-        return
-    await GLOBAL_LOGGING_WORKER.flush()
 
 
 handler = ProxyHandler()

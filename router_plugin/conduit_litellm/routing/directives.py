@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, assert_never
 
+from conduit_litellm.decisions.directive import Directive
 from conduit_litellm.decisions.ledger import Decision
 from conduit_litellm.events.counters import Counters
-from conduit_litellm.litellm_compat.callers import scopes, session_of, user_of
+from conduit_litellm.routing.request import RoutingRequest
 from conduit_litellm.routing.request_goal import RequestGoals
 from conduit_litellm.routing.sessions import Sessions
 from conduit_litellm.routing.spending import Spending
@@ -24,26 +25,10 @@ from conduit_policy import (
 )
 from conduit_schemas import ConfigurationError, Fallback, Mode, RoutingGoal, RoutingSettings, Spend, checked
 
-__all__ = ["Directive", "Directives", "own_settings"]
+__all__ = ["Directives", "own_settings"]
 
 _NOTHING_SPENT = Spend()
 _MAX_REMEMBERED = 1_000
-
-
-class Directive(NamedTuple):
-    """What is in force for one request, and logged with its selection."""
-
-    mode: Mode
-    fallback: Fallback | None
-    """Why LiteLLM is to choose; None where Conduit is."""
-    objective: Objective
-    weights: dict[str, float]
-    constraints: Constraints
-    logged: dict[str, float]
-    """The constraints by name."""
-    scope: str | None = None
-    session: tuple[str, str] | None = None
-    """Policy and session, where it matters which arm serves it."""
 
 
 class _Wanted(NamedTuple):
@@ -111,7 +96,7 @@ class Directives:
         self.spending.pay(decision.policy, decision.scope, cost_usd or 0.0, int(self._clock() * 1000.0))
 
     def of_request(
-        self, policy: str, beliefs: Beliefs | None, params: Mapping[str, Any], arms: Sequence[str], decision_id: str
+        self, policy: str, beliefs: Beliefs | None, request: RoutingRequest, arms: Sequence[str], decision_id: str
     ) -> Directive:
         """Return what is in force for a request.
 
@@ -119,8 +104,6 @@ class Directives:
         ----------
         beliefs
             The policy's newest, if there are any.
-        params
-            The request's arguments, as LiteLLM has them.
         arms
             Those that may serve it.
         decision_id
@@ -129,16 +112,17 @@ class Directives:
         found = self._in_force.get(policy)
         if found is None or found.beliefs is not beliefs:
             found = self._in_force[policy] = self._settled(policy, beliefs)
-        own = self._requests.read(params)
+        own = self._requests.read(request.goal)
         if found.plain is not None and own is None:
             return found.plain
-        scope = next((scope for scope in scopes(params) if scope in found.settings.overrides), None)
+        scope = next((scope for scope in request.scopes() if scope in found.settings.overrides), None)
         wanted = self._wanted(found, scope, own)
-        session = self._session(policy, found.settings, params)
+        session = self._session(policy, found.settings, request)
         constraints = self._constraints(policy, found, wanted, self._index(session, arms))
+        is_in_canary = found.mode == "canary" and _is_in_canary(policy, found, request, decision_id)
         return Directive(
             mode=found.mode,
-            fallback=self._fallback(policy, found, params, decision_id),
+            fallback=_fallback(found.mode, is_in_canary=is_in_canary),
             objective=wanted.objective,
             weights=wanted.weights,
             constraints=constraints,
@@ -162,7 +146,7 @@ class Directives:
             return found
         wanted = self._wanted(found, None, None)
         constraints = self._constraints(policy, found, wanted, None)
-        left = self._fallback(policy, found, {}, "")
+        left = _fallback(mode, is_in_canary=False)
         directive = Directive(mode, left, wanted.objective, wanted.weights, constraints, constraints.logged())
         return found._replace(plain=directive)
 
@@ -205,26 +189,10 @@ class Directives:
         return UNCONSTRAINED if constraints == UNCONSTRAINED else constraints
 
     @staticmethod
-    def _fallback(policy: str, found: _InForce, params: Mapping[str, Any], decision_id: str) -> Fallback | None:
-        match found.mode:
-            case "active":
-                return None
-            case "canary":
-                who = _whose(found.settings, params) or decision_id
-                position = random_number(f"{policy}\0{who}", "canary")
-                return None if position < found.share else Fallback.CONTROL
-            case "shadow":
-                return Fallback.SHADOW
-            case "off":
-                return Fallback.OFF
-            case _:
-                assert_never(found.mode)
-
-    @staticmethod
-    def _session(policy: str, settings: RoutingSettings, params: Mapping[str, Any]) -> tuple[str, str] | None:
+    def _session(policy: str, settings: RoutingSettings, request: RoutingRequest) -> tuple[str, str] | None:
         if not (settings.session_stickiness or settings.switching_cost):
             return None
-        session = session_of(params)
+        session = request.session
         return None if session is None else (policy, session)
 
     def _index(self, session: tuple[str, str] | None, arms: Sequence[str]) -> int | None:
@@ -257,13 +225,33 @@ def own_settings(
     return settings, objective if isinstance(objective, Objective) else Objective.preset(objective)
 
 
-def _whose(settings: RoutingSettings, params: Mapping[str, Any]) -> str | None:
+def _fallback(mode: Mode, *, is_in_canary: bool) -> Fallback | None:
+    """Return why LiteLLM is to choose; None where Conduit is."""
+    match mode:
+        case "active":
+            return None
+        case "canary":
+            return None if is_in_canary else Fallback.CONTROL
+        case "shadow":
+            return Fallback.SHADOW
+        case "off":
+            return Fallback.OFF
+        case _:
+            assert_never(mode)
+
+
+def _is_in_canary(policy: str, found: _InForce, request: RoutingRequest, decision_id: str) -> bool:
+    who = _whose(found.settings, request) or decision_id
+    return random_number(f"{policy}\0{who}", "canary") < found.share
+
+
+def _whose(settings: RoutingSettings, request: RoutingRequest) -> str | None:
     """Return who stays on one side of a canary, where the request says so."""
     match settings.sticky_by:
         case "user":
-            return user_of(params)
+            return request.user
         case "session":
-            return session_of(params)
+            return request.session
         case "request":
             return None
         case _:

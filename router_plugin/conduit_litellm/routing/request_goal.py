@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from conduit_litellm.events.counters import Counters
-from conduit_litellm.litellm_compat.callers import buckets
 from conduit_policy import LIMITED, check_routing
 from conduit_schemas import ConfigurationError, RoutingGoal, RoutingSettings, checked
 
@@ -30,9 +29,9 @@ class RequestGoals:
     --------
     >>> counters = Counters()
     >>> goals = RequestGoals(counters)
-    >>> goals.read({"metadata": {"conduit": {"objective": "cost"}}}).objective
+    >>> goals.read({"objective": "cost"}).objective
     'cost'
-    >>> goals.read({"metadata": {"conduit": {"max_cost_usd": -1}}}), counters["request_goals_refused"]
+    >>> goals.read({"max_cost_usd": -1}), counters["request_goals_refused"]
     (None, 1)
     """
 
@@ -41,17 +40,10 @@ class RequestGoals:
         self._known: dict[str, RoutingGoal | None] = {}
         self._said: set[str] = set()
 
-    def read(self, params: Mapping[str, Any]) -> RoutingGoal | None:
+    def read(self, wanted: object) -> RoutingGoal | None:
         """Return what a request wants, or None when it says nothing that can be used."""
-        for bucket in buckets(params):
-            wanted = bucket.get(REQUEST_KEY)
-            if wanted is None and isinstance(requester := bucket.get("requester_metadata"), Mapping):
-                wanted = requester.get(REQUEST_KEY)
-            if wanted is not None:
-                return self._parsed(wanted)
-        return None
-
-    def _parsed(self, wanted: object) -> RoutingGoal | None:
+        if wanted is None:
+            return None
         try:
             wanted = json.loads(wanted) if isinstance(wanted, str) else wanted
             key = json.dumps(wanted, sort_keys=True)

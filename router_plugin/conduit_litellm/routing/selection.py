@@ -4,23 +4,22 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
+from conduit_litellm.decisions.directive import Directive
 from conduit_litellm.decisions.drafts import ChangeDraft, SelectionDraft, attempts_of_request
 from conduit_litellm.decisions.ledger import Decision, Ledger
+from conduit_litellm.decisions.tracing import annotate_span
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
-from conduit_litellm.litellm_compat import Deployment
-from conduit_litellm.litellm_compat.callers import buckets
-from conduit_litellm.litellm_compat.calls import clear_stamp, earlier_attempt, write_stamp
-from conduit_litellm.litellm_compat.prices import PriceList
-from conduit_litellm.routing.directives import Directive, Directives
+from conduit_litellm.routing.directives import Directives
 from conduit_litellm.routing.policy_cache import PolicyCache
-from conduit_litellm.runtime.tracing import annotate_span
-from conduit_policy import Beliefs, Choice, Featurizer, Request, choose
-from conduit_schemas import Fallback, LearningChange, LearningSettings, RoutingChange, policy_name
+from conduit_litellm.routing.price_list import PriceList
+from conduit_litellm.routing.request import Deployment, RoutingRequest
+from conduit_policy import Beliefs, Choice, Featurizer, choose
+from conduit_schemas import ArmPrice, Fallback, LearningChange, LearningSettings, RoutingChange, policy_name
 from conduit_schemas.fields import MAX_ARMS
 
 __all__ = ["DeploymentSelection", "Selector"]
@@ -43,8 +42,10 @@ class Selector:
         ledger: Ledger,
         emitter: Emitter,
         counters: Counters,
+        price_of: Callable[[Deployment], ArmPrice | None],
     ) -> None:
         self.settings = settings
+        self._price_of = price_of
         self.featurizer = featurizer
         self.directives = directives
         self.namespace = namespace
@@ -58,7 +59,7 @@ class Selector:
     def reset(self) -> None:
         """Start a new series of decision ids, and introduce every policy to the log again."""
         self._names: dict[str, str] = {}
-        self._prices = PriceList(self.settings)
+        self._prices = PriceList(self.settings, self._price_of)
         self._rated: set[str] = set()
         self._unrated: set[str] = set()
         self._prefix = os.urandom(8).hex()
@@ -166,22 +167,16 @@ class DeploymentSelection:
         self._fallback: Fallback | None = None
         self._before = selector.ledger.current
 
-    def pick(
-        self, model: str, found: Any, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
-    ) -> Deployment | None:
+    def pick(self, model: str, found: list[Deployment], request: RoutingRequest) -> Deployment | None:
         """Pick a deployment, or return None to leave the pick to LiteLLM."""
-        if not isinstance(found, list):
-            return None  # the request named its deployment: there is nothing to choose and nothing to learn
         try:
-            return self._choose(model, found, messages, input, request_kwargs or {})
+            return self._choose(model, found, request)
         except Exception:  # whatever went wrong, LiteLLM can still serve the request
             self._choice = self._shadow = None
             self._leave(Fallback.ERROR)
             return None
 
-    def _choose(
-        self, model: str, found: list[Deployment], messages: Any, input: Any, params: Mapping[str, Any]
-    ) -> Deployment | None:
+    def _choose(self, model: str, found: list[Deployment], request: RoutingRequest) -> Deployment | None:
         selector = self._with
         group = _group(model, found)
         managed = selector.model_groups
@@ -192,11 +187,11 @@ class DeploymentSelection:
             return None
         allowed = _with_weight(found)
         arms = self._offered(allowed)
-        self._context = selector.featurizer(Request(messages, input, params))
+        self._context = selector.featurizer(request.content)
         self._id = decision_id = selector.decision_id()
         self._policy = policy = selector.policy(group, found)
         beliefs = selector.policies.get(policy)
-        self._directive = directive = selector.directives.of_request(policy, beliefs, params, arms, decision_id)
+        self._directive = directive = selector.directives.of_request(policy, beliefs, request, arms, decision_id)
         picked = allowed[0] if len(allowed) == 1 else self._decide(policy, beliefs, directive, allowed)
         if picked is None and self._shadow is None:
             self._offered(found)  # LiteLLM picks, and its strategies do not all look at weights
@@ -252,43 +247,42 @@ class DeploymentSelection:
             return Fallback.STALE_SNAPSHOT
         return None
 
-    def finish(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+    def finish(self, deployment: Deployment, request: RoutingRequest) -> None:
         """Note what was selected: for the log, on the request, and for feedback."""
         try:
             if self._policy is not None:
-                self._note(deployment, request_kwargs)
+                self._note(deployment, request)
             elif self._with.ledger.current is self._before:
                 # Not a managed group, or the request named its deployment; a strategy of LiteLLM's that selects
                 # synchronously inside an asynchronous call has made its own decision here, which stays.
                 self._with.counters.add("selections_left_alone")
-                clear_stamp(request_kwargs)
+                request.clear_stamp()
         except Exception:  # the deployment is selected: nothing here may keep it from serving
             self._with.count_unnoted()
 
-    def _note(self, deployment: Deployment, request_kwargs: dict[str, Any] | None) -> None:
+    def _note(self, deployment: Deployment, request: RoutingRequest) -> None:
         selector, policy = self._with, self._policy
         arm = deployment["model_info"]["id"]
         if policy is None or self._found is None or arm not in self._arms:
-            clear_stamp(request_kwargs)
+            request.clear_stamp()
             return
         now = time.time()
         directive = self._directive
         decision = Decision(self._id, policy, arm, now)
-        decision.traces = _traces(request_kwargs or {})
+        decision.traces = request.traces
         if directive is not None:
             decision.scope = directive.scope or ""
             if directive.session is not None:
                 selector.directives.sessions.served(directive.session, arm)
         selector.ledger.add(decision)
-        if request_kwargs is not None:
-            decision.earlier = selector.ledger.get(earlier_attempt(request_kwargs) or "")
-            write_stamp(request_kwargs, self._id)
+        decision.earlier = selector.ledger.get(request.earlier_decision or "")
+        request.stamp(self._id)
         selector.counters.add("selections")
         pending = SelectionDraft(
             time=now,
             policy=policy,
             decision_id=self._id,
-            request_id=_request_id(request_kwargs or {}),
+            request_id=request.id,
             arms=self._arms,
             models=tuple([candidate["litellm_params"]["model"] for candidate in self._found]),
             chosen=self._arms.index(arm),
@@ -318,13 +312,3 @@ def _group(model: str, found: list[Deployment]) -> str:
     if isinstance(name, str) and all(deployment.get("model_name") == name for deployment in found):
         return name
     return model
-
-
-def _traces(request_kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the trace's ids: LiteLLM's own, which it may have made up, and the one in the metadata."""
-    found = (request_kwargs.get("litellm_trace_id"), *(bucket.get("trace_id") for bucket in buckets(request_kwargs)))
-    return tuple({trace for trace in found if isinstance(trace, str) and trace})
-
-
-def _request_id(request_kwargs: Mapping[str, Any]) -> object:
-    return request_kwargs.get("litellm_trace_id") or request_kwargs.get("litellm_call_id")

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 from conduit_litellm.events.emitter import Emitter
-from conduit_litellm.routing.policy_cache import PolicyCache
 from conduit_log import EventLog, LogSettings, open_log
 from conduit_schemas import Topics
 
@@ -15,23 +16,24 @@ _logger = logging.getLogger("conduit")
 
 _RETRY_S = 5.0
 
+Follow = Callable[[EventLog, str], Coroutine[Any, Any, None]]
+"""Follows the topic of the snapshots for ever."""
 
-async def serve_log(settings: LogSettings, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event) -> None:
+
+async def serve_log(settings: LogSettings, emitter: Emitter, follow: Follow, stop: asyncio.Event) -> None:
     """Hold the log open until told to stop and everything is delivered; a log that cannot be opened is tried again."""
     try:
-        await _serve_with_retries(settings, emitter, policies, stop)
+        await _serve_with_retries(settings, emitter, follow, stop)
     finally:
         emitter.hand_over()
 
 
-async def _serve_with_retries(
-    settings: LogSettings, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event
-) -> None:
+async def _serve_with_retries(settings: LogSettings, emitter: Emitter, follow: Follow, stop: asyncio.Event) -> None:
     said = False
     while True:
         try:
             async with open_log(settings) as log:
-                await _serve(log, settings.topics, emitter, policies, stop)
+                await _serve(log, settings.topics, emitter, follow, stop)
             return
         except Exception as error:  # whatever is wrong with the log, the requests are served meanwhile
             if not said:
@@ -52,15 +54,15 @@ async def _is_set_within(stop: asyncio.Event, seconds: float) -> bool:
     return stop.is_set()
 
 
-async def _serve(log: EventLog, topics: Topics, emitter: Emitter, policies: PolicyCache, stop: asyncio.Event) -> None:
-    follow = asyncio.ensure_future(policies.run(log, topics.snapshots))
+async def _serve(log: EventLog, topics: Topics, emitter: Emitter, follow: Follow, stop: asyncio.Event) -> None:
+    following = asyncio.ensure_future(follow(log, topics.snapshots))
     deliver = asyncio.ensure_future(emitter.run(log, topics.events, stop))
     try:
-        await asyncio.wait({follow, deliver}, return_when=asyncio.FIRST_COMPLETED)
-        if follow.done():
-            follow.result()
+        await asyncio.wait({following, deliver}, return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
         await deliver
     finally:
-        follow.cancel()
+        following.cancel()
         deliver.cancel()
-        await asyncio.gather(follow, deliver, return_exceptions=True)
+        await asyncio.gather(following, deliver, return_exceptions=True)

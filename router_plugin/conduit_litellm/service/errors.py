@@ -20,8 +20,6 @@ Each is raised after retries and fallbacks, with the provider's own error as its
 from collections.abc import Sequence
 from typing import Self
 
-from litellm import exceptions
-from litellm.types.router import RouterRateLimitError, RouterRateLimitErrorBasic
 from pydantic import ValidationError
 
 from conduit_litellm.service.result_type import complaints
@@ -38,7 +36,6 @@ __all__ = [
     "RateLimitedError",
     "RequestRefusedError",
     "kind_of_status",
-    "translated",
 ]
 
 
@@ -105,41 +102,6 @@ class InvalidResultError(CompletionError):
         made = cls(f"{model} gave no valid {wanted}: {what}"[:2000], model=model)
         made.text = text
         return made
-
-
-# The first class that fits counts, so the special ones come before what they derive from.
-_KINDS: tuple[tuple[type[Exception], type[CompletionError]], ...] = (
-    (exceptions.ContextWindowExceededError, ContextWindowError),
-    (exceptions.ContentPolicyViolationError, ContentPolicyError),
-    (exceptions.RejectedRequestError, ContentPolicyError),
-    (exceptions.GuardrailRaisedException, ContentPolicyError),
-    (exceptions.BlockedPiiEntityError, ContentPolicyError),
-    (exceptions.AuthenticationError, AccessDeniedError),
-    (exceptions.PermissionDeniedError, AccessDeniedError),
-    (exceptions.BudgetExceededError, RateLimitedError),
-    (exceptions.RateLimitError, RateLimitedError),
-    (RouterRateLimitError, ModelUnavailableError),
-    (RouterRateLimitErrorBasic, ModelUnavailableError),
-    (exceptions.Timeout, ModelTimeoutError),
-    (TimeoutError, ModelTimeoutError),
-    (exceptions.APIConnectionError, ModelUnavailableError),
-    (exceptions.APIResponseValidationError, ModelUnavailableError),
-)
-
-
-def translated(error: BaseException) -> type[CompletionError]:
-    """Return the class of error that an error of LiteLLM's means.
-
-    Examples
-    --------
-    >>> translated(exceptions.Timeout("too slow", model="m", llm_provider="p")).__name__
-    'ModelTimeoutError'
-    """
-    for theirs, ours in _KINDS:
-        if isinstance(error, theirs):
-            return ours
-    status = str(getattr(error, "status_code", None))
-    return kind_of_status(int(status)) if status.isdigit() else ModelUnavailableError
 
 
 def kind_of_status(status: int) -> type[CompletionError]:

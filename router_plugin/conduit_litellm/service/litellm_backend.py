@@ -6,20 +6,32 @@ from dataclasses import replace
 from typing import Any
 
 import litellm
-from litellm.exceptions import BadRequestError
+from litellm import exceptions
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.router import Router
+from litellm.types.router import RouterRateLimitError, RouterRateLimitErrorBasic
 from pydantic import ValidationError
 
 from conduit_litellm.decisions.drafts import attempts_of_request
-from conduit_litellm.litellm_compat.calls import deployment_of
+from conduit_litellm.litellm_compat.prices import cost_of_response
+from conduit_litellm.litellm_compat.responses import cost_of, latency_of, origin_of
 from conduit_litellm.service.backend import Call
-from conduit_litellm.service.errors import CompletionError, InvalidResultError, translated
+from conduit_litellm.service.errors import (
+    AccessDeniedError,
+    CompletionError,
+    ContentPolicyError,
+    ContextWindowError,
+    InvalidResultError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+    RateLimitedError,
+    kind_of_status,
+)
 from conduit_litellm.service.result import Answer
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas import ConfigurationError
 
-__all__ = ["LiteLLMBackend"]
+__all__ = ["LiteLLMBackend", "translated"]
 
 
 class LiteLLMBackend:
@@ -98,10 +110,10 @@ class LiteLLMBackend:
             if text:
                 yield text
         whole: Any = litellm.stream_chunk_builder(chunks, messages=list(messages))
-        yield self._answer(whole, of=deployment_of(response), latency_s=time.perf_counter() - began)
+        yield self._answer(whole, of=origin_of(response).deployment_id, latency_s=time.perf_counter() - began)
 
     def translate(self, error: Exception) -> type[CompletionError]:
-        """See :func:`conduit_litellm.service.errors.translated`."""
+        """See :func:`translated`."""
         return translated(error)
 
     async def aclose(self) -> None:
@@ -121,20 +133,18 @@ class LiteLLMBackend:
         return await self._router.acompletion(model=model, messages=list(messages), **arguments)
 
     def _answer(self, response: Any, *, of: str | None = None, latency_s: float | None = None) -> Answer[str]:
-        hidden = response._hidden_params
-        deployment = of or str(hidden.get("model_id"))
+        deployment = of or str(origin_of(response).deployment_id)
         params = self._models.get(deployment, {})
         usage = response.usage
         message = response.choices[0].message if response.choices else None
         text = (message.content if message is not None else None) or ""
-        took = hidden.get("_response_ms") or getattr(response, "_response_ms", None)
         return Answer(
             data=text,
             text=text,
             deployment_id=deployment,
             model=str(params.get("model", response.model)),
-            cost_usd=(hidden.get("response_cost") if of is None else _cost(response, params)) or None,
-            latency_s=latency_s if latency_s is not None else float(took or 0.0) / 1000.0,
+            cost_usd=cost_of(response) if of is None else cost_of_response(response, params) or None,
+            latency_s=latency_of(response) if latency_s is None else latency_s,
             input_tokens=usage.prompt_tokens or 0,
             output_tokens=usage.completion_tokens or 0,
             repaired=False,
@@ -162,29 +172,13 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
     params = entry["litellm_params"]
     try:
         litellm.get_llm_provider(params["model"], params.get("custom_llm_provider"), params.get("api_base"))
-    except BadRequestError as error:
+    except exceptions.BadRequestError as error:
         raise ConfigurationError(
             f"LiteLLM knows no provider of model {params['model']!r}: write it as provider/model, such as "
             "openai/gpt-4.1 or, for a server that speaks OpenAI's API, hosted_vllm/NAME with api_base"
         ) from error
     # A client's own retries would be attempts that nobody sees.
     return {**entry, "litellm_params": {"max_retries": 0, **params}}
-
-
-def _cost(response: Any, params: Mapping[str, Any]) -> float | None:
-    """Return what LiteLLM charges for a stream; it tells so itself only later, to its callbacks."""
-    prices = {f"{way}_cost_per_token": params.get(f"{way}_cost_per_token") for way in ("input", "output")}
-    own = None if None in prices.values() else prices
-    try:
-        return float(
-            litellm.completion_cost(
-                completion_response=response,
-                model=params.get("base_model") or params["model"],
-                custom_cost_per_token=own,
-            )
-        )
-    except Exception:  # LiteLLM raises plain ones where it knows no price
-        return None
 
 
 def _added(first: Answer[str], second: Answer[str]) -> Answer[str]:
@@ -199,3 +193,38 @@ def _added(first: Answer[str], second: Answer[str]) -> Answer[str]:
         output_tokens=first.output_tokens + second.output_tokens,
         repaired=True,
     )
+
+
+def translated(error: BaseException) -> type[CompletionError]:
+    """Return the class of error that an error of LiteLLM's means.
+
+    Examples
+    --------
+    >>> translated(exceptions.Timeout("too slow", model="m", llm_provider="p")).__name__
+    'ModelTimeoutError'
+    """
+    for theirs, ours in _KINDS:
+        if isinstance(error, theirs):
+            return ours
+    status = str(getattr(error, "status_code", None))
+    return kind_of_status(int(status)) if status.isdigit() else ModelUnavailableError
+
+
+# The first class that fits counts, so the special ones come before what they derive from.
+_KINDS: tuple[tuple[type[Exception], type[CompletionError]], ...] = (
+    (exceptions.ContextWindowExceededError, ContextWindowError),
+    (exceptions.ContentPolicyViolationError, ContentPolicyError),
+    (exceptions.RejectedRequestError, ContentPolicyError),
+    (exceptions.GuardrailRaisedException, ContentPolicyError),
+    (exceptions.BlockedPiiEntityError, ContentPolicyError),
+    (exceptions.AuthenticationError, AccessDeniedError),
+    (exceptions.PermissionDeniedError, AccessDeniedError),
+    (exceptions.BudgetExceededError, RateLimitedError),
+    (exceptions.RateLimitError, RateLimitedError),
+    (RouterRateLimitError, ModelUnavailableError),
+    (RouterRateLimitErrorBasic, ModelUnavailableError),
+    (exceptions.Timeout, ModelTimeoutError),
+    (TimeoutError, ModelTimeoutError),
+    (exceptions.APIConnectionError, ModelUnavailableError),
+    (exceptions.APIResponseValidationError, ModelUnavailableError),
+)

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import litellm
-
+from conduit_litellm.litellm_compat.models import keys_of
 from conduit_schemas import ConfigurationError
 from conduit_schemas.fields import MAX_ARMS
 
@@ -55,9 +54,9 @@ def wanted_models(models: Iterable[Model] | None) -> list[Model]:
     named: list[Model] = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
     if named:
         return named
-    usable: list[Model] = [name for name in DEFAULTS if litellm.validate_environment(name)["keys_in_environment"]]
+    usable: list[Model] = [name for name in DEFAULTS if keys_of(name)[0]]
     if not usable:
-        keys = sorted({key for name in DEFAULTS for key in litellm.validate_environment(name)["missing_keys"]})
+        keys = sorted({key for name in DEFAULTS for key in keys_of(name)[1]})
         raise ConfigurationError(
             "no models: name them in models=[...] or, separated by commas, in the environment variable "
             f"{VARIABLE}; or set the key of a provider ({', '.join(keys)}) to get its usual models"

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import litellm
 from pydantic_ai import Agent, capture_run_messages
 from pydantic_ai import messages as parts
 from pydantic_ai.direct import model_request_stream
@@ -21,7 +20,10 @@ from pydantic_ai.models import Model, infer_model, parse_model_id
 from pydantic_ai.providers import Provider, infer_provider_class
 from pydantic_ai.usage import RequestUsage
 
-from conduit_litellm.litellm_compat.calls import Facts, failure_facts, read_stamp
+from conduit_litellm.decisions.facts import Facts, failure_facts
+from conduit_litellm.litellm_compat.models import provider_of
+from conduit_litellm.litellm_compat.prices import cost_of_tokens
+from conduit_litellm.litellm_compat.stamps import read_stamp
 from conduit_litellm.service.backend import Call
 from conduit_litellm.service.errors import (
     CompletionError,
@@ -193,7 +195,7 @@ class PydanticAIBackend:
 
     def _failed(self, attempt: _Attempt, error: Exception, failed: list[str], *, give_up: bool = False) -> None:
         """Note a failure; raise it when nothing is left to be tried."""
-        facts = failure_facts(error)._replace(latency_s=attempt.latency_s)
+        facts = failure_facts(error, attempt.latency_s)
         self._strategy.record_outcome(attempt.decision_id, facts, _SOURCE)
         failed.append(attempt.target.id)
         over = len(failed) >= len(self._pools) * (self._retries + 1)
@@ -227,21 +229,13 @@ def _answer(attempt: _Attempt, answered: list[parts.ModelResponse], data: Any) -
 
 
 def _cost(target: _Target, usage: RequestUsage) -> float | None:
-    """Return what LiteLLM's price list, or the deployment's own prices, make of the tokens."""
-    params = target.entry["litellm_params"]
-    prices = {f"{way}_cost_per_token": params.get(f"{way}_cost_per_token") for way in ("input", "output")}
-    try:
-        costs = litellm.cost_per_token(
-            model=params.get("base_model") or target.name.replace(":", "/", 1),
-            prompt_tokens=usage.input_tokens,
-            completion_tokens=usage.output_tokens,
-            cache_read_input_tokens=usage.cache_read_tokens,
-            cache_creation_input_tokens=usage.cache_write_tokens,
-            custom_cost_per_token=None if None in prices.values() else prices,
-        )
-    except Exception:  # LiteLLM raises plain ones where it knows no price
-        return None
-    return sum(costs) or None
+    return cost_of_tokens(
+        target.entry["litellm_params"],
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read=usage.cache_read_tokens,
+        cache_write=usage.cache_write_tokens,
+    )
 
 
 def _target(entry: Mapping[str, Any]) -> _Target:
@@ -257,7 +251,7 @@ def _target(entry: Mapping[str, Any]) -> _Target:
 
 def _model(name: str, params: Mapping[str, Any]) -> Model:
     if parse_model_id(name)[0] is None:
-        model, provider, _, _ = litellm.get_llm_provider(name)
+        provider, model = provider_of(name)
         name = f"{_PROVIDERS.get(provider, provider)}:{model}"
 
     def made(provider: str) -> Provider[Any]:

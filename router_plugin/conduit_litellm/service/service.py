@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from typing_extensions import TypeVar
 
 from conduit_litellm.decisions.drafts import SelectionDraft, attempts_of_request
-from conduit_litellm.litellm_compat.calls import Facts
+from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.service.backend import Backend, Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError
 from conduit_litellm.service.explanation import explained

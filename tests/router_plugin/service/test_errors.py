@@ -10,6 +10,7 @@ from pydantic_ai.exceptions import ContentFilterError, ModelAPIError, ModelHTTPE
 
 from conduit_litellm import ConduitError, ConduitRoutingStrategy
 from conduit_litellm.service import errors
+from conduit_litellm.service.litellm_backend import translated
 from conduit_litellm.service.pydantic_ai_backend import PydanticAIBackend
 
 PLACES = {
@@ -58,14 +59,14 @@ def test_errors_of_litellm(name):
         if parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     error = theirs(**{name: VALUES.get(name) for name in needed})
-    assert errors.translated(error).__name__ == PLACES[name]
+    assert translated(error).__name__ == PLACES[name]
 
 
 def test_everything_else_means_that_no_model_was_available():
     cooling = RouterRateLimitError(model="m", cooldown_time=1.0, enable_pre_call_checks=False, cooldown_list=[])
-    assert errors.translated(cooling) is errors.ModelUnavailableError
-    assert errors.translated(RuntimeError("boom")) is errors.ModelUnavailableError
-    assert errors.translated(TimeoutError()) is errors.ModelTimeoutError
+    assert translated(cooling) is errors.ModelUnavailableError
+    assert translated(RuntimeError("boom")) is errors.ModelUnavailableError
+    assert translated(TimeoutError()) is errors.ModelTimeoutError
 
 
 def test_the_tree_is_as_its_picture_says():

@@ -1,13 +1,14 @@
 """What became of each decision, as LiteLLM's callbacks tell it: real HTTP calls, one outcome per decision."""
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import litellm
 import pytest
 from litellm.router import Router
 
-from conduit_litellm.litellm_compat.calls import clear_stamp, read_stamp, write_stamp
+from conduit_litellm.litellm_compat.callbacks import not_before
+from conduit_litellm.litellm_compat.stamps import read_stamp
 
 ASK = [{"role": "user", "content": "hello"}]
 
@@ -146,7 +147,7 @@ async def test_a_cached_answer_is_marked_as_such(strategy, new_router, events):
     await select(router, kwargs)
     record = {"cache_hit": True, "response_cost": 0.0, "prompt_tokens": 100, "status": "success"}
     told = {"litellm_params": kwargs, "standard_logging_object": record, "cache_hit": True}
-    await strategy._outcomes.async_log_success_event(told, None, datetime(2026, 1, 1), datetime(2026, 1, 2))
+    await strategy._callbacks.async_log_success_event(told, None, datetime(2026, 1, 1), datetime(2026, 1, 2))
     (outcome,) = await events.outcomes(strategy, 1)
     assert outcome.status == "cache_hit" and outcome.cost_usd is None and outcome.latency_s is None
 
@@ -167,7 +168,7 @@ async def test_a_client_that_left_in_the_middle_is_marked_as_such(strategy, new_
     await select(router, kwargs)
     record = {"error_information": {"error_class": "ClientDisconnected"}, "completion_tokens": 3, "response_cost": 0.1}
     told = {"litellm_params": kwargs, "standard_logging_object": record}
-    await strategy._outcomes.async_log_success_event(
+    await strategy._callbacks.async_log_success_event(
         told, None, datetime(2026, 1, 1, 0, 0, 0), datetime(2026, 1, 1, 0, 0, 2)
     )
     (outcome,) = await events.outcomes(strategy, 1)
@@ -238,39 +239,49 @@ async def test_a_callback_that_cannot_be_read_disturbs_nobody(strategy, new_rout
     strategy._ledger.current.has_outcome = False
     stamped = {"metadata": {"conduit_decision_id": strategy.decision_id()}}
     for _ in range(2):
-        strategy._outcomes.log_success_event(
+        strategy._callbacks.log_success_event(
             {"litellm_params": stamped, "standard_logging_object": "not a mapping"}, None, None, None
         )
     assert strategy.counters["callback_errors"] == 2
     assert sum("could not be recorded" in record.message for record in caplog.records) == 1
 
 
-class TestStamp:
-    def test_the_sdk_gets_a_copy_and_the_proxy_its_own_dict(self):
-        shared = {"team": "red"}
-        sdk = {"metadata": shared}
-        write_stamp(sdk, "d1")
-        assert shared == {"team": "red"} and read_stamp(sdk) == "d1"
-        proxy = {"metadata": shared, "litellm_logging_obj": object()}
-        write_stamp(proxy, "d2")
-        assert proxy["metadata"] is shared and read_stamp(proxy) == "d2"
+class TestAttemptsAtOneRequest:
+    """In the proxy all attempts share one metadata dict; reports may come after the next one has stamped it."""
 
-    def test_the_bucket_of_the_responses_api_is_used_where_there_is_one(self):
-        request = {"metadata": {"of": "the caller"}, "litellm_metadata": {}}
-        write_stamp(request, "d1")
-        assert request["metadata"] == {"of": "the caller"} and read_stamp(request) == "d1"
+    async def attempts(self, strategy, router, number):
+        kwargs = {"metadata": {}, "litellm_logging_obj": object()}
+        for attempt in range(number):
+            if attempt:
+                kwargs["metadata"]["previous_models"] = ["a"]
+            await select(router, kwargs)
+        return {"litellm_params": kwargs}, strategy.decision_behind(kwargs, None).attempts
 
-    @pytest.mark.parametrize("extra", [{}, {"litellm_logging_obj": object()}])
-    def test_it_can_be_taken_away(self, extra):
-        request = {"metadata": None, "litellm_metadata": {"a": 1}, **extra}
-        clear_stamp(request)
-        write_stamp(request, "d1")
-        clear_stamp(request)
-        assert read_stamp(request) is None and request["litellm_metadata"] == {"a": 1}
-        clear_stamp(None)
+    async def test_a_late_failure_belongs_to_the_attempt_that_failed(self, strategy, new_router, events):
+        told, attempts = await self.attempts(strategy, new_router(strategy), 2)
+        now = datetime.now()
+        late = told | {"exception": TimeoutError("too late")}
+        await strategy._callbacks.async_log_failure_event(late, None, now, now)
+        await strategy._callbacks.async_log_failure_event(late, None, now, now)  # told twice
+        await strategy._callbacks.async_log_success_event(told, None, now, now)
+        outcomes = {event.decision_id: event for event in await events.outcomes(strategy, 2)}
+        assert [outcomes[one.id].status for one in attempts] == ["error", "success"]
+        assert outcomes[attempts[0].id].error_class == "TimeoutError"
 
-    def test_a_request_without_metadata_gets_some(self):
-        request = {}
-        write_stamp(request, "d1")
-        assert request == {"metadata": {"conduit_decision_id": "d1"}}
-        assert read_stamp({"metadata": {"conduit_decision_id": 5}}) is None
+    async def test_who_reports_on_a_later_attempt_says_that_the_earlier_ones_failed(self, strategy, new_router, events):
+        told, attempts = await self.attempts(strategy, new_router(strategy), 3)
+        await strategy._callbacks.async_post_call_failure_deployment_hook(
+            told["litellm_params"], TimeoutError(), "acompletion"
+        )
+        outcomes = {event.decision_id: event for event in await events.outcomes(strategy, 3)}
+        assert [outcomes[one.id].status for one in attempts] == ["error"] * 3
+        assert [outcomes[one.id].error_class for one in attempts] == [None, None, "TimeoutError"]
+
+    def test_an_attempt_begins_when_its_deployment_was_selected(self):
+        start = datetime(2026, 1, 1, 12, 0, 0)
+        end = start + timedelta(seconds=10)
+        selected = start + timedelta(seconds=4)
+        assert not_before(start, selected.timestamp(), end) == selected
+        assert not_before(start, (start - timedelta(seconds=1)).timestamp(), end) == start
+        assert not_before(start, (end + timedelta(seconds=1)).timestamp(), end) == start  # a clock was set
+        assert not_before(None, selected.timestamp(), end) is None

@@ -26,7 +26,7 @@ from litellm.types.utils import BudgetConfig
 from conduit_litellm.litellm_compat.rust_router import core_class
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
-TABLE = Path(__file__).parents[2] / "docs" / "parity.md"
+TABLE = Path(__file__).parents[3] / "docs" / "parity.md"
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
 

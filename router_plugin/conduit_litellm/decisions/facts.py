@@ -1,0 +1,37 @@
+"""How one attempt at a request went, in Conduit's own words."""
+
+from typing import Literal, NamedTuple
+
+__all__ = ["Facts", "Status", "failure_facts"]
+
+Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
+
+
+class Facts(NamedTuple):
+    """How one attempt went; the fields of :class:`conduit_schemas.Outcome`."""
+
+    status: Status
+    cost_usd: float | None = None
+    latency_s: float | None = None
+    ttft_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    error_class: str | None = None
+    error_code: str | None = None
+
+
+def failure_facts(error: object, latency_s: float | None = None) -> Facts:
+    """Return what an error tells: its class, and the HTTP status that clients put on their exceptions.
+
+    Examples
+    --------
+    >>> failure_facts(TimeoutError(), latency_s=2.0).error_class
+    'TimeoutError'
+    """
+    code = getattr(error, "status_code", None) or getattr(error, "code", None)
+    return Facts(
+        "error",
+        latency_s=latency_s,
+        error_class=type(error).__name__ if isinstance(error, BaseException) else None,
+        error_code=None if code is None else str(code)[:256],
+    )
