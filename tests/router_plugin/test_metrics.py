@@ -80,7 +80,7 @@ import sys
 sys.modules["prometheus_client"] = sys.modules["opentelemetry.trace"] = None
 from conduit_litellm import ConduitRoutingStrategy, ConfigurationError
 from conduit_litellm.metrics import expose_metrics
-from conduit_litellm.runtime import tracing
+from conduit_litellm.decisions import tracing
 assert tracing._current_span is None
 tracing.annotate_span(None)
 try:
