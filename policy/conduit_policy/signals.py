@@ -30,6 +30,8 @@ class Signal(NamedTuple):
     """The expected standard deviation from request to request, on the same scale."""
     is_contextual: bool = True
     """Whether the request can explain it. If not, it is one mean per arm, whatever the algorithm."""
+    is_optional: bool = False
+    """Whether only some policies report it. A snapshot then carries it only once it was observed."""
     pool_observations: float = 0.0
     """As how many observations of an arm the pool's mean counts for it."""
     unit: str = ""

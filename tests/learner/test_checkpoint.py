@@ -115,12 +115,22 @@ def test_a_damaged_checkpoint_is_passed_over(caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize(
     "root",
-    [b"", b"\xff", b"[]", b"{}", b'{"format": 1}', b'{"format": 2, "offset": 3}', b'{"format": 2, "offset": null}'],
+    [b"", b"\xff", b"[]", b"{}", b'{"format": 1}', b'{"format": %s, "offset": 3}', b'{"format": %s, "offset": null}'],
 )
 def test_a_damaged_root_is_passed_over(root: bytes) -> None:
     records = written(learned(LOG[:200]))
     key = next(key for key in records if key.count(b"/") == 1)
-    assert list(restorations(0, TOPIC, records | {key: root})) == []
+    ours = json.dumps(json.loads(records[key])["format"]).encode()
+    assert list(restorations(0, TOPIC, records | {key: root.replace(b"%s", ours)})) == []
+
+
+def test_a_checkpoint_of_other_signals_is_learned_anew_from_the_log() -> None:
+    records = written(learned(LOG[:200]))
+    key = next(key for key in records if key.count(b"/") == 1)
+    root = json.loads(records[key])
+    other = {**root, "format": [*root["format"], "safety"]}
+    assert list(restorations(0, TOPIC, records | {key: json.dumps(other).encode()})) == []
+    assert len(list(restorations(0, TOPIC, records))) == 1
 
 
 def test_another_log_of_the_same_name_is_recognised() -> None:

@@ -28,12 +28,14 @@ from conduit_learner.core.policy_learner import Arm, PolicyLearner
 from conduit_learner.models.drift import Watch
 from conduit_learner.models.regression import AdditiveRegression
 from conduit_log import Message, StoredMessage
+from conduit_policy import SIGNALS
 from conduit_schemas import Alarm, ConduitError, LearningSettings, RecordError
 
 __all__ = ["CheckpointError", "CheckpointWriter", "Restoration", "dump", "restorations", "wants"]
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = [3, *SIGNALS]
+"""The format, and the signals whose statistics are here: a checkpoint of others is learned anew from the log."""
 _CHUNK_BYTES = 900_000
 _LANES = 2
 _COUNTERS = ("offset", "ticks", "selections", "outcomes", "feedbacks", "censored", "duplicates", "alarms")

@@ -1,7 +1,7 @@
 """What one policy has learned: the deterministic state behind its snapshots."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conduit_learner.core.arm_settings import merged_watch, price_level, price_step, reprice, with_prior
@@ -12,8 +12,8 @@ from conduit_learner.core.targets import targets
 from conduit_learner.models.arm_sums import ArmSums, Observation
 from conduit_learner.models.drift import Watch, detect_changes, rebase
 from conduit_learner.models.posterior import posteriors
-from conduit_learner.models.regression import BLOCK, AdditiveRegression, fold
-from conduit_policy import ROWS, SIGNALS, Prior
+from conduit_learner.models.regression import BLOCK, AdditiveRegression, Statistics, fold
+from conduit_policy import ROWS, SIGNALS, Prior, Signal
 from conduit_policy.algorithms import algorithm, exploration_rule
 from conduit_policy.vectors import INTERCEPT, context_bytes
 from conduit_schemas import (
@@ -295,6 +295,7 @@ class PolicyLearner:
                 for signal in SIGNALS
                 if arms
             }
+        statistics = {signal: column for signal, column in statistics.items() if _is_published(SIGNALS[signal], column)}
         levels = {"cost": [price_level(prices.get(name)) for name in names]}
         beliefs = posteriors(statistics, prior=Prior.of(self.settings), levels=levels)
         return Snapshot(
@@ -388,6 +389,10 @@ class PolicyLearner:
             )
             for name, signal in SIGNALS.items()
         }
+
+
+def _is_published(signal: Signal, arms: Sequence[Statistics]) -> bool:
+    return not signal.is_optional or any(arm.observations > 0.0 for arm in arms)
 
 
 def _publishable(arms: Mapping[str, Arm], dimension: int) -> list[str]:

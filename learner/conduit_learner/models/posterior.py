@@ -162,7 +162,7 @@ class _Regressions:
     def __init__(self, signal: Signal, arms: Sequence[Statistics], levels: Sequence[float | None], pool: float) -> None:
         self.signal = signal
         self.pool = pool
-        self.counts = [float(arm.gram[0, 0]) for arm in arms]
+        self.counts = [arm.observations for arm in arms]
         self.sums = [float(arm.moment[0]) for arm in arms]
         self.energies = [arm.energy for arm in arms]
         self.baselines = [

@@ -29,6 +29,11 @@ class Statistics(NamedTuple):
     energy: float
     """Sum of y y."""
 
+    @property
+    def observations(self) -> float:
+        """Number of observations, faded ones counted in part."""
+        return float(self.gram[0, 0])
+
 
 class AdditiveRegression(linear_model.BayesianLinearRegression):
     """Bayesian linear regression that keeps sums instead of a posterior.
