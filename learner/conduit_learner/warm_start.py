@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from conduit_policy import Request, TextFeaturizer, pack_context
+from conduit_policy import Featurizer, Request, featurizer_of, pack_context
 from conduit_policy.vectors import INTERCEPT, context_bytes
 from conduit_schemas import (
     ConfigurationError,
@@ -78,7 +78,13 @@ class Past:
     """How often each row without an id occurred, by its content."""
 
 
-def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] | None = None) -> Past:
+def read_past(
+    files: Sequence[Path],
+    policy: str,
+    *,
+    renamed: Mapping[str, str] | None = None,
+    featurizer: str | Featurizer | None = None,
+) -> Past:
     """Read request logs and convert them into events.
 
     Parameters
@@ -89,6 +95,9 @@ def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] 
         ``namespace/group``; rows that name another model group are left out.
     renamed
         Maps the files' names for deployments to deployment ids.
+    featurizer
+        What makes contexts of prompts; it must be the one that the policy's applications use. See
+        :func:`conduit_policy.featurizer_of`.
 
     Raises
     ------
@@ -116,10 +125,10 @@ def read_past(files: Sequence[Path], policy: str, *, renamed: Mapping[str, str] 
     if all(row["start"] is not None for _, row in rows):
         rows.sort(key=_started)  # exports often start with the newest row, but events must be learned oldest first
     past.arms = tuple(sorted({row["arm"] for _, row in rows}))
-    featurizer = TextFeaturizer()
+    seeing = featurizer_of(featurizer)
     for where, row in rows:
         try:
-            past.events.append(_events(row, policy, past, featurizer))
+            past.events.append(_events(row, policy, past, seeing))
         except (ValueError, TypeError, ValidationError) as error:
             raise ConfigurationError(f"{where}: {_explained(error)}") from error
     return past
@@ -184,7 +193,7 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: TextFeaturizer) -> _Events:
+def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: Featurizer) -> _Events:
     arm = row["arm"]
     arms, probabilities = _decoded(row["arms"]), _decoded(row["probabilities"])
     if probabilities is not None and arms is None:
@@ -243,7 +252,7 @@ def _status(row: Mapping[str, Any]) -> Literal["success", "error", "cache_hit"]:
     return "success" if str(row["status"] or "success").lower() == "success" else "error"
 
 
-def _context(row: Mapping[str, Any], featurizer: TextFeaturizer) -> bytes | None:
+def _context(row: Mapping[str, Any], featurizer: Featurizer) -> bytes | None:
     request = _request(row)
     return None if request is None else pack_context(featurizer(request))
 

@@ -9,6 +9,7 @@ from conduit_policy.choose import Choice, choice_probabilities, choose, draw, pr
 from conduit_policy.constraints import UNCONSTRAINED, Constraints
 from conduit_policy.custom import load_algorithms, register
 from conduit_policy.features import Featurizer, Request, TextFeaturizer
+from conduit_policy.featurizers import FEATURIZER_ENTRY_POINTS, featurizer_of, known_featurizers
 from conduit_policy.goals import check_routing, merged, objective_of
 from conduit_policy.objective import Objective, place
 from conduit_policy.prior import Prior
@@ -19,6 +20,7 @@ from conduit_policy.vectors import Context, pack_context, to_fixed_point, unpack
 __all__ = [
     "ALGORITHMS",
     "AMOUNTS",
+    "FEATURIZER_ENTRY_POINTS",
     "LIMITED",
     "REVISION",
     "ROWS",
@@ -46,6 +48,8 @@ __all__ = [
     "day_start_ms",
     "draw",
     "exploration_rule",
+    "featurizer_of",
+    "known_featurizers",
     "load_algorithms",
     "merged",
     "objective_of",

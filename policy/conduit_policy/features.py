@@ -170,15 +170,12 @@ def _texts(request: Request) -> tuple[str, int, int, set[str]]:
 
 
 def _parts(request: Request) -> Iterator[tuple[str, str]]:
-    for message in request.messages or ():
-        yield str(message.get("role", "user")), _plain(message.get("content"))
-    if not request.messages:
-        entries = request.input if isinstance(request.input, (list, tuple)) else (request.input,)
-        for entry in entries:
-            if isinstance(entry, Mapping):
-                yield str(entry.get("role", "user")), _plain(entry.get("content"))
-            else:
-                yield "user", _plain(entry)
+    given: Any = request.messages or request.input
+    for entry in given if isinstance(given, (list, tuple)) else (given,):
+        if hasattr(entry, "get"):  # a mapping, or a message object of LiteLLM's
+            yield str(entry.get("role", "user")), _plain(entry.get("content"))
+        else:
+            yield "user", _plain(entry)
 
 
 def _plain(content: Any) -> str:

@@ -36,7 +36,7 @@ from conduit_litellm.runtime import embedded_learner
 from conduit_litellm.runtime.background import BackgroundThread
 from conduit_litellm.runtime.log_service import serve_log
 from conduit_log import LogSettings, open_log
-from conduit_policy import Featurizer, Objective, TextFeaturizer, algorithm
+from conduit_policy import Featurizer, Objective, algorithm, featurizer_of
 from conduit_schemas import ConfigurationError, LearningSettings
 
 __all__ = ["ConduitRoutingStrategy"]
@@ -158,7 +158,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         log_path: str | os.PathLike[str] | None = None,
         topic_prefix: str | None = None,
         kafka_options: Mapping[str, Any] | None = None,
-        featurizer: Featurizer | None = None,
+        featurizer: str | Featurizer | None = None,
         max_snapshot_age_s: float = 900.0,
         queue_size: int = 100_000,
         spool_path: str | os.PathLike[str] | None = None,
@@ -174,7 +174,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             raise ConfigurationError(f"spool_limit_bytes={spool_limit_bytes} must not be below 0")
         if isinstance(model_groups, str):
             raise ConfigurationError(f"model_groups={model_groups!r} must be a list of names")
-        featurizer = featurizer or TextFeaturizer()
+        seeing = featurizer_of(featurizer)
         self.settings = _learning_settings(
             algorithm=bandit_algorithm,
             params=dict(params or {}),
@@ -182,8 +182,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             renamed=None if renamed is None else dict(renamed),
             lambda_reg=lambda_reg,
             window_size=window_size,
-            featurizer=featurizer.name,
-            dimension=featurizer.dimension,
+            featurizer=seeing.name,
+            dimension=seeing.dimension,
         )
         self.log_settings = LogSettings.resolve(
             log=log,
@@ -225,7 +225,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._service = BackgroundThread("conduit-log", self._serve_log, forked=self._forked)
         self._selector = Selector(
             settings=self.settings,
-            featurizer=featurizer,
+            featurizer=seeing,
             directives=self._directives,
             namespace=namespace,
             model_groups=None if model_groups is None else frozenset(model_groups),

@@ -48,9 +48,8 @@ def hosted(tmp_path, monkeypatch, deployment):
 
 
 class TestSettings:
-    def test_every_argument_of_the_strategy_is_a_key_but_the_featurizer(self):
-        arguments = set(inspect.signature(ConduitRoutingStrategy).parameters)
-        assert set(ALLOWED_KEYS) == arguments - {"featurizer"}
+    def test_every_argument_of_the_strategy_is_a_key(self):
+        assert set(ALLOWED_KEYS) == set(inspect.signature(ConduitRoutingStrategy).parameters)
 
     def test_the_section_comes_before_the_environment_and_that_before_the_defaults(self):
         environment = {"CONDUIT_OBJECTIVE": "speed", "CONDUIT_WINDOW_SIZE": "300", "CONDUIT_NAMESPACE": ""}
@@ -62,12 +61,14 @@ class TestSettings:
             "CONDUIT_MODEL_GROUPS": "chat, code",
             "CONDUIT_OBJECTIVE": '{"cost": 0.5}',
             "CONDUIT_HOST_LEARNER": "false",
+            "CONDUIT_FEATURIZER": "text64-v2",
             "CONDUIT_PARAMS": '{"scale": 2}',
         }
         assert read_settings({}, "f", environment) == {
             "model_groups": ["chat", "code"],
             "objective": Objective(cost=0.5),
             "host_learner": False,
+            "featurizer": "text64-v2",
             "params": {"scale": 2.0},
         }
 

@@ -39,6 +39,13 @@ def _renamed(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
     metavar="OLD=NEW",
     help="Use the deployment id NEW for what the files call OLD; repeatable.",
 )
+@click.option(
+    "--featurizer",
+    envvar="CONDUIT_FEATURIZER",
+    metavar="NAME",
+    help="The featurizer of the policy's applications: its name or package.module:attribute "
+    "[env: CONDUIT_FEATURIZER; default: text64-v2].",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check the files, and write nothing.")
 @as_json_option
 def warm_start(
@@ -47,6 +54,7 @@ def warm_start(
     settings: LogSettings,
     files: tuple[Path, ...],
     renamed: dict[str, str],
+    featurizer: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -70,7 +78,7 @@ def warm_start(
     if "/" not in policy:
         raise ConfigurationError(f"{policy!r} is not a policy name: use NAMESPACE/GROUP, as in default/chat")
     with interruptible(lambda: unread):
-        past = read_past(files, policy, renamed=renamed)
+        past = read_past(files, policy, renamed=renamed, featurizer=featurizer)
     if not past.events:
         raise ConfigurationError(
             f"the files hold no request of {policy}, and {past.other_groups:,} requests of other model groups"

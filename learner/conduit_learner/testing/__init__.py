@@ -1,1 +1,1 @@
-"""Checks for algorithms of your own, the same that Conduit's own pass."""
+"""Checks for algorithms and featurizers of your own, the same that Conduit's own pass."""

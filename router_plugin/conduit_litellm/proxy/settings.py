@@ -18,11 +18,7 @@ _PREFIX = "CONDUIT_"
 _OF_THE_LOG = frozenset({"log", "bootstrap_servers", "log_path", "topic_prefix", "kafka_options"})
 """Keys whose variables :class:`conduit_log.LogSettings` reads by itself, some under names of their own."""
 
-_PARAMETERS = {
-    name: parameter
-    for name, parameter in inspect.signature(ConduitRoutingStrategy).parameters.items()
-    if name != "featurizer"  # an object, which no configuration file can hold
-}
+_PARAMETERS = inspect.signature(ConduitRoutingStrategy).parameters
 ALLOWED_KEYS = tuple(_PARAMETERS)
 """What may stand in the section: the arguments of :class:`~conduit_litellm.ConduitRoutingStrategy`."""
 
@@ -77,7 +73,10 @@ def read_settings(section: object, where: str, environment: Mapping[str, str] = 
 @cache
 def _model() -> Any:
     """Return the constructor's annotations as a pydantic model, so that the two cannot disagree."""
-    hints = get_type_hints(ConduitRoutingStrategy.__init__) | {"model_groups": list[str] | None}
+    hints = get_type_hints(ConduitRoutingStrategy.__init__) | {
+        "model_groups": list[str] | None,
+        "featurizer": str | None,
+    }
     fields: dict[str, Any] = {key: (hints[key], _PARAMETERS[key].default) for key in ALLOWED_KEYS}
     return create_model("ConduitSection", __config__=ConfigDict(extra="forbid"), **fields)
 
