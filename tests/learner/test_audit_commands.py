@@ -261,7 +261,7 @@ class TestEvaluate:
         assert result.exit_code == 0
         assert "policy default/chat: 130 decisions" in result.output
         assert "95% interval" in result.output and "doubly robust" in result.output
-        assert "note: 20 decisions are left out" in result.output
+        assert "note: 20 decisions were left out" in result.output
         found = fields(run("evaluate", "--policy", POLICY, "--path", path, "--candidate", file, "--json"))
         assert found["candidate"]["settings"]["algorithm"] == "uniform"
         assert found["candidate"]["objective"] == {"quality": 1.0, "cost": 0.2, "latency": 0.01}

@@ -177,7 +177,7 @@ def test_finds_the_true_value_of_a_candidate() -> None:
             assert robust.method == "doubly_robust"
             errors.setdefault(name, []).append((robust.value - value) / value)
             covered[name] = covered.get(name, 0) + (robust.low <= value <= robust.high)
-        assert any("calls that did not fail got feedback" in text for text in result.warnings)
+        assert any("calls that did not fail have feedback" in text for text in result.warnings)
     for name, found in errors.items():
         assert abs(np.mean(found)) < 4.0 * np.std(found) / math.sqrt(repetitions), name
         assert covered[name] >= 10, name
@@ -228,8 +228,8 @@ def test_what_cannot_be_used_is_left_out_and_named() -> None:
     assert result.decisions == 60
     assert sum(result.left_out.values()) == 4
     text = " ".join(result.warnings)
-    assert "1 decisions are left out: they were made by LiteLLM" in text
-    assert "1 decisions are left out: they were made for an objective that makes no sense" in text
+    assert "1 decisions were left out: they were made by LiteLLM" in text
+    assert "1 decisions were left out: they were made for an invalid objective" in text
     assert "hold features of 'other', not of 'four'" in text
     assert result.estimates["quality"][0].value == pytest.approx(clean.estimates["quality"][0].value)
 
@@ -269,7 +269,7 @@ def test_a_new_featurizer_starts_a_new_comparison() -> None:
         traffic.put(Feedback(policy="p", time=0.0, decision_id=f"two-{number}", quality=0.5))
     result = evaluate(traffic.log, "p")
     assert result.decisions == 20
-    assert "50 decisions are left out: they hold features of an earlier featurizer" in result.warnings
+    assert "50 decisions were left out: they hold features of an earlier featurizer" in result.warnings
     assert result.logged["quality"].value == pytest.approx(0.5)
     # Pinned to the first featurizer, the candidate is judged by the first fifty.
     assert evaluate(traffic.log, "p", settings=SETTINGS).decisions == 50
@@ -296,7 +296,9 @@ def test_refusals() -> None:
     log = Traffic().run(8, 10).log
     with pytest.raises(ConfigurationError, match="no algorithm 'none'"):
         evaluate(log, "p", settings=LearningSettings(algorithm="none"))
-    with pytest.raises(ConfigurationError, match="no decision of policy 'absent' can be evaluated: there are none"):
+    with pytest.raises(
+        ConfigurationError, match="no decision of policy 'absent' can be used for an evaluation: there are none"
+    ):
         evaluate(log, "absent")
     with pytest.raises(ConfigurationError, match="10 hold features of 'four', not of 'text64-v2'"):
         evaluate(log, "p", settings=LearningSettings())

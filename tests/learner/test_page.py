@@ -160,8 +160,8 @@ def complaints(browser: Chrome) -> list[str]:
 class TestPage:
     def test_it_shows_what_the_log_holds(self, browser: Chrome, dashboard: Dashboard) -> None:
         page = opened(browser, dashboard)
-        assert re.search(r"\d+ % saved against always using dear: \$\d", text_of(page, "#headline"))
-        assert "95 % sure" in text_of(page, "#subline")
+        assert re.search(r"\d+ % saved compared with always using dear: \$\d", text_of(page, "#headline"))
+        assert "95 % confidence" in text_of(page, "#subline")
         table = text_of(page, "#arm-table")
         for arm in ("dear", "cheap", "slow"):
             assert arm in table
@@ -328,7 +328,7 @@ def test_an_empty_log_says_what_to_do_and_a_lost_server_is_noticed(browser: Chro
     try:
         set_screen(browser, 1200, 900)
         browser.get(running.url)
-        until(lambda: "Nothing has been decided yet" in text_of(browser, "#empty"))
+        until(lambda: "No decisions yet" in text_of(browser, "#empty"))
         running.append(selection("d1"))
         until(lambda: tiles(browser).get("Requests") == "1")
         change_by_hand(browser)

@@ -184,7 +184,7 @@ class TestFold:
             "$5.00 per day, the cheapest with 90 % of the best quality, 95 % sure. For team:a: the same."
         )
         assert fourth == "Conduit chooses."
-        assert last == "What the operator wanted is taken back."
+        assert last == "The settings of the operator were removed."
 
     def test_garbage_is_counted_and_harmless(self) -> None:
         view = InstallationView()
@@ -396,8 +396,8 @@ class TestReport:
     def test_nothing_is_claimed_of_the_little_known(self) -> None:
         policy = only([event for n in range(30) for event in (three(f"d{n}", n % 2), outcome(f"d{n}", cost_usd=0.1))])
         arms = {arm["id"]: arm for arm in policy_report(policy, "all", now_ms=2_000_000)["savings"]["arms"]}
-        assert arms["small"]["doubt"] == "it has served 0 requests only"
-        assert arms["large"]["doubt"] == "it has served 15 requests only"
+        assert arms["small"]["doubt"] == "it has served only 0 requests"
+        assert arms["large"]["doubt"] == "it has served only 15 requests"
 
     def test_nothing_is_claimed_of_what_had_no_chance(self) -> None:
         chosen = [selection(f"d{n}", chosen=n % 2, probabilities=(0.5, 0.5, 0.0)) for n in range(100)]

@@ -164,7 +164,7 @@ def _saved(savings: dict[str, Any]) -> list[str]:
             continue
         off = savings["judging_usd"]
         low, mean, high = (_money(arm["saved_usd"][name] - off, 1) for name in ("low", "mean", "high"))
-        lines.append(f"saved against always using {arm['name']} ({words}): {mean}, 95 % interval {low} to {high}")
+        lines.append(f"saved compared with always using {arm['name']} ({words}): {mean}, 95 % interval {low} to {high}")
     return lines or ["savings: not enough data yet"]
 
 

@@ -1,1 +1,1 @@
-"""What another policy would have earned on the traffic that was logged: off-policy evaluation."""
+"""Off-policy evaluation: estimate what another policy would have earned on the logged traffic."""

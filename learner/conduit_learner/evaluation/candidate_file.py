@@ -1,4 +1,4 @@
-"""A candidate to evaluate, as a TOML file: how it would learn and explore, and what it would want."""
+"""A candidate to evaluate, described by a TOML file: how it learns and explores, and its objective."""
 
 import re
 import tomllib
@@ -19,12 +19,12 @@ __all__ = ["Candidate", "logged_settings", "parse_candidate", "read_candidate"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is to be evaluated; None means: as it was logged."""
+    """A policy to be evaluated; None means that this part stays as logged."""
 
     settings: LearningSettings | None
     objective: Objective | None
     features: tuple[int, ...] | None = None
-    """Components of the context that it sees; the intercept always is among them."""
+    """Components of the context that it uses, always including the intercept."""
 
 
 def read_candidate(path: Path, logged: LearningSettings) -> Candidate:
@@ -33,7 +33,7 @@ def read_candidate(path: Path, logged: LearningSettings) -> Candidate:
     Raises
     ------
     ConfigurationError
-        When the file cannot be read, or says something that makes no sense.
+        When the file cannot be read or its content is invalid.
     """
     try:
         return parse_candidate(path.read_text(encoding="utf-8"), logged)
@@ -49,12 +49,12 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
     Parameters
     ----------
     text
-        A table ``settings`` with fields of :class:`conduit_schemas.LearningSettings`, a table ``objective``
-        with either a ``preset`` or weights, and a table ``features`` that says which components of the logged
-        contexts to ``keep``: numbers and ranges. A table that is left out: that part stays as logged.
+        A table ``settings`` with fields of :class:`conduit_schemas.LearningSettings`, a table ``objective`` with
+        either a ``preset`` or weights, and a table ``features`` whose ``keep`` lists components of the logged contexts
+        as numbers and ranges. If a table is missing, that part stays as logged.
     logged
-        The settings in force in the log. Fields that are not given keep them; but the parameters of one
-        algorithm are never taken over to another.
+        The settings in force in the log, used for missing fields. Parameters of one algorithm are never used for
+        another.
 
     Examples
     --------
@@ -71,13 +71,13 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}") from error
+        raise ConfigurationError(f"this is not TOML: {error}") from error
     _check_keys("the file", tables, ("settings", "objective", "features"))
     if not tables:
-        raise ConfigurationError("it is empty: give at least one of [settings], [objective] and [features]")
+        raise ConfigurationError("the file is empty: give at least one of [settings], [objective] and [features]")
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise ConfigurationError(f"{name} must be a table: [{name}]")
+            raise ConfigurationError(f"{name} must be a table, as in [{name}]")
     settings = _settings(tables["settings"], logged) if "settings" in tables else None
     return Candidate(
         settings=settings,
@@ -87,7 +87,7 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
 
 
 def logged_settings(messages: Iterable[StoredMessage], policy: str) -> LearningSettings:
-    """Return the last settings of a policy in its log; the defaults where there are none."""
+    """Return a policy's last settings in the log, or the defaults if there are none."""
     settings = LearningSettings()
     key = policy.encode()
     for message in messages:
@@ -95,7 +95,7 @@ def logged_settings(messages: Iterable[StoredMessage], policy: str) -> LearningS
             try:
                 event = decode_event(message.value)
             except RecordError:
-                continue  # nobody learned from it
+                continue  # the learner did not use it either
             if isinstance(event, LearningChange):
                 settings = event.settings
     return settings
@@ -125,7 +125,7 @@ def _objective(table: Mapping[str, Any]) -> Objective:
         return Objective.preset(str(table["preset"]))
     for name, weight in table.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise ConfigurationError(f"[objective] {name} = {weight!r}: a weight is a number")
+            raise ConfigurationError(f"[objective] {name} = {weight!r}: a weight must be a number")
     return Objective(**{name: float(weight) for name, weight in table.items()})
 
 
@@ -138,11 +138,11 @@ def _features(table: Mapping[str, Any], settings: LearningSettings) -> tuple[int
     for entry in given:
         found = _RANGE.match(str(entry))
         if found is None or isinstance(entry, bool):
-            raise ConfigurationError(f'[features] keep has {entry!r}: a component is a number, a range "first-last"')
+            raise ConfigurationError(f'[features] keep has {entry!r}: use a number or a range "first-last"')
         first, last = int(found[1]), int(found[2] or found[1])
         if not first <= last < settings.dimension:
             raise ConfigurationError(
-                f"[features] keep has {entry!r}: {settings.featurizer} has components 0 to {settings.dimension - 1}"
+                f"[features] keep has {entry!r}, but {settings.featurizer} has components 0 to {settings.dimension - 1}"
             )
         kept.update(range(first, last + 1))
     return tuple(sorted(kept))
@@ -153,4 +153,4 @@ _RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?\Z")
 
 def _check_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
     if unknown := sorted(set(table) - set(known)):
-        raise ConfigurationError(f"{where} has {unknown[0]!r}; known are {', '.join(known)}")
+        raise ConfigurationError(f"{where} has the unknown entry {unknown[0]!r}; known entries are {', '.join(known)}")

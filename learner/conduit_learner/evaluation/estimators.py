@@ -1,7 +1,7 @@
-"""Off-policy evaluation: what another policy would have earned, from the decisions of the one that ran.
+"""Off-policy estimators: what another policy would have earned, from the decisions of the logging policy.
 
-Everything here is a function of a table with one row per decision. All estimators assume that the logged
-propensities are the true ones and that a decision's reward does not depend on the decisions before it.
+All functions take a table with one row per decision. All estimators assume that the logged propensities are the true
+ones, and that a decision's reward does not depend on earlier decisions.
 """
 
 import math
@@ -20,45 +20,45 @@ __all__ = ["Estimate", "direct", "doubly_robust", "doubly_robust_scores", "estim
 Vector = NDArray[np.float64]
 _NOTHING = (-math.inf, math.inf)
 _BETTING = "betting confidence sequence"
-_BORROWED = 5.0
-"""Decisions by which an action's mean square residual is drawn towards that of all actions."""
+_SHRINKAGE = 5.0
+"""Number of decisions with which an action's mean square residual is shrunk towards that of all actions."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a policy would have earned per decision, and how far to trust the number."""
+    """An estimate of what a policy would have earned per decision, with its uncertainty."""
 
     method: str
     """``ips``, ``snips``, ``direct``, ``doubly_robust`` or ``switch``."""
     value: float
-    """NaN where nothing can be said."""
+    """NaN if there is no estimate."""
     standard_error: float
-    """NaN where it is unknown."""
+    """NaN if it is unknown."""
     low: float
     high: float
-    """The interval; from -inf to inf where no honest one exists."""
+    """``low`` and ``high`` are the interval's ends; -inf and inf if no valid interval exists."""
     interval: str
-    """How it was made: ``normal``, ``normal plus bias bound``, ``asymptotic confidence sequence``, ``betting confidence
-    sequence`` or ``none``. The two sequences hold at every number of decisions at once, the others at one."""
+    """Kind of the interval: ``normal``, ``normal plus bias bound``, ``asymptotic confidence sequence``, ``betting
+    confidence sequence`` or ``none``. The two sequences hold at all numbers of decisions at once, the others at one."""
     n: int
-    """Decisions, with or without a reward."""
+    """Number of decisions, with or without a reward."""
     effective_sample_size: float
-    """``sum(w)**2 / sum(w**2)``: decisions made by the policy itself that would tell as much (Kish 1965)."""
+    """``sum(w)**2 / sum(w**2)``: number of the policy's own decisions that would be as informative (Kish 1965)."""
     largest_weight: float
     warnings: tuple[str, ...]
-    """What may be wrong with it, in sentences."""
+    """Sentences on what may be wrong with the estimate."""
 
 
 def ips(log: LoggedDecisions, *, anytime: bool = False, alpha: float = 0.05) -> Estimate:
-    """Return the inverse propensity score estimate (Horvitz & Thompson 1952): unbiased, needs no model, noisy.
+    """Return the inverse propensity score estimate (Horvitz & Thompson 1952): unbiased, without a model, but noisy.
 
-    With ``anytime`` the interval is a betting confidence sequence, which approximates nothing: it is right
-    with probability 1 - alpha at every n, and remains so without overlap. It takes the policy's value to be constant
-    and, when feedback is missing, the probabilities of feedback to be given.
+    With ``anytime`` the interval is a betting confidence sequence. It uses no approximation: it contains the true value
+    at every n with probability 1 - alpha, even without overlap. It assumes that the policy's value is constant and,
+    where feedback is missing, that the probabilities of feedback are given.
 
     Examples
     --------
-    A fair coin chose; the policy in question takes the second action three times out of four:
+    A fair coin chose. The target policy takes the second action three times out of four:
 
     >>> log = LoggedDecisions(chosen=np.arange(4) % 2, propensity=np.full(4, 0.5), reward=np.arange(4) % 2.0,
     ...                       target=np.array([[0.25, 0.75]] * 4), bounds=(0.0, 1.0))
@@ -69,8 +69,8 @@ def ips(log: LoggedDecisions, *, anytime: bool = False, alpha: float = 0.05) -> 
     if not anytime:
         return _from_scores(log, "ips", scores, _error_by_propensities(log, np.zeros_like(log.target)), alpha)
     low, high = betting_sequence(log.weights, log.rewards, bounds=_bounds(log), alpha=alpha)
-    guessed = ("the probabilities of feedback are estimates: the interval is only nearly right",)
-    warnings = guessed if log.feedback is None and not log.observed.all() else ()
+    estimated = ("the probabilities of feedback are estimated, so the interval is approximate",)
+    warnings = estimated if log.feedback is None and not log.observed.all() else ()
     return _result(
         log, "ips", _mean(scores), _standard_error(scores), interval=(low, high), kind=_BETTING, warnings=warnings
     )
@@ -79,8 +79,8 @@ def ips(log: LoggedDecisions, *, anytime: bool = False, alpha: float = 0.05) -> 
 def snips(log: LoggedDecisions, *, alpha: float = 0.05) -> Estimate:
     """Return the self-normalised estimate (Swaminathan & Joachims 2015): the weighted mean of the rewards.
 
-    A little biased and much calmer than :func:`ips`; the standard error is the delta method's (Owen, Monte Carlo
-    theory, 2013, section 9.2).
+    It is slightly biased and much less noisy than :func:`ips`. The standard error comes from the delta method (Owen,
+    Monte Carlo theory, 2013, section 9.2).
     """
     total = float(log.weights.sum())
     if total <= 0.0:
@@ -92,10 +92,10 @@ def snips(log: LoggedDecisions, *, alpha: float = 0.05) -> Estimate:
 
 
 def direct(log: LoggedDecisions) -> Estimate:
-    """Return the direct method's estimate: what the reward model believes. It never has an interval.
+    """Return the direct method's estimate, the mean of the reward model's predictions. It never has an interval.
 
-    The spread of its predictions says nothing about how wrong the model is: an interval made of it covered
-    the truth in 13 % of 400 simulated logs of 5,000 decisions, where 95 % were asked for.
+    The spread of the predictions says nothing about the model's error: an interval based on it contained the true
+    value in 13 % of 400 simulated logs of 5,000 decisions, instead of 95 %.
     """
     scores = (log.target * _predicted(log)).sum(axis=1)
     return _result(
@@ -103,16 +103,16 @@ def direct(log: LoggedDecisions) -> Estimate:
         "direct",
         _mean(scores),
         math.nan,
-        warnings=("no interval: how wrong a reward model is cannot be told from its own predictions",),
+        warnings=("no interval: a reward model's predictions do not reveal its error",),
     )
 
 
 def doubly_robust(log: LoggedDecisions, *, anytime: bool = False, alpha: float = 0.05) -> Estimate:
     """Return the doubly robust estimate (Dudik, Langford & Li 2011): the model, corrected by weighted residuals.
 
-    Unbiased whatever the model, and the less noisy the better the model: the one to report. With ``anytime`` the
-    interval is an asymptotic confidence sequence, the one to decide by while data still come in. Both
-    intervals also hold for a policy that changes with the log, for its average over the decisions.
+    This is the estimate to report. It is unbiased whatever the model, and a better model makes it less noisy. With
+    ``anytime`` the interval is an asymptotic confidence sequence; use it to decide while data are still arriving. For a
+    policy that changes with the log, both intervals hold for its average value over the decisions.
 
     Examples
     --------
@@ -140,10 +140,10 @@ def doubly_robust(log: LoggedDecisions, *, anytime: bool = False, alpha: float =
 
 
 def doubly_robust_scores(log: LoggedDecisions) -> Vector:
-    """Return each decision's doubly robust score, shape (n,); their mean is :func:`doubly_robust`'s value.
+    """Return each decision's doubly robust score, shape (n,); their mean is the value of :func:`doubly_robust`.
 
-    With them two policies can be compared decision by decision: the spread of the differences is much less than
-    that of either.
+    The scores allow two policies to be compared decision by decision: the differences vary much less than the scores
+    of either policy.
 
     Examples
     --------
@@ -158,9 +158,9 @@ def doubly_robust_scores(log: LoggedDecisions) -> Vector:
 def switch(log: LoggedDecisions, *, threshold: float | None = None, alpha: float = 0.05) -> Estimate:
     """Return the SWITCH-DR estimate (Wang, Agarwal & Dudik 2017): doubly robust where ratios are small, else the model.
 
-    The threshold, when not given, minimises the estimated variance plus the square of the largest possible bias:
-    the span of the rewards times the share of the policy's choices above the threshold (the paper's rule, applied to
-    the scores of SWITCH-DR). The normal interval knows nothing of the bias, so it is widened by that bound.
+    By default the threshold minimises the estimated variance plus the square of the largest possible bias, which is the
+    range of the rewards times the share of the policy's choices above the threshold (the paper's rule, applied to the
+    scores of SWITCH-DR). The normal interval ignores the bias, so it is widened by that bound.
     """
     least, largest = _bounds(log)
 
@@ -175,7 +175,7 @@ def switch(log: LoggedDecisions, *, threshold: float | None = None, alpha: float
     by_propensities = _error_by_propensities(log, _predicted(log), threshold)
     plain = _from_scores(log, "switch", scores(threshold), by_propensities, alpha)
     interval = plain.low - bias(threshold), plain.high + bias(threshold)
-    warnings = (f"ratios above {threshold:.3g} are left to the model; the bias is at most {bias(threshold):.3g}",)
+    warnings = (f"above a ratio of {threshold:.3g} the model is used; the bias is at most {bias(threshold):.3g}",)
     return _result(
         log,
         "switch",
@@ -188,7 +188,7 @@ def switch(log: LoggedDecisions, *, threshold: float | None = None, alpha: float
 
 
 def estimates(log: LoggedDecisions, *, alpha: float = 0.05) -> tuple[Estimate, ...]:
-    """Return every estimate that the table allows, the one to report first.
+    """Return every estimate that the table allows; the first is the one to report.
 
     Examples
     --------
@@ -226,7 +226,7 @@ def _result(
     kind: str = "none",
     warnings: tuple[str, ...] = (),
 ) -> Estimate:
-    # Where no weight is above 0 the spread of the scores says nothing; only the betting bounds know that.
+    # If no weight is above 0, the spread of the scores says nothing; only the betting bounds account for that.
     if log.largest_weight <= 0.0 and kind != _BETTING:
         error, interval = math.nan, _NOTHING
     low, high = interval
@@ -267,7 +267,7 @@ def _predicted(log: LoggedDecisions) -> Vector:
 
 def _bounds(log: LoggedDecisions) -> tuple[float, float]:
     if log.bounds is None:
-        raise ConfigurationError("this needs the least and the largest possible reward: pass bounds")
+        raise ConfigurationError("this estimator needs the smallest and the largest possible reward: pass bounds")
     return log.bounds
 
 
@@ -276,12 +276,13 @@ def _mean(scores: Vector) -> float:
 
 
 def _error_by_propensities(log: LoggedDecisions, predicted: Vector, threshold: float = math.inf) -> float:
-    """Return the standard error of the doubly robust scores' mean that the probabilities of all actions imply.
+    """Return the standard error of the mean doubly robust score that follows from the probabilities of all actions.
 
-    The spread of the scores in a log misses the large weights that could have come and did not, and so is too small
-    just where overlap is poor. But over what could have been logged the second moment of a decision's correction is
-    ``sum(target**2 / logging * residual**2)``, and both probabilities are known. The mean square residual is taken
-    per action, drawn towards that of all as if by a few decisions more. It is 0 where the probabilities are not known.
+    The observed spread of the scores misses large weights that could have occurred but did not, so it is too small
+    exactly where overlap is poor. Over everything that could have been logged, the second moment of a decision's
+    correction is ``sum(target**2 / logging * residual**2)``, where both probabilities are known. The mean square
+    residual is estimated per action and shrunk towards that of all actions. The result is 0 if the logging
+    probabilities are unknown.
     """
     if log.logging is None or log.n < 2:
         return 0.0
@@ -290,8 +291,8 @@ def _error_by_propensities(log: LoggedDecisions, predicted: Vector, threshold: f
     squares = corrections**2
     actions = log.target.shape[1]
     count = np.bincount(log.chosen, minlength=actions)
-    residual = np.bincount(log.chosen, squares, minlength=actions) + _BORROWED * squares.mean()
-    residual /= count + _BORROWED
+    residual = np.bincount(log.chosen, squares, minlength=actions) + _SHRINKAGE * squares.mean()
+    residual /= count + _SHRINKAGE
     ratios = np.divide(log.target, log.logging, out=np.zeros_like(log.target), where=log.logging > 0.0)
     spread = np.where(ratios <= threshold, log.target * ratios, 0.0) @ residual
     kept = np.where(log.ratios <= threshold, log.ratios, 0.0)

@@ -1,7 +1,7 @@
 """Confidence intervals for the mean of per-decision scores.
 
-Two kinds. An *interval* holds at one number of decisions that was fixed beforehand. A *confidence sequence* holds
-at all numbers at once, so somebody may watch it grow and stop whenever it looks decided.
+There are two kinds. A confidence *interval* holds at one number of decisions, fixed in advance. A *confidence sequence*
+holds at all numbers at once, so you may watch it as data arrive and stop at any time.
 """
 
 import math
@@ -17,13 +17,13 @@ __all__ = ["asymptotic_reach", "asymptotic_sequence", "betting_bound", "betting_
 Vector = NDArray[np.float64]
 
 _WAGERS = 1.0 / (1.0 + np.exp(np.linspace(7.0, -7.0, 22)))
-"""Shares of the capital that are bet: small ones win on noisy scores, large ones on quiet scores."""
+"""Shares of the capital to bet: small shares do well on noisy scores, large shares on scores with little noise."""
 
 _BISECTIONS = 32
 
 
 def normal_interval(centre: float, standard_error: float, *, alpha: float = 0.05) -> tuple[float, float]:
-    """Return the interval of the normal approximation, at a number of decisions fixed beforehand.
+    """Return the interval of the normal approximation, for a number of decisions fixed in advance.
 
     Examples
     --------
@@ -41,19 +41,19 @@ def normal_interval(centre: float, standard_error: float, *, alpha: float = 0.05
 def asymptotic_sequence(scores: Vector, *, alpha: float = 0.05, tight_at: int = 1000) -> tuple[Vector, Vector]:
     """Return an asymptotic confidence sequence for the running mean of the scores' conditional means.
 
-    What the central limit theorem is to an interval, this is to a confidence sequence: no bound on the scores
-    is needed, they may depend on the past, and their means may drift, but like the normal approximation it
-    holds only once there are "enough" of them. With mean m and standard deviation s of the first t scores
-    the interval is ``m -+ s sqrt(2 (t r + 1) / (t t r) ln(sqrt(t r + 1) / alpha))``.
+    It is to confidence sequences what the central limit theorem is to confidence intervals. The scores need no bounds,
+    may depend on the past, and their means may drift. Like the normal approximation, it holds only once there are
+    "enough" scores. With mean m and standard deviation s of the first t scores, the interval is
+    ``m -+ s sqrt(2 (t r + 1) / (t t r) ln(sqrt(t r + 1) / alpha))``.
 
     Parameters
     ----------
     scores
-        Shape (n,), in the order of time.
+        Shape (n,), in time order.
     alpha
-        Probability of ever excluding the truth.
+        Probability of ever excluding the true value.
     tight_at
-        The number of scores at which to be narrowest; it sets r. To be chosen without looking at the scores.
+        Number of scores at which the sequence is narrowest; it determines r. Choose it without looking at the scores.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def asymptotic_sequence(scores: Vector, *, alpha: float = 0.05, tight_at: int = 
     """
     count = np.arange(1, len(scores) + 1)
     mean = np.cumsum(scores) / count
-    # Shifted by the overall mean so that the difference of two large sums cannot eat the variance.
+    # Shifted by the overall mean, so that the difference of two large sums does not lose the variance's digits.
     centred = scores - (scores.mean() if len(scores) else 0.0)
     variance = np.cumsum(centred * centred) / count - (np.cumsum(centred) / count) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -87,14 +87,14 @@ def asymptotic_sequence(scores: Vector, *, alpha: float = 0.05, tight_at: int = 
 def asymptotic_reach(
     count: ArrayLike, deviation: ArrayLike, *, alpha: float = 0.05, tight_at: int = 1000
 ) -> NDArray[np.float64]:
-    """Return how far an asymptotic confidence sequence reaches to either side; see :func:`asymptotic_sequence`.
+    """Return the half-width of an asymptotic confidence sequence; see :func:`asymptotic_sequence`.
 
     Parameters
     ----------
     count
-        Scores so far, 2 or more.
+        Number of scores so far, 2 or more.
     deviation
-        Their standard deviation, of the same shape.
+        Standard deviation of the scores, in the same shape.
 
     Examples
     --------
@@ -113,16 +113,16 @@ def asymptotic_reach(
 
 
 def betting_bound(scores: Vector, *, alpha: float = 0.05) -> float:
-    """Return a lower confidence bound for the mean of scores that are never negative.
+    """Return a lower confidence bound for the mean of non-negative scores.
 
-    Somebody bets that the mean is above m: from a capital of 1, a share of it each time, at odds that are fair
-    if the mean is m. If it is m or less the capital is a supermartingale and by Ville's inequality ever
-    reaches ``1/alpha`` with probability alpha at most. The bound is the largest m at which it has. The capital is the
-    average over gamblers who each bet a constant share. No upper bound of the scores is needed, nor any
-    approximation: it holds at every n, at all n at once, and whatever the past taught those who made the data.
+    A gambler starts with a capital of 1 and repeatedly bets a share of it that the mean is above m, at odds that are
+    fair if the mean equals m. If the mean is m or less, the capital is a supermartingale, and by Ville's inequality it
+    ever reaches ``1/alpha`` with a probability of at most alpha. The bound is the largest m for which it has reached
+    ``1/alpha``. The capital is averaged over gamblers who each bet a constant share. The scores need no upper bound,
+    and nothing is approximated: the bound holds at all n at once, even if the logging policy learned from past scores.
 
-    A score larger than the truth would have it must not be given; one that is smaller (a clipped
-    importance weight) leaves the bound valid.
+    Scores must not be overestimated. Underestimated scores, such as those with clipped importance weights, keep the
+    bound valid.
 
     References
     ----------
@@ -138,7 +138,7 @@ def betting_bound(scores: Vector, *, alpha: float = 0.05) -> float:
     check_alpha(alpha)
     enough = math.log(len(_WAGERS) / alpha)
     low, high = 0.0, float(scores.mean()) if len(scores) else 0.0
-    # The capital falls as m grows, and is at most 1 where m is the mean: bisection finds the one crossing.
+    # The capital falls as m grows, and is at most 1 where m is the mean, so bisection finds the only crossing.
     for _ in range(_BISECTIONS if high > 0.0 else 0):
         middle = 0.5 * (low + high)
         odds = scores / middle - 1.0
@@ -153,21 +153,21 @@ def betting_bound(scores: Vector, *, alpha: float = 0.05) -> float:
 def betting_sequence(
     weights: Vector, rewards: Vector, *, bounds: tuple[float, float], alpha: float = 0.05
 ) -> tuple[float, float]:
-    """Return the betting confidence sequence, after the last decision, of a mean importance-weighted reward.
+    """Return the betting confidence sequence of the mean importance-weighted reward, after the last decision.
 
-    The lower end is the bound for the weighted rewards, counted from the least possible one; the upper end is
-    the bound for what the weighted rewards leave to the largest possible one. Since weights average 1
-    where the logging policy tries everything the target may choose, and less otherwise, both ends also hold for clipped
-    weights and for targets without overlap: they are then wide, not wrong.
+    The lower end bounds the weighted rewards, measured from the smallest possible reward. The upper end bounds the
+    weighted distances to the largest possible reward. The weights average 1 if the logging policy tries everything
+    that the target policy may choose, and less otherwise. Both ends therefore also hold for clipped weights and for
+    targets without overlap: the interval is then wide, but not wrong.
 
     Parameters
     ----------
     weights, rewards
-        Each of shape (n,), in the order of time; a weight of 0 makes its reward irrelevant.
+        Shape (n,) each, in time order; a weight of 0 makes its reward irrelevant.
     bounds
-        The least and the largest reward there can be.
+        The smallest and the largest possible reward.
     alpha
-        Probability of ever excluding the truth.
+        Probability of ever excluding the true value.
 
     Examples
     --------
@@ -185,12 +185,14 @@ def betting_sequence(
 
 
 def check_alpha(alpha: float) -> None:
-    """Refuse an error probability outside (0, 1).
+    """Check an error probability.
 
     Raises
     ------
     ConfigurationError
-        When it is.
+        When it is not between 0 and 1.
     """
     if not 0.0 < alpha < 1.0:
-        raise ConfigurationError(f"alpha={alpha} is no probability of error: give a number between 0 and 1, like 0.05")
+        raise ConfigurationError(
+            f"alpha={alpha} is not an error probability: give a number between 0 and 1, as in 0.05"
+        )

@@ -1,4 +1,4 @@
-"""What another algorithm or objective would have earned on the traffic that one policy logged."""
+"""Evaluate a candidate policy on the traffic that another policy logged, in the order in which it was logged."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -24,24 +24,24 @@ from conduit_schemas import ConfigurationError, LearningSettings, RecordError
 __all__ = ["Evaluation", "evaluate"]
 
 _REWARD_STIFFNESS = 30.0
-"""How stiff the reward model of the doubly robust estimate is, in units of the prior of an arm's intercept."""
+"""Prior precision of the doubly robust estimate's reward model, in units of that of an arm's intercept."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A candidate's value, estimated on what another policy logged."""
+    """A candidate's value, estimated from another policy's log."""
 
     policy: str
     decisions: int
-    """How many logged decisions the estimates stand on."""
+    """Number of logged decisions that the estimates are based on."""
     left_out: Mapping[str, int]
-    """Decisions that could not be used, by reason."""
+    """Number of decisions that could not be used, by reason."""
     logged: Mapping[str, Estimate]
-    """What the logging policy itself earned, by measure; missing feedback is weighted for in the same way."""
+    """What the logging policy itself earned, by measure, with the same weights for missing feedback."""
     estimates: Mapping[str, tuple[Estimate, ...]]
-    """By measure (see :data:`~conduit_learner.evaluation.measures.MEASURES`), the one to report first."""
+    """Estimates by measure (see :data:`~conduit_learner.evaluation.measures.MEASURES`); report the first of each."""
     warnings: tuple[str, ...]
-    """What was assumed or left out, in sentences; every estimate adds its own."""
+    """Sentences on what was assumed or left out; every estimate adds its own."""
 
 
 def evaluate(
@@ -56,33 +56,31 @@ def evaluate(
     """Estimate what a candidate would have earned on one policy's logged decisions.
 
     The candidate learns from the log as the learner does, with the same core and the same joins. At every logged
-    decision it is asked for its probabilities, knowing exactly the part of the log that the logging policy's snapshot
-    covered, so it never sees the outcome it is judged by. It learns from what the logging policy chose, not
-    from what it would have chosen itself: where the two differ much it would really have learned a little
-    more about its own favourites.
+    decision it gives its probabilities, based on exactly the part of the log that the logging policy's snapshot
+    covered, so it never knows the outcome that it is scored with. It learns from the logging policy's choices, not
+    from its own. If the two differ much, it would in reality have learned a little more about the arms that it prefers.
 
     Parameters
     ----------
     messages
-        The partition that holds the policy, in offset order from its beginning; other policies' messages are
-        passed over. It is read twice; a plain iterator is kept in memory for that.
+        The policy's partition in offset order, from its beginning; other policies' messages are ignored. It is read
+        twice, so a plain iterator is copied into memory.
     policy
         Name of the policy.
     settings
-        How the candidate learns and explores; by default as the log says. Its featurizer must be the logged one,
-        because the log holds features and no prompts.
+        How the candidate learns and explores; by default as logged. The featurizer must be the logged one, because
+        the log holds features but no prompts.
     objective
-        What the candidate wants, and what utility means; by default what each decision was made for.
+        The candidate's objective, which also defines utility; by default the objective of each logged decision.
     features
-        Components of the logged contexts that the candidate sees, the intercept (0) aside, which it always does;
-        by default all.
+        Components of the logged contexts that the candidate uses, in addition to the intercept (0); by default all.
     alpha
         Error probability of the intervals.
 
     Raises
     ------
     ConfigurationError
-        When no decision can be used, when the settings are unsound, or when the messages are of several partitions.
+        When no decision can be used, when the settings are invalid, or when the messages span several partitions.
 
     Examples
     --------
@@ -108,21 +106,21 @@ def evaluate(
     rows = candidate.comparable_rows()
     if not rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in candidate.left_out.items()) or "there are none"
-        raise ConfigurationError(f"no decision of policy {policy!r} can be evaluated: {reasons}")
+        raise ConfigurationError(f"no decision of policy {policy!r} can be used for an evaluation: {reasons}")
     return _estimate(candidate, rows, final, alpha)
 
 
 class _Candidate(PolicyLearner):
-    """A policy that learns from somebody else's choices, and notes at each of them what it would have done.
+    """A policy that learns from another policy's choices and records what it would have chosen each time.
 
     Parameters
     ----------
     name, settings
-        See :class:`PolicyLearner`; settings that are given are kept whatever the log says.
+        See :class:`PolicyLearner`; given settings apply regardless of the settings in the log.
     objective
-        Its own; None: that of each decision.
+        The candidate's objective; None for the objective of each decision.
     features
-        Components that it sees; None: all.
+        Components of the context that the candidate uses; None for all.
     """
 
     def __init__(
@@ -137,9 +135,9 @@ class _Candidate(PolicyLearner):
         self.pinned = settings is not None
         self.features = features
         self.beliefs: dict[int, Beliefs] = {}
-        """By offset, what it believed there, as long as a decision to come needs it."""
+        """The candidate's beliefs by offset, kept until no later decision needs them."""
         self.rows: dict[int, JoinedDecision] = {}
-        """By the selection's offset."""
+        """The usable decisions, by the selection's offset."""
         self.left_out = Counter[str]()
 
     def change(self, settings: LearningSettings) -> None:
@@ -157,7 +155,7 @@ class _Candidate(PolicyLearner):
         elif (selection.featurizer, len(selection.context)) != (wanted.featurizer, context_bytes(wanted.dimension)):
             self.left_out[f"hold features of {selection.featurizer!r}, not of {wanted.featurizer!r}"] += 1
         elif objective is None:
-            self.left_out["were made for an objective that makes no sense"] += 1
+            self.left_out["were made for an invalid objective"] += 1
         else:
             context = unpack_context(selection.context)
             choice = choose(
@@ -188,14 +186,14 @@ class _Candidate(PolicyLearner):
         return context if context is None else pack_context(self._seen(unpack_context(context)))
 
     def _seen(self, context: Context) -> Context:
-        """Return a context with nothing in the components that it does not see."""
+        """Return a context with zeros in the components that the candidate does not use."""
         if self.features is None:
             return context
         kept: Context = np.where(np.isin(np.arange(len(context)), list(self.features)), context, 0).astype(np.int16)
         return kept
 
     def comparable_rows(self) -> list[JoinedDecision]:
-        """Return the decisions whose features are of the final length: one reward model must fit them all."""
+        """Return the decisions whose contexts have the final dimension, because one reward model must fit them all."""
         rows = [row for row in self.rows.values() if len(row.context) == self.settings.dimension]
         if others := len(self.rows) - len(rows):
             self.left_out["hold features of an earlier featurizer"] += others
@@ -203,7 +201,7 @@ class _Candidate(PolicyLearner):
 
 
 def _version(selection: SelectionEvent, offset: int) -> int:
-    """Return the offset up to which the decision's maker knew the log: never its own or later."""
+    """Return the offset up to which the logging policy knew the log; at most the decision's own offset."""
     return offset if selection.snapshot_version is None else min(selection.snapshot_version, offset)
 
 
@@ -216,7 +214,7 @@ def _logged_objective(selection: SelectionEvent) -> Objective | None:
 
 
 def _last_uses(messages: Iterable[StoredMessage], policy: str) -> dict[int, int]:
-    """Return every snapshot version that a decision was made with, and the last such decision's offset."""
+    """Return every snapshot version that a decision was made with, and the offset of the last such decision."""
     key = policy.encode()
     last_use: dict[int, int] = {}
     for message in messages:
@@ -224,14 +222,14 @@ def _last_uses(messages: Iterable[StoredMessage], policy: str) -> dict[int, int]
             try:
                 event = decode_event(message.value)
             except RecordError:
-                continue  # the core refuses it, too
+                continue  # the core refuses it as well
             if isinstance(event, SelectionEvent):
                 last_use[_version(event, message.offset)] = message.offset
     return last_use
 
 
 def _replay(messages: Iterable[StoredMessage], candidate: _Candidate, last_use: Mapping[int, int]) -> Beliefs:
-    """Let the candidate live through the log, and return what it believes at the end."""
+    """Let the candidate learn from the log, and return its final beliefs."""
     key = candidate.name.encode()
     versions = sorted(last_use, reverse=True)
     learner: PartitionLearner | None = None
@@ -266,7 +264,7 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
         target[index, columns] = row.target
     chosen = np.array([column[row.arms[row.chosen]] for row in rows])
     contexts = np.stack([row.context for row in rows]).astype(np.float32) * np.float32(UNIT)
-    # One regression per arm, with an intercept; nobody averages over its stiffness.
+    # One regression per arm, with an intercept, and with a single prior precision.
     prior = np.minimum(Prior.of(candidate.settings).own, _REWARD_STIFFNESS * candidate.settings.lambda_reg)
     logged: dict[str, Estimate] = {}
     estimated: dict[str, tuple[Estimate, ...]] = {}
@@ -296,11 +294,11 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
 
 def _warnings(candidate: _Candidate, rows: list[JoinedDecision]) -> Iterator[str]:
     for reason, count in candidate.left_out.items():
-        yield f"{count:,} decisions are left out: they {reason}"
+        yield f"{count:,} decisions were left out: they {reason}"
     worked = [row for row in rows if row.status != "error"]
     judged = sum(bool(row.qualities) for row in worked)
     if judged < len(worked):
         yield (
-            f"{judged:,} of {len(worked):,} calls that did not fail got feedback; whether a call gets it is taken to "
-            "depend on its arm alone, and how often is an estimate: the betting intervals are only nearly right"
+            f"{judged:,} of {len(worked):,} calls that did not fail have feedback. The chance of feedback is assumed "
+            "to depend only on the deployment. It is estimated, so the betting intervals are approximate"
         )

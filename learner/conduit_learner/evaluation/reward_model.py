@@ -1,4 +1,4 @@
-"""A plain reward model for off-policy evaluation: what each action would have earned, judged by the past alone."""
+"""A simple reward model for off-policy evaluation: predict each action's reward from earlier decisions only."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,7 +7,7 @@ __all__ = ["ridge_predictions"]
 
 _FIRST = 8
 _GROWTH = 1.25
-"""The model is fitted anew whenever it can learn from this many times as much as before."""
+"""The model is refitted whenever the available data has grown by this factor."""
 
 
 def ridge_predictions(
@@ -19,31 +19,31 @@ def ridge_predictions(
     ridge: ArrayLike = 1.0,
     bounds: tuple[float, float] | None = None,
 ) -> NDArray[np.float64]:
-    """Predict every action's reward at every decision by one ridge regression per action.
+    """Predict every action's reward at every decision, with one ridge regression per action.
 
-    A doubly robust estimate stays unbiased only if no prediction has seen the reward that it is compared with. On
-    data collected by a policy that learned, splitting at random is not enough: a later decision has been shaped by
-    an earlier reward. So the folds follow time, and a fold's model knows the folds before it only. An action
-    is drawn towards the mean reward of all of them, and predicted by it until it has been chosen.
+    A doubly robust estimate is unbiased only if no prediction uses the reward that it is compared with. If the logging
+    policy was learning, a random split is not enough, because earlier rewards influence later decisions. Therefore the
+    folds follow time, and each fold is predicted from the folds before it. Predictions are shrunk towards the mean
+    reward of all actions, which is also the prediction for an action that has not been chosen yet.
 
     Parameters
     ----------
     contexts
-        Shape (n, d), in the order of time; with a constant component, unless actions are not to have levels.
+        Shape (n, d), in time order; include a constant component to give each action its own level.
     chosen
         Shape (n,): index of the action taken.
     rewards
-        Shape (n,); NaN where none came.
+        Shape (n,); NaN where the reward is unknown.
     actions
         K, the number of actions.
     ridge
         Prior precision of the weights, in observations: a number, or shape (d,).
     bounds
-        Predictions are cut to the least and the largest possible reward, when given.
+        The smallest and the largest possible reward; if given, predictions are clipped to them.
 
     Returns
     -------
-    Shape (n, K). The first few decisions, which have no past, are predicted 0 or the nearest bound.
+    Shape (n, K). The first few decisions, which have no past, get the prediction 0, or the nearest bound.
 
     References
     ----------
@@ -77,8 +77,8 @@ def ridge_predictions(
             predicted[start:stop] = centre + fold @ weights.T
         seen = ~np.isnan(y[start:stop])
         for arm in range(actions):
-            mine = seen & (action[start:stop] == arm)
-            rows, targets = fold[mine], y[start:stop][mine]
+            is_arm = seen & (action[start:stop] == arm)
+            rows, targets = fold[is_arm], y[start:stop][is_arm]
             gram[arm] += rows.T @ rows
             moment[arm] += rows.T @ targets
             total[arm] += rows.sum(axis=0)

@@ -1,1 +1,1 @@
-"""What can be seen of an installation: its log folded into bounded numbers, for the page, ``top`` and ``doctor``."""
+"""An installation's log folded into statistics of bounded size, for the web page, ``top`` and ``doctor``."""

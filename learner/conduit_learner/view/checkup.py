@@ -1,4 +1,4 @@
-"""What is well and what is not in an installation, and what to do about it: pure judgement of what was found."""
+"""The checks of ``conduit doctor``: pure functions that turn what was read into findings with advice."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,23 +22,23 @@ __all__ = [
     "check_traffic",
 ]
 
-_CLOCK_S = 5.0
-_BEHIND = 1_000
-_SILENT_S = 120.0
-_FEW_RATINGS = 0.01
-_ENOUGH = 20
+_MAX_CLOCK_DIFFERENCE_S = 5.0
+_MAX_BEHIND = 1_000
+_MAX_SILENCE_S = 120.0
+_MIN_RATED_SHARE = 0.01
+_MIN_CALLS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
     state: Literal["ok", "look", "bad"]
-    """``look``: it works, and somebody should know. ``bad``: it does not work."""
+    """``look``: it works but needs attention. ``bad``: it does not work."""
     found: str
     advice: str = ""
-    """What to do; empty where nothing has to be done."""
+    """What to do; empty if nothing needs to be done."""
 
 
 def check_topics(
@@ -55,7 +55,7 @@ def check_topics(
     known = {topic.name: topic for topic in described if topic.exists}
     if missing := [name for name in topics.all if name not in known]:
         advice = "create them: conduit topics create"
-        yield Finding("topics", "bad", f"{', '.join(missing)} do not exist, or may not be seen", advice)
+        yield Finding("topics", "bad", f"{', '.join(missing)} do not exist, or access is denied", advice)
         return
     events = known[topics.events]
     yield Finding("topics", "ok", f"{len(topics.all)} topics, {events.partitions} partitions for events")
@@ -73,36 +73,36 @@ def check_topics(
         yield Finding(
             "topics",
             "bad",
-            f"{events.name} is stamped by the senders' clocks, so what is learned depends on them",
+            f"{events.name} has times from the senders' clocks, so learning depends on them",
             f"set message.timestamp.type=LogAppendTime on {events.name}",
         )
     if events.replication < 2:
         yield Finding(
             "topics",
             "look",
-            f"one copy of {events.name}: its events are lost with that broker's disk",
-            "with several brokers, create topics with --replication-factor 3",
+            f"{events.name} has only one copy: its events are lost if that broker's disk fails",
+            "with several brokers, create the topics with --replication-factor 3",
         )
 
 
 def check_clocks(view: InstallationView, *, now_s: float) -> Iterator[Finding]:
-    """Compare this machine's clock, the log's and the senders', as far as the newest events tell."""
+    """Compare the clocks of this machine, the log and the senders, using the newest events."""
     if not view.delays_s:
         return
     newest_s = view.newest_ms / 1000.0
-    if newest_s > now_s + _CLOCK_S:
-        found = f"the newest event will be appended in {newest_s - now_s:.0f} s, by this machine's clock"
-        yield Finding("clock", "look", found, "let NTP set the clocks of this machine and of the log's")
+    if newest_s > now_s + _MAX_CLOCK_DIFFERENCE_S:
+        found = f"the newest event has a time {newest_s - now_s:.0f} s in the future, by this machine's clock"
+        yield Finding("clock", "look", found, "synchronise this machine's and the log's clocks with NTP")
     ahead_s = -min(view.delays_s)
-    if ahead_s > _CLOCK_S:
-        found = f"a sender's clock is {ahead_s:.0f} s ahead of the log's"
-        yield Finding("clock", "look", found, "let NTP set the clocks of the application servers")
-    elif newest_s <= now_s + _CLOCK_S:
-        yield Finding("clock", "ok", "clocks agree within 5 s, as far as the newest events tell")
+    if ahead_s > _MAX_CLOCK_DIFFERENCE_S:
+        found = f"a sender's clock is {ahead_s:.0f} s ahead of the log's clock"
+        yield Finding("clock", "look", found, "synchronise the application servers' clocks with NTP")
+    elif newest_s <= now_s + _MAX_CLOCK_DIFFERENCE_S:
+        yield Finding("clock", "ok", "clocks agree within 5 s, according to the newest events")
 
 
 def check_dead_letters(view: InstallationView) -> Finding:
-    """Look at what could not be learned from."""
+    """Report the records that the learner could not use."""
     count = len(view.dead_letters)
     if not count:
         return Finding("dead letters", "ok", "none")
@@ -112,21 +112,22 @@ def check_dead_letters(view: InstallationView) -> Finding:
 
 
 def check_spool(spooled: int | None) -> Iterator[Finding]:
-    """Look at what waits on this machine's disk."""
+    """Report the events that wait for the log on this machine's disk."""
     if spooled is None:
         return
     if spooled > 1 << 20:
-        found = f"{spooled >> 20:,} MiB wait on this machine's disk"
-        yield Finding("spool", "look", found, "they are delivered when the log takes them: look at it")
+        found = f"{spooled >> 20:,} MiB of events wait on this machine's disk"
+        yield Finding("spool", "look", found, "check the log: the events are delivered once it accepts them")
     else:
-        yield Finding("spool", "ok", "next to nothing waits on this machine's disk")
+        yield Finding("spool", "ok", "less than 1 MiB of events waits on this machine's disk")
 
 
 def check_traffic(view: InstallationView, following: Following) -> Finding:
-    """Look at whether there is any."""
+    """Report whether there are any events."""
     if view.policies:
         names = ", ".join(sorted(view.policies)[:5])
-        return Finding("traffic", "ok", f"{following.read:,} events read, of {len(view.policies)} policies: {names}")
+        found = f"{following.read:,} events of {len(view.policies)} policies were read: {names}"
+        return Finding("traffic", "ok", found)
     return Finding(
         "traffic",
         "look",
@@ -136,7 +137,7 @@ def check_traffic(view: InstallationView, following: Following) -> Finding:
 
 
 def check_policy(policy: PolicyView, *, now_ms: int) -> Iterator[Finding]:
-    """Look at one policy: its learner, who decides, feedback, and prices."""
+    """Check one policy: its learner, its decisions, feedback, and prices."""
     yield _learner(policy, now_ms)
     total: dict[str, Cell] = {}
     for _, cells in policy.timelines["all"]:
@@ -150,13 +151,13 @@ def check_policy(policy: PolicyView, *, now_ms: int) -> Iterator[Finding]:
 def _learner(policy: PolicyView, now_ms: int) -> Finding:
     name = f"{policy.name}: learner"
     behind, is_more = policy.behind()
-    run = "see that a learner runs (conduit learner; where the log allows it, an application's process hosts it)"
+    run = "make sure that a learner runs (conduit learner, or an application's process where the log allows it)"
     if policy.published is None:
         return Finding(name, "bad", "no snapshot has been published, so LiteLLM's own selection serves", run)
     silent_s = (now_ms - policy.newest_ms) / 1000.0
-    if behind > _BEHIND or (behind and silent_s > _SILENT_S):
+    if behind > _MAX_BEHIND or (behind and silent_s > _MAX_SILENCE_S):
         found = f"{behind:,}{' or more' if is_more else ''} events are newer than the newest snapshot"
-        return Finding(name, "bad" if silent_s > _SILENT_S else "look", found, run)
+        return Finding(name, "bad" if silent_s > _MAX_SILENCE_S else "look", found, run)
     return Finding(name, "ok", f"up to date with {policy.published.snapshot.settings.algorithm}")
 
 
@@ -164,9 +165,9 @@ def _decisions(policy: PolicyView) -> Iterator[Finding]:
     name = f"{policy.name}: decisions"
     fallbacks = {why: count for why, count in policy.fallbacks.items() if not _is_intended(why)}
     count = sum(fallbacks.values())
-    if policy.selections >= _ENOUGH and count > 0.2 * policy.selections:
+    if policy.selections >= _MIN_CALLS and count > 0.2 * policy.selections:
         why = max(fallbacks, key=fallbacks.__getitem__)
-        found = f"{count:,} of {policy.selections:,} were left to LiteLLM, mostly: {why}"
+        found = f"{count:,} of {policy.selections:,} were left to LiteLLM, mostly because of: {why}"
         known = Fallback.known(why)
         yield Finding(name, "look", f"{found}. {Fallback.sentence(why)}", "" if known is None else known.advice)
     elif policy.selections:
@@ -182,24 +183,25 @@ def _feedback(policy: PolicyView, total: Mapping[str, Cell]) -> Finding:
     name = f"{policy.name}: feedback"
     rated = sum(cell.rated for cell in total.values())
     worked = sum(cell.successes for cell in total.values())
-    how = "send some, for a few per cent of the answers: strategy.record_feedback, or a judge; docs/usage.md shows how"
-    if worked < _ENOUGH:
-        return Finding(name, "ok", "too few answers yet to judge by")
+    how = "rate a few per cent of the answers, with strategy.record_feedback or a judge: see docs/usage.md"
+    if worked < _MIN_CALLS:
+        return Finding(name, "ok", "too few answers so far to tell")
     if not rated:
-        return Finding(name, "look", "no answer is rated: routing goes by failures alone and never by price", how)
-    if rated < _FEW_RATINGS * worked:
-        return Finding(name, "look", f"{rated:,} of {worked:,} answers are rated: learning is slow", how)
-    silent = [arm for arm, cell in total.items() if not cell.rated and cell.successes >= _ENOUGH]
+        found = "no answer is rated, so routing depends on failures alone and never on price"
+        return Finding(name, "look", found, how)
+    if rated < _MIN_RATED_SHARE * worked:
+        return Finding(name, "look", f"only {rated:,} of {worked:,} answers are rated, so learning is slow", how)
+    silent = [arm for arm, cell in total.items() if not cell.rated and cell.successes >= _MIN_CALLS]
     if silent:
         names = arm_names(policy.arms)
         found = f"no answer of {', '.join(names.get(arm, arm) for arm in silent)} is rated"
-        return Finding(name, "look", found, "rate answers whatever model they come from")
+        return Finding(name, "look", found, "rate answers regardless of the model they come from")
     return Finding(name, "ok", f"{rated:,} of {worked:,} answers are rated")
 
 
 def _prices(policy: PolicyView, total: Mapping[str, Cell]) -> Iterator[Finding]:
     name = f"{policy.name}: prices"
-    served = {arm: cell for arm, cell in total.items() if cell.successes >= _ENOUGH}
+    served = {arm: cell for arm, cell in total.items() if cell.successes >= _MIN_CALLS}
     names = arm_names(policy.arms)
     named = {names.get(arm, arm): cell for arm, cell in served.items()}
     unknown = [arm for arm, cell in named.items() if cell.known["cost_usd"] - cell.errors < 0.5 * cell.successes]
@@ -214,6 +216,6 @@ def _prices(policy: PolicyView, total: Mapping[str, Cell]) -> Iterator[Finding]:
         yield Finding(name, "look", f"LiteLLM reports no cost for {', '.join(unknown)}", advice)
     if free:
         advice = "if they are not free, give them input_cost_per_token and output_cost_per_token in model_info"
-        yield Finding(name, "look", f"reported to cost nothing: {', '.join(free)}", advice)
+        yield Finding(name, "look", f"LiteLLM reports a cost of 0 for {', '.join(free)}", advice)
     if served and not unknown and not free:
-        yield Finding(name, "ok", f"every one of {len(served)} arms reports its cost")
+        yield Finding(name, "ok", f"costs are reported for every deployment ({len(served)})")

@@ -1,4 +1,4 @@
-"""One decision as the view remembers it while something may still be heard of it."""
+"""One decision as the view stores it while outcomes and ratings may still arrive."""
 
 import math
 from collections.abc import Mapping
@@ -15,36 +15,36 @@ Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hi
 
 _AMOUNTS = frozenset(signal.name for signal in AMOUNTS)
 _MIN_LN, _MAX_LN = -30.0, 14.0
-"""Predicted logarithms are cut to these, so that no prediction from the log overflows."""
+"""Bounds to which predicted logarithms are clipped, so that no logged prediction overflows."""
 
 
 @dataclass(slots=True, eq=False)
 class ShownDecision:
-    """Who could serve, who did, what was expected, and what came of it. Its context is not kept."""
+    """A decision with its arms, predictions, outcome and ratings, but without its context."""
 
     decision_id: str
     time_ms: int
     """The log's append time."""
     arms: tuple[str, ...]
     models: tuple[str, ...]
-    """The model behind each arm; empty where the log does not say."""
+    """The model that each arm serves; empty if the log does not say."""
     chosen: int
     probabilities: tuple[float, ...] | None
     predictions: Mapping[str, tuple[float, ...]]
-    """Per signal one number per arm, in the unit for people; see :meth:`conduit_policy.Signal.shown`."""
+    """By signal, one number per arm in display units; see :meth:`conduit_policy.Signal.shown`."""
     objective: Mapping[str, float]
     flags: tuple[str, ...]
     fallback: str | None
     shadow: str | None = None
-    """The arm that Conduit would have chosen, where it was asked without being obeyed."""
+    """The arm that Conduit would have chosen, if it was evaluated but LiteLLM's choice served."""
     status: Status | None = None
-    """Of its outcome; None while there is none."""
+    """Status of the outcome; None while there is none."""
     amounts: Mapping[str, float] = field(default_factory=dict)
-    """What the call took, by the outcome's fields; those that it does not report are left out."""
+    """The call's reported amounts (cost, times), by the outcome's fields."""
     error_class: str | None = None
     ratings: list[float] = field(default_factory=list)
     raters: set[tuple[str, str]] = field(default_factory=set)
-    """Source and key of each; one of them counts once."""
+    """Source and key of every rating; each pair counts once."""
 
     @property
     def arm(self) -> str:
@@ -53,16 +53,16 @@ class ShownDecision:
 
     @property
     def is_exploration(self) -> bool:
-        """Whether another arm was likelier."""
+        """Whether another arm had a higher probability."""
         return self.probabilities is not None and self.probabilities[self.chosen] < max(self.probabilities)
 
     @property
     def rating(self) -> float | None:
-        """The mean of its feedbacks."""
+        """The mean of the decision's ratings; None without any."""
         return sum(self.ratings) / len(self.ratings) if self.ratings else None
 
     def take(self, outcome: OutcomeEvent) -> bool:
-        """Note the outcome; False where there was one before, which then stays."""
+        """Store the outcome. Returns False, and changes nothing, if there already was one."""
         if self.status:
             return False
         self.status, self.error_class = outcome.status, outcome.error_class
@@ -71,7 +71,7 @@ class ShownDecision:
 
 
 def decision_of(selection: SelectionEvent, time_ms: int) -> ShownDecision:
-    """Return the decision that a selection in the log tells of.
+    """Return the decision described by a logged selection.
 
     Examples
     --------

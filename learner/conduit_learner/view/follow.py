@@ -1,4 +1,4 @@
-"""Following a log into a view: the only part of it that reads anything."""
+"""Read a log into a view and keep it up to date; the rest of the view does no I/O."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,30 +16,30 @@ _POLL_S = 0.5
 _EMPTY_POLL_S = 5.0
 _EMPTY_POLLS = 3
 _BATCH = 500
-"""Messages between two chances for others to run."""
+"""Messages added before other tasks get a chance to run."""
 _RETRY_S = 2.0
 
 
 @dataclass(slots=True)
 class Following:
-    """How far a follower is."""
+    """The progress of :func:`follow`."""
 
     read: int = 0
-    """Events taken in."""
+    """Number of events read."""
     to_read: int = 0
-    """Events that stood in the log when it began, as far as it reads them."""
+    """Number of events to read that were in the log at the start."""
     skipped: int = 0
-    """Older events, left out."""
+    """Number of older events that are not read."""
     is_complete: bool = False
-    """Everything that stood in the log when it began has been taken in."""
+    """Whether everything that was in the log at the start has been read."""
     away_since: float | None = None
-    """Monotonic seconds since when the log has not answered; None while it does."""
+    """Monotonic time in seconds since which the log has been unreachable; None while it answers."""
     trouble: str = ""
-    """What the log said last when it did not answer."""
+    """The log's last error."""
     ends: dict[int, int] = field(default_factory=dict)
-    """Per partition of the event topic, the offset the next event will get, when last seen."""
+    """By partition of the event topic, the offset of the next event, when last read."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while messages are taken into the view; who holds it may read the view from another thread."""
+    """Held while messages are added to the view; its holder may read the view from another thread."""
 
 
 async def follow(
@@ -53,18 +53,19 @@ async def follow(
 ) -> None:
     """Read snapshots, dead letters and events into a view, until cancelled.
 
-    A log that is away is waited for.
+    While the log is unreachable, it waits and retries.
 
     Parameters
     ----------
     log
-        An entered log.
+        An open log.
     topics
         The installation's topics.
     max_events
-        How many of the newest events to begin with.
+        How many of the newest events to start with.
     until_complete
-        Return once everything that stood in the log at the beginning has been taken in. Then a log that is away raises.
+        Whether to return once everything that was in the log at the start has been read, and to raise an error if the
+        log is unreachable.
 
     Raises
     ------
@@ -76,7 +77,7 @@ async def follow(
         letters = await stack.enter_async_context(log.reader(topics.dead_letters))
         events = await stack.enter_async_context(log.reader(topics.events))
         lock = following.lock
-        # Snapshots come first: an event that is judged knows then what cheap and dear mean.
+        # Snapshots come first, because utilities need the scale of costs and latencies that they hold.
         sides = [_Side(snapshots, view.snapshot, lock), _Side(letters, view.dead_letter, lock)]
         main = _Side(events, view.event, lock)
 
@@ -119,13 +120,13 @@ class _Side:
         await asyncio.sleep(0)
         return len(messages)
 
-    async def drain(self, tell: Callable[[int], None]) -> None:
-        """Take in what stood there at first, or what is left of it."""
+    async def drain(self, count_read: Callable[[int], None]) -> None:
+        """Read the messages that were there at the start, or those that are left of them."""
         empty = 0
         while self.waiting and empty < _EMPTY_POLLS:
             count = await self.step(_EMPTY_POLL_S)
             empty = 0 if count else empty + 1
-            tell(count)
+            count_read(count)
 
 
 async def _catch_up(sides: list[_Side], main: _Side, following: Following, max_events: int) -> None:
@@ -146,10 +147,10 @@ async def _catch_up(sides: list[_Side], main: _Side, following: Following, max_e
         main.waiting = {number for number, end in ends.items() if end > 0}
         main.ends = ends
 
-    def tell(count: int) -> None:
+    def count_read(count: int) -> None:
         following.read += count
 
-    await main.drain(tell)
+    await main.drain(count_read)
 
 
 async def _advance(sides: list[_Side], main: _Side, following: Following) -> None:

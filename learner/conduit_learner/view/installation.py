@@ -1,4 +1,4 @@
-"""A whole installation, folded: every policy, the newest snapshots, the dead letters, and how far it was read."""
+"""The view of a whole installation: its policies, newest snapshots and dead letters."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from conduit_schemas import DeadLetter, RecordError, decode_snapshot
 __all__ = ["MAX_DEAD_LETTERS", "MAX_POLICIES_SHOWN", "InstallationView"]
 
 MAX_POLICIES_SHOWN = 40
-"""Policies that are followed; the events of others are only counted."""
+"""Maximum number of policies that are tracked; the events of others are only counted."""
 
 MAX_DEAD_LETTERS = 20_000
-"""Dead letters that are counted."""
+"""Maximum number of dead letters that are counted."""
 
 _LETTERS = 30
 _DELAYS = 500
@@ -26,12 +26,13 @@ _DELAYS = 500
 
 @dataclass(slots=True, eq=False)
 class InstallationView:
-    """What the log says, in bounded memory: a pure fold, given each message of a partition in offset order.
+    """A pure fold of the log in bounded memory. It takes each partition's messages in offset order.
 
     Parameters
     ----------
     max_open
-        Decisions, over all policies, of which something may still be heard; the oldest are let go first.
+        Maximum number of decisions, over all policies, that still accept outcomes and ratings; the oldest are dropped
+        first.
 
     Examples
     --------
@@ -48,18 +49,18 @@ class InstallationView:
     events: int = 0
     undecodable: int = 0
     events_not_shown: int = 0
-    """Events of policies beyond the limit."""
+    """Number of events of policies beyond the limit."""
     dead_letters: dict[tuple[str, int, int], str] = field(default_factory=dict)
-    """The reason of each that has not been tried again, by topic, partition and offset; at most `MAX_DEAD_LETTERS`."""
+    """Reason of each dead letter that was not retried, by topic, partition and offset; at most `MAX_DEAD_LETTERS`."""
     letters: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=_LETTERS))
     delays_s: deque[float] = field(default_factory=lambda: deque(maxlen=_DELAYS))
-    """Of the newest events: from the sender's clock to the log's."""
+    """The newest events' append times minus their senders' times, seconds."""
     newest_ms: int = 0
     _open: deque[tuple[PolicyView, ShownDecision]] = field(default_factory=deque)
-    """Oldest first."""
+    """Open decisions, oldest first."""
 
     def event(self, message: StoredMessage) -> None:
-        """Take in a message of the event topic."""
+        """Add a message of the event topic."""
         self.events += 1
         self.newest_ms = max(self.newest_ms, message.time_ms)
         try:
@@ -81,7 +82,7 @@ class InstallationView:
                 oldest.forget(decision)
 
     def snapshot(self, message: StoredMessage) -> None:
-        """Take in a message of the snapshot topic."""
+        """Add a message of the snapshot topic."""
         try:
             snapshot = decode_snapshot(message.value)
         except RecordError:
@@ -94,11 +95,11 @@ class InstallationView:
         policy.published = Published(snapshot, Beliefs(snapshot), message.time_ms)
 
     def dead_letter(self, message: StoredMessage) -> None:
-        """Take in a message of the dead-letter topic."""
+        """Add a message of the dead-letter topic."""
         try:
             letter = DeadLetter.model_validate_json(message.value)
         except ValidationError:
-            return  # not ours: anybody may write to a topic
+            return  # not a dead letter: anything may write to the topic
         place = letter.topic, letter.partition, letter.offset
         if letter.replayed_at is not None:
             self.dead_letters.pop(place, None)

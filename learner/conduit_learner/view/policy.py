@@ -1,4 +1,4 @@
-"""One policy, folded: its traffic over time, its arms, its recent decisions and what was changed in it."""
+"""The view of one policy: its traffic over time, arms, recent decisions and changed settings."""
 
 import math
 from bisect import bisect_left
@@ -20,41 +20,41 @@ from conduit_schemas import LearningChange, LearningSettings, RoutingChange, Rou
 __all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "TIMES", "Change", "PolicyView", "Published"]
 
 TIMES = tuple(signal.field for signal in AMOUNTS if signal.unit == "s")
-"""Outcomes' fields that are times."""
+"""The fields of an outcome that are times in seconds."""
 
 MAX_ARMS_SHOWN = 24
-"""Arms of a policy that are told apart; later ones are counted together."""
+"""Maximum number of arms that are counted separately; further arms are counted together."""
 
-OTHERS = "other arms"
-"""What they are called."""
+OTHERS = "other deployments"
+"""Display name of the arms that are counted together."""
 
 RANGES = {
     "hour": (15_000, 240, False),
     "day": (360_000, 240, False),
     "all": (1_000, 240, True),
 }
-"""The three timelines: width of a bucket in milliseconds, how many, and whether they grow with time."""
+"""The three timelines: width of a bucket in milliseconds, number of buckets, and whether the width grows."""
 
 _RECENT = 60
 _CHANGES = 100
 _OFFSETS = 5_000
 _STEPS = 8.0
-"""Steps of the latency histogram per factor e: quantiles are right to about 6 %."""
+"""Steps of the latency histogram per factor e, which makes quantiles accurate to about 6 %."""
 
 
 class Change(NamedTuple):
-    """Something that an operator, or a strategy at its start, changed."""
+    """A change of settings by an operator, or by a strategy when it started."""
 
     time_ms: int
     kind: str
     """``learning`` or ``routing``."""
     by: str
     what: str
-    """In words."""
+    """Description in words."""
 
 
 class Published(NamedTuple):
-    """The newest snapshot."""
+    """A policy's newest snapshot."""
 
     snapshot: Snapshot
     beliefs: Beliefs
@@ -64,7 +64,7 @@ class Published(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class PolicyView:
-    """What is known of one policy, in bounded memory.
+    """The statistics of one policy, in bounded memory.
 
     Examples
     --------
@@ -84,45 +84,45 @@ class PolicyView:
         }
     )
     arms: dict[str, str] = field(default_factory=dict)
-    """The arms told apart, with the model behind each, in the order in which they appeared."""
+    """The arms that are counted separately, with each one's model, in order of appearance."""
     times: dict[tuple[str, str], Counter[int]] = field(default_factory=dict)
-    """By arm and the outcome's field, a histogram of ``ln`` seconds."""
+    """A histogram of ``ln`` seconds, by arm and field of the outcome."""
     decisions: dict[str, ShownDecision] = field(default_factory=dict)
-    """Of which something may still be heard, by id."""
+    """Decisions that still accept outcomes and ratings, by id."""
     ledger: SavingsLedger = field(default_factory=SavingsLedger)
     recent: deque[ShownDecision] = field(default_factory=lambda: deque(maxlen=_RECENT))
     changes: deque[Change] = field(default_factory=lambda: deque(maxlen=_CHANGES))
     settings: LearningSettings | None = None
     objective: dict[str, float] = field(default_factory=dict)
-    """The weights of the newest decision."""
+    """The objective's weights in the newest decision."""
     published: Published | None = None
     fallbacks: Counter[str] = field(default_factory=Counter)
-    """Selections that LiteLLM made, by reason."""
+    """Number of selections that LiteLLM made, by reason."""
     errors: Counter[str] = field(default_factory=Counter)
-    """Failed calls, by class."""
+    """Number of failed calls, by error class."""
     offsets: deque[int] = field(default_factory=lambda: deque(maxlen=_OFFSETS))
-    """Of its newest events."""
+    """Offsets of the newest events."""
     events: int = 0
     selections: int = 0
     unmatched: int = 0
-    """Outcomes and feedbacks of decisions that are not, or no longer, known here."""
+    """Number of outcomes and ratings whose decision is unknown or was dropped."""
     spent_usd: float = 0.0
     judging_usd: float = 0.0
-    """What feedbacks say that they cost: ``cost_usd`` among their details."""
+    """Total cost of the ratings themselves, from ``cost_usd`` in their details."""
     routing: dict[str, RoutingSettings | None] = field(default_factory=dict)
-    """By origin, the newest that was said of how the policy is to be used."""
+    """The newest routing settings by origin."""
     newest_ms: int = 0
 
     @property
     def scale(self) -> NDArray[np.float64] | None:
-        """What cheap and dear, fast and slow mean in this pool; None while there is no snapshot."""
+        """The pool's cost and latency scale (:class:`conduit_policy.beliefs.Candidates`); None without a snapshot."""
         if self.published is None or not self.published.snapshot.arms:
             return None
         return self.published.beliefs.candidates(tuple(sorted(self.published.snapshot.arms))).scale
 
     def apply(self, event: Event, *, time_ms: int, offset: int) -> ShownDecision | None:
-        """Take in one event; returns the decision that it opens, if any."""
-        self.newest_ms = time_ms = max(time_ms, self.newest_ms)  # a broker's clock may have been set back
+        """Add one event; returns the decision that it opens, if any."""
+        self.newest_ms = time_ms = max(time_ms, self.newest_ms)  # a broker's clock may have been turned back
         self.events += 1
         self.offsets.append(offset)
         if isinstance(event, SelectionEvent):
@@ -142,22 +142,22 @@ class PolicyView:
         return None
 
     def forget(self, decision: ShownDecision) -> None:
-        """Let go of a decision: what still comes of it is counted as unmatched."""
+        """Drop a decision; later outcomes and ratings of it count as unmatched."""
         del self.decisions[decision.decision_id]
         self.ledger.settle(decision, self.scale)
 
     def arm_of(self, arm: str) -> str:
-        """Return what an arm is counted as."""
+        """Return the name under which an arm is counted."""
         return arm if arm in self.arms else OTHERS
 
     def behind(self) -> tuple[int, bool]:
-        """Return how many of its events the newest snapshot does not cover, and whether there may be more."""
+        """Return how many events the newest snapshot does not cover yet, and whether there may be more."""
         covered = 0 if self.published is None else self.published.snapshot.offset
         count = len(self.offsets) - bisect_left(self.offsets, covered)
         return count, count == len(self.offsets) and self.events > count
 
     def quantile(self, arm: str, field: str, share: float) -> float | None:
-        """Return a quantile of one of an arm's times in seconds, right to about 6 %; None where there are none."""
+        """Return a quantile of one of an arm's times in seconds, accurate to about 6 %; None without any."""
         histogram = self.times.get((arm, field))
         if not histogram:
             return None
@@ -213,7 +213,7 @@ class PolicyView:
             if failed:
                 cell.errors += 1
                 if rating is not None:
-                    _rate(cell, -1, -rating, -rating * rating)  # a failed call is worth 0, whatever was said of it
+                    _rate(cell, -1, -rating, -rating * rating)  # a failed call is worth 0, whatever its rating
             for name, amount in known.items():
                 cell.amounts[name] += amount
                 cell.known[name] += 1
@@ -243,17 +243,17 @@ class PolicyView:
 
     def _change_settings(self, event: LearningChange, time_ms: int) -> None:
         if event.settings == self.settings:
-            return  # every strategy states its settings when it starts
+            return  # every strategy sends its settings when it starts
         self.changes.append(Change(time_ms, "learning", event.changed_by, _difference(self.settings, event.settings)))
         self.settings = event.settings
 
     def _change_routing(self, event: RoutingChange, time_ms: int) -> None:
         known = self.routing.get(event.origin)
         if event.routing == known and (known is not None or event.origin in self.routing):
-            return  # every strategy states what its application wants when it starts
+            return  # every strategy sends its application's settings when it starts
         self.routing[event.origin] = event.routing
-        taken_back = f"What the {event.origin} wanted is taken back."
-        what = taken_back if event.routing is None else routing_words(event.routing)
+        removed = f"The settings of the {event.origin} were removed."
+        what = removed if event.routing is None else routing_words(event.routing)
         self.changes.append(Change(time_ms, "routing", event.changed_by or event.origin, what))
 
 

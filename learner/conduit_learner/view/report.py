@@ -1,4 +1,4 @@
-"""A view as plain numbers and sentences, ready to be shown or sent: for the page, for ``top`` and for ``doctor``."""
+"""Convert a view into plain numbers and sentences for the web page, ``top`` and ``doctor``."""
 
 import math
 from collections import Counter
@@ -17,20 +17,20 @@ from conduit_schemas import DeadLetterReason, Fallback
 __all__ = ["MIN_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
 
 POINTS = 60
-"""Points of a curve at most: neighbouring buckets are put together."""
+"""Maximum number of points on a curve; neighbouring buckets are merged to meet it."""
 
 MIN_SELECTIONS = 20
-"""Selections of an arm below which nothing is claimed of it."""
+"""Minimum number of selections for any statement about an arm's savings."""
 
 _MAX_BLIND = 0.01
-"""Share of the requests in which an arm had no chance, above which nothing is claimed of it."""
+"""Maximum share of requests in which an arm had probability 0, for any statement about its savings."""
 
 _Z = 1.959963984540054
 _COUNTS = tuple(name for name in COUNTS if name != "rating_squares")
 
 
 def installation_report(view: InstallationView, *, now_ms: int) -> dict[str, Any]:
-    """Return what concerns all policies: their names with a few numbers each, and the dead letters."""
+    """Return the numbers of the whole installation: a summary of each policy, and the dead letters."""
     return {
         "now_ms": now_ms,
         "events": view.events,
@@ -57,15 +57,15 @@ def installation_report(view: InstallationView, *, now_ms: int) -> dict[str, Any
 
 
 def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, Any]:
-    """Return everything there is to show of one policy.
+    """Return everything to show about one policy.
 
     Parameters
     ----------
     range_
-        One of :data:`conduit_learner.view.policy.RANGES`: what curves and tables are about. Savings are always about
-        everything that was read.
+        One of :data:`conduit_learner.view.policy.RANGES`, the time span of curves and tables. Savings always cover all
+        events read.
     now_ms
-        The time, milliseconds since 1970.
+        The current time, milliseconds since 1970.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
 
 
 def arm_names(models: Mapping[str, str]) -> dict[str, str]:
-    """Return a short name for every arm: its model's where that tells arms apart, else with its id.
+    """Return a short name for every arm: its model's name, with the arm's id if several arms share the model.
 
     Examples
     --------
@@ -149,9 +149,9 @@ def arm_names(models: Mapping[str, str]) -> dict[str, str]:
 
 
 def quality_of(cell: Cell) -> tuple[float | None, float | None]:
-    """Return the quality of what an arm served, failures counted 0, and the half width of its 95 % interval.
+    """Return an arm's quality, where failed calls count 0, and the half-width of its 95 % interval.
 
-    The mean of the ratings stands for all calls that did not fail, rated or not.
+    The mean rating stands for all calls that did not fail, rated or not.
 
     Examples
     --------
@@ -172,11 +172,11 @@ def quality_of(cell: Cell) -> tuple[float | None, float | None]:
 
 
 def _curves(policy: PolicyView, range_: str, now_ms: int) -> tuple[int, list[int], dict[str, list[Cell]]]:
-    """Return the width and starts of the points, and every arm's cell at each."""
+    """Return the points' width and start times, and every arm's cell at each point."""
     timeline = policy.timelines[range_]
     buckets = dict(timeline)
     if range_ != "all":
-        # The last hour is the one before now, also when nothing happened in it.
+        # The last hour ends now, even if nothing happened in it.
         buckets = {
             start: cells for start, cells in buckets.items() if start > now_ms - timeline.width_ms * timeline.capacity
         }
@@ -203,7 +203,7 @@ def _together(cells: Iterable[Cell]) -> Cell:
 
 
 def _amounts(policy: PolicyView) -> list[dict[str, str]]:
-    """Return the amounts that calls of this policy have reported, in the order in which they are shown."""
+    """Return the amounts that calls of this policy have reported, in display order."""
     cells = [cell for _, bucket in policy.timelines["all"] for cell in bucket.values()]
     seen = {field for cell in cells for field, count in cell.known.items() if count}
     return [
@@ -231,7 +231,7 @@ def _figures(cell: Cell, all_selections: int) -> dict[str, Any]:
 
 
 def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
-    """Return what the newest snapshot holds of an arm at large: a mean with its 95 % interval, per signal."""
+    """Return an arm's average in the newest snapshot, with its 95 % interval, by signal."""
     known = policy.published.snapshot.arms.get(arm) if policy.published else None
     if known is None:
         return {}
@@ -239,7 +239,7 @@ def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
     for signal, posterior in known.signals.items():
         if not posterior.is_observed:
             continue
-        # The intercept's share of the variance: what is unsure of the arm before a request is looked at.
+        # The intercept's variance is the uncertainty about the arm before any request is considered.
         precision = float(unpack_vector(posterior.precision)[0])
         reach = _Z * posterior.sigma / math.sqrt(precision) if precision > 0.0 else math.inf
         unit = SIGNALS[signal].shown if signal in SIGNALS else float
@@ -256,7 +256,7 @@ def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
 
 
 def _alarms(policy: PolicyView, arm: str) -> list[dict[str, Any]]:
-    """Return what the learner found to have changed in an arm, newest first."""
+    """Return the changes that the learner detected in an arm, newest first."""
     known = policy.published.snapshot.arms.get(arm) if policy.published else None
     found = known.alarms if known is not None and known.alarms is not None else {}
     alarms = [
@@ -267,7 +267,7 @@ def _alarms(policy: PolicyView, arm: str) -> list[dict[str, Any]]:
 
 
 def _routing(policy: PolicyView) -> dict[str, Any] | None:
-    """Return how the newest snapshot says that the policy is to be used; None where it says nothing."""
+    """Return the routing settings in the newest snapshot, or None if it has none."""
     state = policy.published.snapshot.routing if policy.published else None
     if state is None:
         return None
@@ -285,7 +285,7 @@ def _savings(policy: PolicyView, named: Callable[[str], str]) -> dict[str, Any]:
         "left_out": policy.selections - decisions,
         "judging_usd": policy.judging_usd,
         "arms": sorted(arms, key=lambda arm: -(arm["cost_usd"] or {"mean": 0.0})["mean"]),
-        # Of the lower bounds, not of the means: the luckiest of the little known is seldom the best.
+        # Compare lower bounds, not means: among arms with little data, the one with the best mean was mostly lucky.
         "best": max(best, key=lambda arm: arm["utility"]["low"])["id"] if best else None,
         "most_expensive": max(
             (arm for arm in sound if arm["cost_usd"]), key=lambda arm: arm["cost_usd"]["mean"], default={"id": None}
@@ -298,7 +298,7 @@ def _fixed(arm: str, name: str, comparison: Comparison) -> dict[str, Any]:
     doubt = ""
     requests = max((moments.n for moments in comparison.value.values()), default=0)
     if comparison.selections < MIN_SELECTIONS:
-        doubt = f"it has served {comparison.selections} requests only"
+        doubt = f"it has served only {comparison.selections} requests"
     elif comparison.blind > _MAX_BLIND * requests:
         doubt = f"it had no chance in {comparison.blind:,} of {requests:,} requests"
     return {

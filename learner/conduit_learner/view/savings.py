@@ -1,8 +1,8 @@
-"""What every fixed arm would have cost and been worth on the same requests: off-policy estimates in bounded memory.
+"""Savings: estimate, in bounded memory, the cost and quality of always using one arm for the same requests.
 
-The decisions are kept in blocks. While a block is open, outcomes and ratings may still arrive; once it is closed only
-the moments of its per-decision scores remain. Scores are doubly robust, with the predictions that were logged
-with each decision as the reward model: they were made before the outcome, as such an estimate demands.
+Decisions are stored in blocks. Outcomes and ratings may arrive while a block is open; once it is closed, only the
+moments of its per-decision scores remain. The scores are doubly robust, with each decision's logged predictions as the
+reward model: they were made before the outcome, as such an estimate requires.
 """
 
 import math
@@ -26,18 +26,18 @@ __all__ = ["BLOCK", "MEASURES", "Comparison", "Moments", "SavingsLedger"]
 Vector = NDArray[np.float64]
 
 BLOCK = 2_000
-"""Decisions of one block."""
+"""Number of decisions in a block."""
 
 MEASURES = ("cost_usd", "quality", "utility")
 """See :data:`conduit_learner.evaluation.measures.MEASURES`."""
 
 _FLAT = np.array([[0.0, math.inf]] * len(AMOUNTS))
-"""The scale of a pool of which no amount is known: none counts."""
+"""The scale of a pool without known amounts, with which no amount counts."""
 
 
 @dataclass(slots=True)
 class Moments:
-    """Number, mean and squared deviations of scores; two of them add up exactly (Chan, Golub & LeVeque 1983).
+    """Number, mean and squared deviations of scores; can be merged (Chan, Golub & LeVeque 1983).
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Moments:
         return cls(len(scores), mean, float(((scores - mean) ** 2).sum()))
 
     def merged(self, other: "Moments") -> "Moments":
-        """Return the moments of both."""
+        """Return the moments of both sets of scores together."""
         n = self.n + other.n
         if not n:
             return Moments()
@@ -70,30 +70,30 @@ class Moments:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation; NaN of fewer than two."""
+        """Standard deviation; NaN for fewer than two scores."""
         return math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else math.nan
 
     @property
     def reach(self) -> float:
-        """How far the 95 % confidence sequence of the mean reaches; it holds however often somebody looks."""
+        """Half-width of the mean's 95 % confidence sequence, which remains valid however often you look at it."""
         return float(asymptotic_reach(self.n, self.deviation)) if self.n > 1 else math.inf
 
 
 @dataclass(slots=True)
 class Comparison:
-    """One arm, had it served every request for which it was a candidate."""
+    """Estimates for one arm, as if it had served every request for which it was available."""
 
     selections: int = 0
-    """How often it really served."""
+    """How often the arm actually served."""
     blind: int = 0
-    """Requests for which it was a candidate and had no chance: nothing was measured of those."""
+    """Number of requests for which the arm was available with probability 0, so that the log says nothing of them."""
     value: dict[str, Moments] = field(default_factory=dict)
-    """By measure: what one of its decisions is worth."""
+    """The arm's value per decision, by measure."""
     ahead: dict[str, Moments] = field(default_factory=dict)
-    """By measure: how much more than what really served on the same request."""
+    """The arm's value minus that of the arm that served the same request, by measure."""
 
     def merged(self, other: "Comparison") -> "Comparison":
-        """Return both together."""
+        """Return the two comparisons merged."""
         return Comparison(
             self.selections + other.selections,
             self.blind + other.blind,
@@ -106,14 +106,14 @@ class _Block:
     def __init__(self) -> None:
         self.decisions: list[ShownDecision] = []
         self.unsettled = 0
-        """Decisions of which something may still be heard."""
+        """Number of decisions that still accept outcomes and ratings."""
         self.is_changed = True
-        """Something arrived since it was last evaluated."""
+        """Whether anything arrived since the last evaluation."""
         self.comparisons: dict[str, Comparison] = {}
 
 
 class SavingsLedger:
-    """Every arm's comparison over all of a policy's decisions that Conduit made.
+    """Compares every arm with the arms that served, over all of a policy's decisions that Conduit made.
 
     Examples
     --------
@@ -124,18 +124,18 @@ class SavingsLedger:
     ...                         {"cost": (0.01, 0.001)}, {}, (), None, status="success",
     ...                         amounts={"cost_usd": (0.01, 0.001)[number % 2]}))
     >>> found = ledger.comparisons(None)
-    >>> round(found["dear"].value["cost_usd"].mean, 6), round(found["dear"].ahead["cost_usd"].mean, 6)
+    >>> round(found["expensive"].value["cost_usd"].mean, 6), round(found["expensive"].ahead["cost_usd"].mean, 6)
     (0.01, 0.0045)
     """
 
     def __init__(self) -> None:
         self._open: list[_Block] = []
         self._of: dict[str, _Block] = {}
-        """By decision id, while it is unsettled."""
+        """The block of each unsettled decision, by decision id."""
         self._closed: dict[str, Comparison] = {}
 
     def add(self, decision: ShownDecision) -> None:
-        """Take in a decision. One that Conduit did not make cannot be compared, and is passed over."""
+        """Add a decision. Decisions that Conduit did not make cannot be compared and are ignored."""
         if decision.probabilities is None:
             return
         if not self._open or len(self._open[-1].decisions) >= BLOCK:
@@ -146,12 +146,12 @@ class SavingsLedger:
         block.is_changed = True
 
     def changed(self, decision: ShownDecision) -> None:
-        """Note that an outcome or a rating of a decision arrived."""
+        """Record that an outcome or a rating of a decision arrived."""
         if block := self._of.get(decision.decision_id):
             block.is_changed = True
 
     def settle(self, decision: ShownDecision, scale: Vector | None) -> None:
-        """Note that nothing more will be heard of a decision; a block's last one closes it."""
+        """Record that a decision accepts no more outcomes and ratings; the last decision of a block closes it."""
         block = self._of.pop(decision.decision_id, None)
         if block is None:
             return
@@ -204,7 +204,7 @@ def _compare(decisions: Sequence[ShownDecision], scale: Vector) -> dict[str, Com
     for name in MEASURES:
         reward, feedback = measured[name]
         if np.isnan(reward).all():
-            continue  # nobody has said anything of it
+            continue  # nothing is known about this measure
         table = LoggedDecisions(
             chosen=chosen,
             propensity=np.ones(len(chosen)),
@@ -246,15 +246,15 @@ def _objective_of(weights: tuple[tuple[str, float], ...]) -> Objective:
     try:
         return Objective.of_weights(dict(weights))
     except ConfigurationError:
-        return Objective()  # weights that make no sense are the log's, not ours to refuse
+        return Objective()  # invalid weights in the log must not prevent the report
 
 
 def _predicted(
     decisions: Sequence[ShownDecision], joined: Sequence[JoinedDecision], column: Mapping[str, int], scale: Vector
 ) -> dict[str, Vector]:
-    """Return what was expected of every arm at every decision, 0 where nothing was."""
+    """Return the value predicted for every arm at every decision; 0 where there is no prediction."""
     found = {name: np.zeros((len(decisions), len(column))) for name in MEASURES}
-    alike: dict[tuple[object, ...], list[int]] = {}
+    rows_by_shape: dict[tuple[object, ...], list[int]] = {}
     for row, decision in enumerate(decisions):
         alike.setdefault((decision.arms, joined[row].objective, *decision.predictions), []).append(row)
     for rows in alike.values():

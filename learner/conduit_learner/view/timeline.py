@@ -10,10 +10,10 @@ _FIELDS = tuple(signal.field for signal in AMOUNTS)
 
 
 class Cell:
-    """What one arm's decisions of one stretch of time have come to.
+    """The counts of one arm's decisions in one time bucket.
 
-    Everything counts where the decision was made, not where its outcome or rating arrived, so that the numbers of one
-    cell are about the same requests. The newest cells therefore still grow.
+    Outcomes and ratings count in the bucket of their decision, not in that of their arrival, so all numbers of a cell
+    concern the same requests. The newest cells therefore still grow.
     """
 
     __slots__ = (
@@ -34,17 +34,17 @@ class Cell:
         self.fallbacks = 0
         """Selections that LiteLLM made."""
         self.explored = 0
-        """Selections of an arm that was not the likeliest."""
+        """Selections of an arm that did not have the highest probability."""
         self.successes = 0
         self.errors = 0
         self.amounts = dict.fromkeys(_FIELDS, 0.0)
-        """By the outcome's fields: the sum of what the calls took; of times, over successful calls."""
+        """Sums of the calls' amounts, by field of the outcome; times are summed over successful calls only."""
         self.known = dict.fromkeys(_FIELDS, 0)
-        """Likewise: of how many decisions it is known. A failed call that reports no cost has cost nothing."""
+        """Number of decisions with a known amount, by field; a failed call that reports no cost counts as 0."""
         self.rated = 0
-        """Decisions that did not fail and have feedback."""
+        """Decisions that have ratings and did not fail."""
         self.rating = 0.0
-        """Sum over them of the mean of each one's feedbacks."""
+        """Sum of these decisions' mean ratings."""
         self.rating_squares = 0.0
 
     def add(self, other: "Cell") -> None:
@@ -56,12 +56,12 @@ class Cell:
             self.known[name] += other.known[name]
 
     def mean(self, field: str) -> float | None:
-        """Return the mean of an amount, by the outcome's field; None where it is not known."""
+        """Return the mean amount of a field of the outcome; None if it is unknown."""
         return self.amounts[field] / self.known[field] if self.known[field] else None
 
 
 COUNTS = tuple(name for name in Cell.__slots__ if name not in {"amounts", "known"})
-"""The plain numbers of a cell."""
+"""The attributes of a cell that are plain numbers."""
 
 
 class Timeline:
@@ -70,11 +70,11 @@ class Timeline:
     Parameters
     ----------
     width_ms
-        What a bucket spans, milliseconds.
+        Width of a bucket, milliseconds.
     capacity
-        Buckets kept at most.
+        Maximum number of buckets.
     grows
-        What happens when time moves past them: True doubles the width and keeps everything; False forgets the oldest.
+        What happens when they are full: True doubles the width and keeps all counts; False drops the oldest bucket.
 
     Examples
     --------
@@ -93,12 +93,12 @@ class Timeline:
         self._newest = -1
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Cell]]]:
-        """Yield each bucket's start, milliseconds, and its cells; stretches without decisions are left out."""
+        """Yield each bucket's start in milliseconds, and its cells; buckets without decisions are left out."""
         for index in sorted(self._buckets):
             yield index * self.width_ms, self._buckets[index]
 
     def record(self, time_ms: int, arm: str) -> Cell:
-        """Return the cell for a new decision; one that is older than all buckets gets a cell that nobody keeps."""
+        """Return the cell for a new decision; a decision older than all buckets gets a cell that is not stored."""
         index = time_ms // self.width_ms
         if index > self._newest:
             self._newest = index
@@ -113,7 +113,7 @@ class Timeline:
         return cell
 
     def find(self, time_ms: int, arm: str) -> Cell | None:
-        """Return the cell of an earlier decision, as long as it is kept."""
+        """Return the cell of an earlier decision, or None if it was dropped."""
         return self._buckets.get(time_ms // self.width_ms, {}).get(arm)
 
     def _make_room(self) -> None:

@@ -1,1 +1,1 @@
-"""The web page: a view of the log, served to a browser."""
+"""The web page, which shows a view of the log in a browser."""

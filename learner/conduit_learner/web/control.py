@@ -1,4 +1,4 @@
-"""What may be changed from the page, for who holds the token: how a policy is to be used."""
+"""Change a policy's routing settings from the web page, with a token."""
 
 import hmac
 import time
@@ -13,30 +13,30 @@ from conduit_schemas import ConfigurationError, RoutingChange, RoutingSettings, 
 __all__ = ["MIN_TOKEN", "Control", "changed_routing"]
 
 MIN_TOKEN = 16
-"""Characters a token must have: whoever reaches the page may try."""
+"""Minimum length of the token, because anyone who can reach the page can try to guess it."""
 
 _FIELDS = {"policy", "by", "mode", "canary_share", "objective"}
 
 
 class Control:
-    """The right to change how policies are used.
+    """Changes routing settings for requests that carry the token.
 
     Parameters
     ----------
     token
-        Who sends it may write.
+        Requests with this token may change settings.
     append
         Appends messages to the event topic.
 
     Raises
     ------
     ConfigurationError
-        When the token is too short to keep anybody out.
+        When the token is too short to be safe.
     """
 
     def __init__(self, token: str, append: Callable[[list[Message]], Awaitable[None]]) -> None:
         if len(token) < MIN_TOKEN:
-            raise ConfigurationError(f"CONDUIT_WEB_TOKEN must have {MIN_TOKEN} characters or more: make it random")
+            raise ConfigurationError(f"CONDUIT_WEB_TOKEN must have at least {MIN_TOKEN} characters: use a random value")
         self._token = token.encode()
         self._append = append
 
@@ -53,17 +53,18 @@ class Control:
 
 
 def changed_routing(policy: PolicyView, wanted: Mapping[str, Any], *, now_s: float) -> RoutingChange:
-    """Return the event that changes what is given and leaves the rest as it is in force.
+    """Return the event that changes the given settings and keeps the others as they are in force.
 
     Parameters
     ----------
     wanted
-        ``by``, who says so, and any of ``mode``, ``canary_share`` and ``objective`` (the name of a preset).
+        ``by``, the name of who makes the change, and any of ``mode``, ``canary_share`` and ``objective`` (the name of a
+        preset).
 
     Raises
     ------
     ConfigurationError
-        When something is missing, unknown or impossible.
+        When a setting is missing, unknown or invalid.
 
     Examples
     --------
@@ -72,10 +73,11 @@ def changed_routing(policy: PolicyView, wanted: Mapping[str, Any], *, now_s: flo
     ('shadow', 'ann, on the web page')
     """
     if unknown := sorted(set(wanted) - _FIELDS):
-        raise ConfigurationError(f"{unknown[0][:100]!r} cannot be changed here; known are {', '.join(sorted(_FIELDS))}")
+        known = ", ".join(sorted(_FIELDS))
+        raise ConfigurationError(f"{unknown[0][:100]!r} cannot be changed here; known settings are {known}")
     by = wanted.get("by")
     if not isinstance(by, str) or not by.strip():
-        raise ConfigurationError("say who changes it, in by")
+        raise ConfigurationError("give the name of who makes the change in the field by")
     fields = _in_force(policy).model_dump(exclude_none=True)
     fields.update({name: wanted[name] for name in ("mode", "canary_share") if wanted.get(name) is not None})
     if wanted.get("objective") is not None:
@@ -88,7 +90,7 @@ def changed_routing(policy: PolicyView, wanted: Mapping[str, Any], *, now_s: flo
 
 
 def _in_force(policy: PolicyView) -> RoutingSettings:
-    """Return an operator's newest settings, else what the snapshot or an application says."""
+    """Return an operator's newest settings, else those in the snapshot, else an application's."""
     if settings := policy.routing.get("operator"):
         return settings
     if policy.published and policy.published.snapshot.routing and "operator" not in policy.routing:

@@ -1,4 +1,4 @@
-"""The page's server: static files, the view as JSON, and, for who holds a token, changes of how a policy is used."""
+"""The web page's server: static files, the view as JSON, and changes of routing settings with a token."""
 
 import asyncio
 import ipaddress
@@ -27,12 +27,12 @@ __all__ = ["DEFAULT_ADDRESS", "Page", "is_loopback", "serve_page"]
 DEFAULT_ADDRESS = ("127.0.0.1", 8787)
 
 _FRESH_S = 1.0
-"""A report is made again after so long at the earliest, whoever asks."""
+"""Minimum age of a report before it is computed again, however many requests ask for it."""
 
 _MAX_REQUEST = 4096
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
-    # No script, style, font, image or connection from anywhere else, nothing inline, and no page around this one.
+    # No script, style, font, image or connection from other origins, nothing inline, and no embedding in other pages.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -48,20 +48,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Page:
-    """What the page shows.
+    """The data that the page shows.
 
     Parameters
     ----------
     view
         The installation, as far as it has been read.
     following
-        How far that is.
+        The progress of reading.
     where
-        Which log, in words.
+        Name of the log, in words.
     spooled
-        Returns the bytes that wait on this machine's disk for the log, or None when that is not known.
+        Returns the number of bytes that wait for the log on this machine's disk, or None if it is unknown.
     control
-        The right to change something; without it the page only reads.
+        Changes settings; without it the page is read-only.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Page:
         self._making: dict[tuple[str, str], asyncio.Task[bytes]] = {}
 
     def installation(self) -> bytes:
-        """Return :func:`installation_report` and how far the log was read, as JSON."""
+        """Return :func:`installation_report` and the progress of reading, as JSON."""
         following = self.following
         away = following.away_since
         return _json(
@@ -103,10 +103,10 @@ class Page:
         )
 
     async def policy(self, name: str, range_: str) -> bytes | None:
-        """Return :func:`policy_report` as JSON, at most a second old; None when there is no such policy.
+        """Return :func:`policy_report` as JSON, at most a second old; None if there is no such policy.
 
-        It is made in another thread, since the first savings of a large log take seconds; those who ask meanwhile wait
-        for the same one.
+        The report is computed in another thread, because the first savings of a large log take seconds. Requests that
+        arrive meanwhile wait for the same report.
         """
         policy = self.view.policies.get(name)
         if policy is None:
@@ -116,12 +116,12 @@ class Page:
             making = self._making.get((name, range_))
             if making is None:
                 making = self._making[name, range_] = asyncio.create_task(self._make(policy, range_), name="report")
-            body = await asyncio.shield(making)  # whoever goes away must not take it from the others
+            body = await asyncio.shield(making)  # a client that disconnects must not cancel it for the others
         return body
 
     async def _make(self, policy: PolicyView, range_: str) -> bytes:
         try:
-            # Nothing is taken into the view meanwhile; what has come waits in the log.
+            # The lock stops reading meanwhile; new messages wait in the log.
             async with self.following.lock:
                 body = await asyncio.to_thread(lambda: _json(policy_report(policy, range_, now_ms=_now_ms())))
             self._made[policy.name, range_] = time.monotonic(), body
@@ -132,22 +132,22 @@ class Page:
 
 @asynccontextmanager
 async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
-    """Serve the page for as long as the context lasts; yields the port.
+    """Serve the page while the context is open; yields the port.
 
-    On a loopback address only requests that were meant for this machine are answered, so that no web site can make
-    a visitor's browser read the page for it under a name of its own (DNS rebinding).
+    On a loopback address, only requests addressed to this machine are answered. Otherwise a web site could use its own
+    host name to make a visitor's browser read the page (DNS rebinding).
 
     Parameters
     ----------
     page
-        What to show.
+        The data to show.
     host, port
-        Where to listen; port 0 takes a free one.
+        Address to listen on; port 0 picks a free port.
 
     Raises
     ------
     ConfigurationError
-        When that is not possible.
+        When it cannot listen on the address.
     """
     static = {entry.name: entry.read_bytes() for entry in files(__package__).joinpath("static").iterdir()}
 
@@ -172,7 +172,9 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
 
     async def change(request: web.Request) -> web.Response:
         if page.control is None:
-            raise web.HTTPForbidden(text="this page only reads: start it with CONDUIT_WEB_TOKEN set to change things\n")
+            raise web.HTTPForbidden(
+                text="this page is read-only: set CONDUIT_WEB_TOKEN in its environment to change it\n"
+            )
         if not page.control.allows(request.headers.get("Authorization", "")):
             raise web.HTTPUnauthorized(text="wrong token\n", headers={"WWW-Authenticate": "Bearer"})
         try:
@@ -210,7 +212,7 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine only.
+    """Return whether an address is reachable from this machine only.
 
     Examples
     --------
@@ -224,7 +226,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _hosts(host: str) -> frozenset[str] | None:
-    """Return the names under which the page may be asked for; None for any."""
+    """Return the host names that requests may use; None for any."""
     return frozenset({"localhost", "127.0.0.1", "::1", host}) if is_loopback(host) else None
 
 
@@ -232,7 +234,9 @@ def _guard(hosts: frozenset[str] | None) -> Any:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if hosts is not None and (request.url.host or "") not in hosts:
-            raise web.HTTPMisdirectedRequest(text=f"this page is not {(request.url.host or '')[:100]!r}\n")
+            raise web.HTTPMisdirectedRequest(
+                text=f"this page does not serve the host {(request.url.host or '')[:100]!r}\n"
+            )
         return await handler(request)
 
     return guard
@@ -253,7 +257,7 @@ def _json(fields: Mapping[str, Any]) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """Return the value with null for numbers that JSON does not know."""
+    """Return the value with None in place of infinities and NaN, which JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

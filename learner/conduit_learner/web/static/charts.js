@@ -1,5 +1,5 @@
-// Charts drawn as SVG. Each is a figure with a caption, a drawing, a key that doubles as a readout, and a table of the
-// same numbers for whoever prefers or needs one. Arrow keys move the readout.
+// Charts drawn as SVG. Each is a figure with a caption, a drawing, a legend that also shows values, and a table of the
+// same numbers as an alternative. Arrow keys move between values.
 import { clock, moment } from "./format.js";
 
 const NS = "http://www.w3.org/2000/svg";
@@ -172,7 +172,7 @@ export class TimeChart extends Chart {
     }
   }
 
-  // Where nothing happened there is a gap; a single point gets some width.
+  // A stretch without data is a gap; a single point gets some width.
   drawStretch(series, first, last) {
     const indices = Array.from({ length: last - first + 1 }, (_, step) => first + step);
     const places = first === last ? [this.x(first - 0.3), this.x(first + 0.3)] : indices.map((index) => this.x(index));
@@ -411,7 +411,7 @@ function decades(low, high, most) {
   return found;
 }
 
-// A mix of two arms is a straight line in cost, which is a curve on a logarithmic scale.
+// A mix of two deployments is a straight line in cost, which is a curve on a logarithmic scale.
 function mixed(corners, steps) {
   const found = [];
   for (let index = 0; index + 1 < corners.length; index += 1) {

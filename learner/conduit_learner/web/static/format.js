@@ -1,4 +1,4 @@
-// How numbers, money and times are written.
+// Formatting of numbers, money and times.
 
 const plain = new Intl.NumberFormat("en");
 

@@ -28,7 +28,7 @@ async function refresh() {
   } catch (error) {
     state.failures += 1;
     showLive("bad", "no answer");
-    notice([["bad", `The server of this page does not answer: ${error.message}. What is shown is the last it said.`]]);
+    notice([["bad", `This page's server does not answer: ${error.message}. The page shows the last data received.`]]);
   }
 }
 
@@ -50,19 +50,19 @@ function showReading(installation) {
   const { reading } = installation;
   const found = [];
   if (reading.away_s !== null) {
-    found.push(["bad", `The log has not answered for ${span(reading.away_s)}: ${reading.trouble}. What is shown is what was read before.`]);
+    found.push(["bad", `The log has been unreachable for ${span(reading.away_s)}: ${reading.trouble}. The page shows what was read before.`]);
   } else if (!reading.is_complete && state.policy !== null) {
-    found.push(["", `Still reading the log: ${count(reading.read)} of ${count(reading.to_read)} events. Numbers will grow.`]);
+    found.push(["", `Still reading the log: ${count(reading.read)} of ${count(reading.to_read)} events. The numbers will still grow.`]);
   }
-  if (reading.skipped > 0) found.push(["", `${count(reading.skipped)} older events are not part of what is shown: start the page with a larger --events to go further back.`]);
-  if (installation.events_of_policies_not_shown > 0) found.push(["", `${count(installation.events_of_policies_not_shown)} events belong to policies beyond the first 40, which this page does not follow.`]);
+  if (reading.skipped > 0) found.push(["", `${count(reading.skipped)} older events are not included: start the page with a larger --events to include them.`]);
+  if (installation.events_of_policies_not_shown > 0) found.push(["", `${count(installation.events_of_policies_not_shown)} events belong to policies beyond the first 40, which this page does not track.`]);
   notice(found);
   byId("content").hidden = state.policy === null;
   byId("control").hidden = !installation.can_write;
-  byId("rights").textContent = installation.can_write ? "Who knows the token may change objective and mode." : "This page reads the log and changes nothing.";
+  byId("rights").textContent = installation.can_write ? "Anyone with the token can change objective and mode." : "This page is read-only.";
   showEmpty(installation);
-  byId("source").textContent = `conduit-litellm ${installation.version}, ${installation.log}; ${count(installation.events)} events read${installation.spool_bytes ? `; ${bytes(installation.spool_bytes)} wait on this machine's disk` : ""}.`;
-  if (reading.away_s !== null) showLive("bad", "log away");
+  byId("source").textContent = `conduit-litellm ${installation.version}, ${installation.log}; ${count(installation.events)} events read${installation.spool_bytes ? `; ${bytes(installation.spool_bytes)} of events wait on this machine's disk` : ""}.`;
+  if (reading.away_s !== null) showLive("bad", "log unreachable");
   else if (reading.is_complete) showLive("good", `live · ${new Date(installation.now_ms).toLocaleTimeString("en", { hour12: false })}`);
   else showLive("warn", `reading ${percent(reading.to_read ? reading.read / reading.to_read : 1)}`);
 }
@@ -74,9 +74,9 @@ function showEmpty(installation) {
   if (state.policy !== null) return;
   if (reading.is_complete) {
     host.replaceChildren(
-      element("h1", {}, "Nothing has been decided yet"),
-      element("p", {}, "The log holds no events. As soon as a LiteLLM Router with a ConduitRoutingStrategy serves a request, it shows here."),
-      element("p", {}, "To see the page at work: ", element("code", {}, "conduit demo --path demo-log"), " and ", element("code", {}, "conduit dashboard --path demo-log")),
+      element("h1", {}, "No decisions yet"),
+      element("p", {}, "The log holds no events. Requests appear here once a LiteLLM Router with a ConduitRoutingStrategy serves them."),
+      element("p", {}, "To try the page out, run ", element("code", {}, "conduit demo --path demo-log"), " and ", element("code", {}, "conduit dashboard --path demo-log")),
     );
     return;
   }
@@ -87,20 +87,20 @@ function showEmpty(installation) {
 function notice(found) {
   const host = byId("notices");
   const text = JSON.stringify(found);
-  if (host.dataset.text === text) return; // said once, not with every answer
+  if (host.dataset.text === text) return; // so that a screen reader announces it only once
   host.dataset.text = text;
   host.replaceChildren(...found.map(([cls, words]) => element("p", { class: `notice ${cls}` }, words)));
 }
 
 function showLive(cls, words) {
   byId("live").className = `live ${cls}`;
-  // The dot and the clock are for the eye; a screen reader hears of changes only.
+  // The dot and the clock are visual only: a screen reader does not announce each update.
   const text = byId("live").lastElementChild;
   text.textContent = words;
   byId("live").setAttribute("aria-live", "off");
 }
 
-const THEMES = [["system", "◐", "as the system has them"], ["light", "☀", "light"], ["dark", "☾", "dark"]];
+const THEMES = [["system", "◐", "same as the system"], ["light", "☀", "light"], ["dark", "☾", "dark"]];
 
 function setTheme(name) {
   const [chosen, sign, words] = THEMES.find(([known]) => known === name) ?? THEMES[0];
@@ -148,7 +148,7 @@ byId("control").addEventListener("submit", async (event) => {
       headers: { Authorization: `Bearer ${byId("token").value}`, "Content-Type": "application/json" },
       body: JSON.stringify(wanted),
     });
-    said.textContent = response.ok ? "Noted in the log. It is obeyed as soon as the learner publishes it." : (await response.text()).trim();
+    said.textContent = response.ok ? "Saved in the log. It takes effect once the learner has published it." : (await response.text()).trim();
     if (response.ok) event.target.reset();
   } catch (error) {
     said.textContent = `The server does not answer: ${error.message}`;

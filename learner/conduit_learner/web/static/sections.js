@@ -1,21 +1,21 @@
-// From a policy's report to what stands on the page.
+// Turn a policy's report into the sections of the page.
 import { BarChart, FrontierChart, IntervalChart, TimeChart, element, latest, sparkline } from "./charts.js";
 import { count, moment, money, percent, quality, seconds, share, span } from "./format.js";
 
 export function makeSections(byId) {
   const perThousand = (value) => money(value === null ? null : value);
   const charts = {
-    share: new TimeChart(byId("share"), "Share of the traffic", "Which arm served how much", (value) => percent(value), { stacked: true, height: 240 }),
-    quality: new TimeChart(byId("quality"), "Quality", "Mean rating, failed calls counted 0", (value) => (value === null ? "–" : value.toFixed(2)), { least: 0, most: 1 }),
-    cost: new TimeChart(byId("cost"), "Cost of 1,000 requests", "What the calls were reported to cost", perThousand, { zero: true }),
-    times: new Map(),  // by the report's field, made when it is first told of
+    share: new TimeChart(byId("share"), "Share of the traffic", "How much each deployment served", (value) => percent(value), { stacked: true, height: 240 }),
+    quality: new TimeChart(byId("quality"), "Quality", "Mean rating, where failed calls count 0", (value) => (value === null ? "–" : value.toFixed(2)), { least: 0, most: 1 }),
+    cost: new TimeChart(byId("cost"), "Cost per 1,000 requests", "As LiteLLM reported it", perThousand, { zero: true }),
+    times: new Map(), // by field of the report, created when the field first appears
     errors: new TimeChart(byId("errors"), "Errors", "Share of the calls that failed", share, { zero: true }),
-    frontier: new FrontierChart(byId("frontier"), "Cost and quality", "Each arm as if it had served everything; the dashed line is the best that mixing them blindly reaches", perThousand, (value) => value.toFixed(2)),
-    saved: new IntervalChart(byId("saved"), "Saved against always using one arm", "With the 95 % interval that holds however often you look; quality: by how much Conduit's answers are better or worse", money, { zero: true }),
-    learningQuality: new TimeChart(byId("learning-quality"), "Learning: quality so far", "Of everything served up to then, next to the best fixed arm", (value) => (value === null ? "–" : value.toFixed(3)), { least: 0, most: 1 }),
-    learningCost: new TimeChart(byId("learning-cost"), "Learning: cost so far", "Of 1,000 requests, next to fixed arms", perThousand, { zero: true }),
-    belief: new IntervalChart(byId("belief-quality"), "What is believed of each arm's quality", "The newest snapshot's mean with its 95 % interval: the wider, the less is known", (value) => value.toFixed(2), { least: 0, most: 1 }),
-    coverage: new BarChart(byId("coverage"), "Feedback", "Share of the answers that somebody or something rated", share),
+    frontier: new FrontierChart(byId("frontier"), "Cost and quality", "Each deployment as if it had served everything; the dashed line is the best that a random mix of them can reach", perThousand, (value) => value.toFixed(2)),
+    saved: new IntervalChart(byId("saved"), "Saved against always using one deployment", "With 95 % intervals that stay valid however often you look; quality is how much better or worse Conduit's answers are", money, { zero: true }),
+    learningQuality: new TimeChart(byId("learning-quality"), "Learning: quality so far", "Of everything served up to that time, next to always using the best deployment", (value) => (value === null ? "–" : value.toFixed(3)), { least: 0, most: 1 }),
+    learningCost: new TimeChart(byId("learning-cost"), "Learning: cost so far", "Per 1,000 requests, next to always using one deployment", perThousand, { zero: true }),
+    belief: new IntervalChart(byId("belief-quality"), "Learned quality of each deployment", "Mean in the newest snapshot with its 95 % interval; a wider interval means less data", (value) => value.toFixed(2), { least: 0, most: 1 }),
+    coverage: new BarChart(byId("coverage"), "Feedback", "Share of answers that are rated", share),
   };
   let last = null;
   byId("which").addEventListener("change", () => last && showDecisions(byId, last.report));
@@ -45,10 +45,10 @@ function prepare(report) {
   const total = (name) => Array.from({ length: points }, (_, index) => columns.reduce((sum, column) => sum + column[name][index], 0));
   const totals = Object.fromEntries(["selections", "successes", "errors", ...report.amounts.flatMap(({ field }) => [field, `${field}_known`]), "rated", "rating"].map((name) => [name, total(name)]));
   const fixed = Object.fromEntries(savings.arms.map((arm) => [arm.id, arm]));
-  return { cls, names, points, totals, fixed, best: fixed[savings.best] ?? null, dearest: fixed[savings.most_expensive] ?? null };
+  return { cls, names, points, totals, fixed, best: fixed[savings.best] ?? null, mostExpensive: fixed[savings.most_expensive] ?? null };
 }
 
-// Over few requests a share jumps about; each point takes in its neighbours until it rests on enough of them.
+// A share of few requests is noisy, so each point includes its neighbours until it covers enough requests.
 const ENOUGH = 12;
 function smooth(part, whole) {
   const farthest = Math.max(1, Math.floor(whole.length / 6));
@@ -84,40 +84,40 @@ const cumulative = (values) => {
   return values.map((value) => (sum += value));
 };
 
-function showHeadline(byId, report, { dearest, best }) {
+function showHeadline(byId, report, { mostExpensive, best }) {
   const { totals, savings } = report;
   const net = (arm) => arm.saved_usd.mean - savings.judging_usd;
   const headline = byId("headline");
-  if (!dearest?.saved_usd || !dearest.total_usd) {
-    headline.textContent = `${count(totals.all)} requests decided for ${money(totals.spent_usd)}`;
-    byId("subline").textContent = "What that saves can be said once some arms have served, and failed or succeeded, a few dozen times.";
+  if (!mostExpensive?.saved_usd || !mostExpensive.total_usd) {
+    headline.textContent = `${count(totals.all)} requests routed for ${money(totals.spent_usd)}`;
+    byId("subline").textContent = "Savings can be estimated once several deployments have served a few dozen requests each.";
     return;
   }
-  const saved = net(dearest);
-  const word = saved >= 0 ? "saved" : "more spent";
-  const sure = dearest.saved_usd.low - savings.judging_usd > 0;
+  const saved = net(mostExpensive);
+  const word = saved >= 0 ? "saved" : "more spent"; // as in "12 % more spent against always using ..."
+  const sure = mostExpensive.saved_usd.low - savings.judging_usd > 0;
   headline.replaceChildren(
-    element("b", { class: saved < 0 ? "loss" : "" }, `${percent(Math.abs(saved) / dearest.total_usd)} ${word}`),
-    ` against always using ${dearest.name}: ${money(Math.abs(saved))} of ${money(dearest.total_usd)}`,
+    element("b", { class: saved < 0 ? "loss" : "" }, `${percent(Math.abs(saved) / mostExpensive.total_usd)} ${word}`),
+    ` compared with always using ${mostExpensive.name}: ${money(Math.abs(saved))} of ${money(mostExpensive.total_usd)}`,
   );
-  const parts = [`95 % sure that it is between ${money(dearest.saved_usd.low - savings.judging_usd)} and ${money(dearest.saved_usd.high - savings.judging_usd)}${sure ? "" : ", so it may be nothing"}.`];
-  if (totals.quality !== null) parts.push(`Quality is ${quality(totals.quality)} over the time shown${dearest.quality ? `; ${dearest.name} alone would be near ${quality(dearest.quality.mean)}` : ""}.`);
-  if (best && best.id !== dearest.id && best.saved_usd) {
+  const parts = [`With 95 % confidence, it is between ${money(mostExpensive.saved_usd.low - savings.judging_usd)} and ${money(mostExpensive.saved_usd.high - savings.judging_usd)}${sure ? "" : ", so it may be zero"}.`];
+  if (totals.quality !== null) parts.push(`Quality is ${quality(totals.quality)} over the time shown${mostExpensive.quality ? `; ${mostExpensive.name} alone would reach about ${quality(mostExpensive.quality.mean)}` : ""}.`);
+  if (best && best.id !== mostExpensive.id && best.saved_usd) {
     const against = net(best);
-    parts.push(`Against ${best.name}, the best single arm as far as is known, it is ${money(Math.abs(against))} ${against >= 0 ? "less" : "more"}.`);
+    parts.push(`Compared with ${best.name}, the best single deployment so far, it spent ${money(Math.abs(against))} ${against >= 0 ? "less" : "more"}.`);
   }
-  if (savings.judging_usd > 0) parts.push(`${money(savings.judging_usd)} for judging answers is taken off.`);
-  if (savings.left_out > 0) parts.push(`${count(savings.left_out)} decisions that Conduit did not make are left out.`);
+  if (savings.judging_usd > 0) parts.push(`The ${money(savings.judging_usd)} spent on judging answers are subtracted.`);
+  if (savings.left_out > 0) parts.push(`${count(savings.left_out)} decisions that Conduit did not make are not included.`);
   byId("subline").textContent = parts.join(" ");
 }
 
 function showTiles(byId, report, { totals: curves }) {
   const { totals } = report;
   const tiles = [
-    ["Requests", count(totals.selections), totals.explored === null ? "" : `${share(totals.explored)} to try others out`, curves.selections],
+    ["Requests", count(totals.selections), totals.explored === null ? "" : `${share(totals.explored)} to try deployments out`, curves.selections],
     ["Quality", quality(totals.quality), totals.quality_reach === null ? "no ratings yet" : `± ${totals.quality_reach.toFixed(3)}`, qualities(curves)],
-    ["Cost of 1,000", money(totals.cost_usd === null ? null : 1000 * totals.cost_usd), `${money(totals.spent_usd)} in all`, ratio(curves.cost_usd, curves.cost_usd_known)],
-    ...times(report).map(({ title, field }) => [capital(title), seconds(totals[field]), "mean of the calls that worked", ratio(curves[field], curves[`${field}_known`])]),
+    ["Cost per 1,000", money(totals.cost_usd === null ? null : 1000 * totals.cost_usd), `${money(totals.spent_usd)} in total`, ratio(curves.cost_usd, curves.cost_usd_known)],
+    ...times(report).map(({ title, field }) => [capital(title), seconds(totals[field]), "mean of successful calls", ratio(curves[field], curves[`${field}_known`])]),
     ["Errors", share(totals.error_rate), "of the calls", ratio(curves.errors, plus(curves.successes, curves.errors))],
     ["Rated", share(totals.coverage), `${count(totals.rated)} answers`, ratio(curves.rated, curves.successes)],
   ];
@@ -144,16 +144,16 @@ function showTraffic(byId, charts, report, { cls, names, totals, points }) {
   for (const { field, title } of times(report)) {
     if (!charts.times.has(field)) {
       const place = byId("times").appendChild(element("div", { id: field }));
-      charts.times.set(field, new TimeChart(place, capital(title), "Mean of the calls that worked", seconds, { zero: true }));
+      charts.times.set(field, new TimeChart(place, capital(title), "Mean of successful calls", seconds, { zero: true }));
     }
     charts.times.get(field).show({ ...frame, series: curves((column) => smooth(column[field], column[`${field}_known`])) }, nothing);
   }
   charts.errors.show({ ...frame, series: curves((column) => smooth(column.errors, plus(column.errors, column.successes))) }, nothing);
 }
 
-function showWorth(charts, report, { cls, totals, points, best, dearest }) {
+function showWorth(charts, report, { cls, totals, points, best, mostExpensive }) {
   const { savings, series } = report;
-  const few = "Not enough is known yet: every arm needs a few dozen outcomes.";
+  const few = "Not enough data yet: every deployment needs a few dozen outcomes.";
   const sound = savings.arms.filter((arm) => !arm.doubt && arm.cost_usd);
   const own = report.totals;
   const dots = sound
@@ -167,10 +167,10 @@ function showWorth(charts, report, { cls, totals, points, best, dearest }) {
     const reach = own.quality_reach;
     dots.push({ name: "Conduit", cls: "own", own: true, x: 1000 * own.cost_usd, y: own.quality, xLow: null, xHigh: null, yLow: reach === null ? null : own.quality - reach, yHigh: reach === null ? null : own.quality + reach });
   }
-  charts.frontier.show({ points: dots, mix }, dots.length > 1 ? "" : "Not enough is known yet: this needs ratings and costs of at least two arms.");
+  charts.frontier.show({ points: dots, mix }, dots.length > 1 ? "" : "Not enough data yet: this chart needs ratings and costs of at least two deployments.");
   const rows = sound.map((arm) => ({
     short: arm.name,
-    name: arm.name + (arm === best ? " · best single arm" : "") + (arm === dearest ? " · dearest" : ""),
+    name: arm.name + (arm === best ? " · best single deployment" : "") + (arm === mostExpensive ? " · most expensive" : ""),
     cls: arm.saved_usd.low > 0 ? "pos" : arm.saved_usd.high < 0 ? "neg" : "plain",
     mean: arm.saved_usd.mean, low: arm.saved_usd.low, high: arm.saved_usd.high,
     note: `${money(arm.saved_usd.mean)}${arm.quality_ahead ? ` · quality ${signed(-arm.quality_ahead.mean)}` : ""}`,
@@ -186,13 +186,13 @@ function showWorth(charts, report, { cls, totals, points, best, dearest }) {
     { ...frame, series: [{ name: "Conduit", cls: "own", values: learned }, ...(best?.quality ? [flat(best, "quality", 1, "always")] : [])], bands: best?.quality ? [band(best, "quality")] : [] },
     nothing || (latest(learned) === null ? "Nobody has rated an answer in this time." : ""),
   );
-  const others = [...new Set([best, dearest])].filter((arm) => arm?.cost_usd);
+  const others = [...new Set([best, mostExpensive])].filter((arm) => arm?.cost_usd);
   charts.learningCost.show({ ...frame, series: [{ name: "Conduit", cls: "own", values: thousand(ratio(sums.cost_usd, sums.cost_usd_known)) }, ...others.map((arm) => flat(arm, "cost_usd", 1000, "always"))] }, nothing);
 }
 
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
-// The upper left hull of the arms: what tossing a weighted coin between two of them reaches.
+// The upper left hull of the deployments: what a random mix of two of them can reach.
 function hull(points) {
   const sorted = [...points].sort((one, other) => one.x - other.x || other.y - one.y);
   const found = [];
@@ -209,7 +209,7 @@ function hull(points) {
 }
 
 function showArms(byId, charts, report, { cls }) {
-  const heads = ["Arm", "Requests", "Share", "Quality", "Cost of 1,000", ...times(report).flatMap(({ title }) => [capital(title), "95th percentile"]), "Errors", "Rated"];
+  const heads = ["Deployment", "Requests", "Share", "Quality", "Cost per 1,000", ...times(report).flatMap(({ title }) => [capital(title), "95th percentile"]), "Errors", "Rated"];
   byId("arm-table").replaceChildren(
     element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
     element(
@@ -227,9 +227,9 @@ function showArms(byId, charts, report, { cls }) {
   );
   const known = report.arms.filter((arm) => arm.beliefs.quality);
   const rows = known.map((arm) => ({ name: arm.name, cls: cls[arm.id], ...arm.beliefs.quality, note: `${arm.beliefs.quality.mean.toFixed(2)} from ${count(arm.beliefs.quality.observations)} ratings` }));
-  charts.belief.show({ rows }, rows.length ? "" : "The newest snapshot knows of no ratings.");
+  charts.belief.show({ rows }, rows.length ? "" : "The newest snapshot includes no ratings.");
   const coverage = report.arms.map((arm) => ({ name: arm.name, cls: cls[arm.id], value: arm.coverage, note: `${share(arm.coverage)} · ${count(arm.rated)} rated` }));
-  charts.coverage.show({ rows: coverage }, coverage.length ? "" : "No arm has served yet.");
+  charts.coverage.show({ rows: coverage }, coverage.length ? "" : "No deployment has served a request yet.");
 }
 
 const KINDS = {
@@ -241,7 +241,7 @@ const KINDS = {
 function showDecisions(byId, report) {
   const host = byId("decision-list");
   const open = new Set([...host.querySelectorAll("details[open]")].map((details) => details.dataset.id));
-  if (host.contains(document.activeElement) && open.size) return; // nobody's place is taken away while reading
+  if (host.contains(document.activeElement) && open.size) return; // do not move the list while somebody is reading an entry
   const keep = KINDS[byId("which").value] ?? (() => true);
   const cls = Object.fromEntries(report.arms.map((arm, index) => [arm.id, `c${index % 10}`]));
   const shown = report.decisions.filter(keep);
@@ -261,7 +261,7 @@ function showDecisions(byId, report) {
       );
     }),
   );
-  if (!shown.length) host.append(element("li", { class: "nothing" }, report.decisions.length ? "None of the newest decisions." : "No decisions yet."));
+  if (!shown.length) host.append(element("li", { class: "nothing" }, report.decisions.length ? "None among the newest decisions." : "No decisions yet."));
 }
 
 function showHealth(byId, report, installation) {
@@ -273,15 +273,15 @@ function showHealth(byId, report, installation) {
   const alarms = report.arms.flatMap((arm) => arm.alarms.map((alarm) => `${arm.name}: ${alarm.words} (${moment(alarm.time_ms)}).`));
   const checks = [
     health.snapshot_age_s === null
-      ? ["warn", "Learner", "no snapshot yet", "Nothing has been learned of this policy. Does a learner run?"]
+      ? ["warn", "Learner", "no snapshot yet", "Nothing has been learned about this policy yet. Is a learner running?"]
       : [health.events_behind > 1000 ? "warn" : "good", "Learner", health.events_behind ? `${behind} events behind` : "up to date", `The newest snapshot covers the log up to offset ${count(health.snapshot_offset)} of partition ${health.partition} and was published ${span(health.snapshot_age_s)} ago. Algorithm: ${health.algorithm}.`],
     [fallbacks > 0.2 * report.totals.all ? "warn" : "good", "Decisions", fallbacks ? `${count(fallbacks)} made by LiteLLM` : "all made by Conduit", Object.entries(health.fallbacks).map(([why, number]) => `${count(number)} by LiteLLM's own selection: ${health.about_fallbacks[why]}`).join(" ") || "No request had to be left to LiteLLM's own selection."],
-    [report.totals.coverage === 0 || report.totals.coverage === null ? "warn" : "good", "Feedback", `${share(report.totals.coverage)} rated`, report.totals.rated ? `${count(report.totals.rated)} answers in the time shown. ${health.unmatched ? `${count(health.unmatched)} outcomes and ratings belong to decisions that are not, or no longer, known here.` : ""}` : "Without any ratings Conduit routes by failures alone and never by price."],
-    [alarms.length ? "warn" : "good", "Drift", alarms.length ? `${count(alarms.length)} alarms` : "no alarms", alarms.join(" ") || "No arm is reported to have changed."],
-    [report.totals.error_rate > 0.05 ? "warn" : "good", "Failed calls", Object.keys(health.errors).length ? count(Object.values(health.errors).reduce((sum, number) => sum + number, 0)) : "none", Object.entries(health.errors).map(([name, number]) => `${name}: ${count(number)}`).join(", ") || "Every call with an outcome worked."],
+    [report.totals.coverage === 0 || report.totals.coverage === null ? "warn" : "good", "Feedback", `${share(report.totals.coverage)} rated`, report.totals.rated ? `${count(report.totals.rated)} answers in the time shown. ${health.unmatched ? `${count(health.unmatched)} outcomes and ratings belong to decisions that this page does not know (any more).` : ""}` : "Without ratings, Conduit routes by failures alone and never by price."],
+    [alarms.length ? "warn" : "good", "Drift", alarms.length ? `${count(alarms.length)} alarms` : "no alarms", alarms.join(" ") || "No change of a deployment was detected."],
+    [report.totals.error_rate > 0.05 ? "warn" : "good", "Failed calls", Object.keys(health.errors).length ? count(Object.values(health.errors).reduce((sum, number) => sum + number, 0)) : "none", Object.entries(health.errors).map(([name, number]) => `${name}: ${count(number)}`).join(", ") || "No call with an outcome failed."],
     [letters ? "warn" : "good", "Dead letters", letters ? count(letters) : "none", letters ? `${Object.entries(reasons).map(([why, number]) => `${count(number)} ${why}: ${about[why]}`).join(" ")} See conduit dead-letters list.` : "Every record could be used."],
-    ["good", "Open decisions", health.open_decisions === null ? "–" : count(health.open_decisions), `The learner still waits for what may come of them. ${health.censored ? `${count(health.censored)} were closed without an outcome.` : ""}`],
-    installation.spool_bytes === null ? null : [installation.spool_bytes > 65536 ? "warn" : "good", "Spool", installation.spool_bytes ? `${count(installation.spool_bytes / 1024)} KB` : "empty", "Events that wait on this machine's disk for the brokers. Other machines' spools are not seen here."],
+    ["good", "Open decisions", health.open_decisions === null ? "–" : count(health.open_decisions), `The learner still waits for their outcomes and ratings. ${health.censored ? `${count(health.censored)} were closed without an outcome.` : ""}`],
+    installation.spool_bytes === null ? null : [installation.spool_bytes > 65536 ? "warn" : "good", "Spool", installation.spool_bytes ? `${count(installation.spool_bytes / 1024)} KB` : "empty", "Events that wait for the log on this machine's disk. Other machines' spools are not visible here."],
   ].filter((check) => check !== null);
   const SIGNS = { good: "ok", warn: "look", bad: "bad" };
   byId("checks").replaceChildren(
@@ -304,7 +304,7 @@ function showChanges(byId, report) {
   const said = [];
   if (report.routing) {
     const { words, changed_by: by, changed_at: at, rollout, spend } = report.routing;
-    said.push(`${words} So said by ${by || "nobody named"}${at ? ` on ${moment(1000 * at)}` : ""}.`);
+    said.push(`${words} Set by ${by || "an unnamed user"}${at ? ` on ${moment(1000 * at)}` : ""}.`);
     if (rollout) said.push(`Roll-out: ${rollout.stage.replace("_", " ")}${rollout.reason ? `, because ${rollout.reason}` : ""}.`);
     if (spend[""]) said.push(`Spent today: ${money(spend[""].day_usd)}.`);
   }
@@ -313,5 +313,5 @@ function showChanges(byId, report) {
   const rows = report.changes.map((change) =>
     element("li", {}, element("time", { datetime: new Date(change.time_ms).toISOString() }, moment(change.time_ms)), element("p", {}, change.what, element("br"), element("span", {}, `${change.kind}${change.by ? `, by ${change.by}` : ""}`))),
   );
-  byId("change-list").replaceChildren(...(rows.length ? rows : [element("li", {}, element("p", {}, "Nothing was changed in what was read."))]));
+  byId("change-list").replaceChildren(...(rows.length ? rows : [element("li", {}, element("p", {}, "No settings were changed in the events read."))]));
 }
