@@ -319,7 +319,7 @@ def change_by_hand(browser: Chrome) -> None:
     browser.find_element(By.ID, "token").send_keys(TOKEN)
     browser.find_element(By.CSS_SELECTOR, "#control button").click()
     until(lambda: "routing, by ann, on the web page" in text_of(browser, "#change-list"))
-    assert "LiteLLM chooses; Conduit notes what it would have done (shadow)." in text_of(browser, "#change-list")
+    assert "LiteLLM chooses; Conduit logs what it would have chosen (shadow)." in text_of(browser, "#change-list")
 
 
 def test_an_empty_log_says_what_to_do_and_a_lost_server_is_noticed(browser: Chrome, tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ class TestFold:
         assert first == "learns with contextual_thompson on text64-v2"
         assert second == "algorithm: contextual_thompson → linucb; window size: 2000 → 500"
         assert third == (
-            "Conduit chooses for 10 % of the traffic (canary). Wanted: objective cost, latency at most 2 s, at most "
-            "$5.00 per day, the cheapest with 90 % of the best quality, 95 % sure. For team:a: the same."
+            "Conduit chooses for 10 % of the traffic (canary). Goal: objective cost, latency at most 2 s, at most "
+            "$5.00 per day, the cheapest with 90 % of the best quality at 95 % confidence. For team:a: the same."
         )
         assert fourth == "Conduit chooses."
         assert last == "The settings of the operator were removed."
@@ -472,8 +472,8 @@ class TestWords:
             {"quality": (0.8, 0.7), "cost": (0.0021, 0.1), "latency": (1.23, 2.0)}, {}, ("cold_share",), None,
         )  # fmt: skip
         assert reason(made, {"a": "large", "b": "small"}.__getitem__) == (
-            "large looked best of 2 and had 75 % of the chance. Expected of it: quality 0.80, cost $0.0021, latency "
-            "1.2 s. " + Flag.COLD_SHARE.about
+            "large looked best of 2 and was chosen with a probability of 75 %. Predicted: quality 0.80, cost $0.0021, "
+            "latency 1.2 s. " + Flag.COLD_SHARE.about
         )
 
     def test_a_fallback_says_why_and_what_conduit_wanted(self) -> None:
@@ -483,7 +483,8 @@ class TestWords:
         )
 
     @pytest.mark.parametrize(
-        ("arms", "said"), [(("a",), "it was the only candidate"), (("a", "b"), "something other than Conduit chose it")]
+        ("arms", "said"),
+        [(("a",), "it was the only deployment available"), (("a", "b"), "something other than Conduit chose it")],
     )
     def test_no_choice_says_so(self, arms: tuple[str, ...], said: str) -> None:
         assert reason(ShownDecision("d1", 0, arms, (), 0, None, {}, {}, (), None), str) == f"a served: {said}."

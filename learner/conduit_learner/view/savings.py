@@ -120,7 +120,7 @@ class SavingsLedger:
     >>> from conduit_learner.view.decision import ShownDecision
     >>> ledger = SavingsLedger()
     >>> for number in range(100):
-    ...     ledger.add(ShownDecision(f"d{number}", 0, ("dear", "cheap"), (), number % 2, (0.5, 0.5),
+    ...     ledger.add(ShownDecision(f"d{number}", 0, ("expensive", "cheap"), (), number % 2, (0.5, 0.5),
     ...                         {"cost": (0.01, 0.001)}, {}, (), None, status="success",
     ...                         amounts={"cost_usd": (0.01, 0.001)[number % 2]}))
     >>> found = ledger.comparisons(None)
@@ -256,8 +256,8 @@ def _predicted(
     found = {name: np.zeros((len(decisions), len(column))) for name in MEASURES}
     rows_by_shape: dict[tuple[object, ...], list[int]] = {}
     for row, decision in enumerate(decisions):
-        alike.setdefault((decision.arms, joined[row].objective, *decision.predictions), []).append(row)
-    for rows in alike.values():
+        rows_by_shape.setdefault((decision.arms, joined[row].objective, *decision.predictions), []).append(row)
+    for rows in rows_by_shape.values():
         first, objective = decisions[rows[0]], joined[rows[0]].objective
         at = np.ix_(rows, [column[arm] for arm in first.arms])
         expected = {

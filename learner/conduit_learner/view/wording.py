@@ -1,4 +1,4 @@
-"""A decision in plain words: who served and why, what was expected, and what came of it."""
+"""Decisions, changes and settings as sentences for the page and the terminal."""
 
 from collections.abc import Callable
 
@@ -10,40 +10,47 @@ __all__ = ["alarm_words", "consequence", "goal_words", "reason", "routing_words"
 
 
 def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
-    """Return why this arm served.
+    """Return a sentence on why this arm served.
 
     Parameters
     ----------
     named
-        What an arm is called.
+        Returns the display name of an arm.
 
     Examples
     --------
     >>> decision = ShownDecision("d1", 0, ("large", "small"), (), 1, (0.9, 0.1), {}, {}, (), None)
     >>> reason(decision, str)
-    'small was tried out: large looked better and had 90 % of the chance, small 10 %.'
+    'small was tried out, with a probability of 10 %; large looked better and had 90 %.'
     """
     if decision.fallback is not None:
         instead = "" if decision.shadow is None else f" Conduit would have chosen {named(decision.shadow)}."
         return f"LiteLLM's own selection took {named(decision.arm)}. {Fallback.sentence(decision.fallback)}{instead}"
     if decision.probabilities is None:
-        only = "it was the only candidate" if len(decision.arms) == 1 else "something other than Conduit chose it"
+        only = (
+            "it was the only deployment available"
+            if len(decision.arms) == 1
+            else "something other than Conduit chose it"
+        )
         return f"{named(decision.arm)} served: {only}."
     chance = decision.probabilities[decision.chosen]
     favourite = max(range(len(decision.arms)), key=decision.probabilities.__getitem__)
     if decision.is_exploration:
         better = named(decision.arms[favourite])
         said = (
-            f"{named(decision.arm)} was tried out: {better} looked better and had "
-            f"{_percent(decision.probabilities[favourite])} of the chance, {named(decision.arm)} {_percent(chance)}."
+            f"{named(decision.arm)} was tried out, with a probability of {_percent(chance)}; {better} looked better "
+            f"and had {_percent(decision.probabilities[favourite])}."
         )
     else:
-        said = f"{named(decision.arm)} looked best of {len(decision.arms)} and had {_percent(chance)} of the chance."
+        said = (
+            f"{named(decision.arm)} looked best of {len(decision.arms)} and was chosen with a probability of "
+            f"{_percent(chance)}."
+        )
     return " ".join([said, *_expectation(decision), *map(Flag.sentence, decision.flags)])
 
 
 def consequence(decision: ShownDecision) -> str:
-    """Return what came of it.
+    """Return a sentence on a decision's outcome and rating.
 
     Examples
     --------
@@ -72,33 +79,33 @@ def consequence(decision: ShownDecision) -> str:
 
 
 def routing_words(routing: RoutingSettings) -> str:
-    """Return how a policy is to be used.
+    """Return routing settings as sentences.
 
     Examples
     --------
     >>> routing_words(RoutingSettings(mode="canary", canary_share=0.1, goal=RoutingGoal(max_cost_usd=0.01)))
-    'Conduit chooses for 10 % of the traffic (canary). Wanted: cost at most $0.01.'
+    'Conduit chooses for 10 % of the traffic (canary). Goal: cost at most $0.01.'
     """
     who = {
         "off": "LiteLLM chooses; Conduit is off.",
-        "shadow": "LiteLLM chooses; Conduit notes what it would have done (shadow).",
+        "shadow": "LiteLLM chooses; Conduit logs what it would have chosen (shadow).",
         "canary": f"Conduit chooses for {_percent(routing.canary_share)} of the traffic (canary).",
         "active": "Conduit chooses.",
     }[routing.mode]
     parts = [who]
     if wanted := goal_words(routing.goal):
-        parts.append(f"Wanted: {wanted}.")
+        parts.append(f"Goal: {wanted}.")
     parts += [f"For {scope}: {goal_words(goal) or 'the same'}." for scope, goal in routing.overrides.items()]
     if routing.automatic is not None:
         promote, rollback = routing.automatic.promote, routing.automatic.rollback
         steps = [name for name, is_on in (("promoted", promote), ("rolled back", rollback)) if is_on]
         if steps:
-            parts.append(f"By the evidence it is {' or '.join(steps)} automatically.")
+            parts.append(f"It is {' or '.join(steps)} automatically, based on the evidence.")
     return " ".join(parts)
 
 
 def alarm_words(signal: str, before: float, after: float, count: int) -> str:
-    """Return what a drift alarm says; cost and latency come as logarithms.
+    """Return a detected change in words; cost and times are given as logarithms.
 
     Examples
     --------
@@ -116,7 +123,7 @@ def _amount(signal: str, value: float) -> str:
 
 
 def goal_words(goal: RoutingGoal) -> str:
-    """Say what is wanted; empty where the level above decides."""
+    """Return a goal in words; empty if it is inherited from the level above."""
     parts = []
     if isinstance(goal.objective, Weights):
         weights = Objective.of_weights(goal.objective.model_dump()).weights()
@@ -132,7 +139,8 @@ def goal_words(goal: RoutingGoal) -> str:
     if goal.quality_floor is not None:
         floor = goal.quality_floor
         parts.append(
-            f"the cheapest with {_percent(floor.relative)} of the best quality, {_percent(floor.confidence)} sure"
+            f"the cheapest with {_percent(floor.relative)} of the best quality at "
+            f"{_percent(floor.confidence)} confidence"
         )
     return ", ".join(parts)
 
@@ -143,7 +151,7 @@ def _expectation(decision: ShownDecision) -> list[str]:
     if "quality" in predicted:
         parts.append(f"quality {min(max(predicted['quality'], 0.0), 1.0):.2f}")
     parts += [f"{signal.title} {signal.text(predicted[signal.name])}" for signal in AMOUNTS if signal.name in predicted]
-    return [f"Expected of it: {', '.join(parts)}."] if parts else []
+    return [f"Predicted: {', '.join(parts)}."] if parts else []
 
 
 def _paid(decision: ShownDecision) -> str:
