@@ -11,7 +11,7 @@ from benchmarks.quality.stream import Observed, Requests
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import StoredMessage
 from conduit_policy import SIGNALS, Beliefs, Objective, TextFeaturizer, choose, pack_context, predictions
-from conduit_schemas import Event, Feedback, LearningChange, LearningSettings, Outcome, Selection, encode
+from conduit_schemas import Event, Feedback, LearningChange, LearningSettings, Outcome, OutcomeStatus, Selection, encode
 
 __all__ = ["POLICY", "ConduitPolicy"]
 
@@ -94,7 +94,7 @@ class ConduitPolicy:
                     policy=POLICY,
                     time=self._now_ms / 1e3,
                     decision_id=self._decision_id(position),
-                    status="error" if failed else "success",
+                    status=OutcomeStatus.ERROR if failed else OutcomeStatus.SUCCESS,
                     cost_usd=float(outcomes.cost_usd[row]),
                     latency_s=_known(outcomes.latency_s[row]),
                     input_tokens=_count(outcomes.input_tokens[row]),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -27,6 +27,7 @@ from conduit_schemas import (
     Feedback,
     Flag,
     Outcome,
+    OutcomeStatus,
     Selection,
 )
 
@@ -246,10 +247,10 @@ def _events(row: Mapping[str, Any], policy: str, past: Past, featurizer: Featuri
     )
 
 
-def _status(row: Mapping[str, Any]) -> Literal["success", "error", "cache_hit"]:
+def _status(row: Mapping[str, Any]) -> OutcomeStatus:
     if str(row["cache_hit"]).lower() == "true":
-        return "cache_hit"
-    return "success" if str(row["status"] or "success").lower() == "success" else "error"
+        return OutcomeStatus.CACHE_HIT
+    return OutcomeStatus.SUCCESS if str(row["status"] or "success").lower() == "success" else OutcomeStatus.ERROR
 
 
 def _context(row: Mapping[str, Any], featurizer: Featurizer) -> bytes | None:

@@ -1,6 +1,6 @@
 """Budgets: when their windows begin, what was spent in them, and how far that presses the next choice."""
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from conduit_schemas import Budget, Spend
 
@@ -78,10 +78,13 @@ def pace(budget: Budget, spend: Spend, now_ms: int) -> Pace:
     0.2
     """
     now = spent(spend, now_ms)
-    if budget.per == "day":
-        usd, over = now.day_usd, (now_ms - now.day_start_ms) / DAY_MS
-    else:
-        usd, over = now.thousand_usd, now.thousand_requests / _THOUSAND
+    match budget.per:
+        case "day":
+            usd, over = now.day_usd, (now_ms - now.day_start_ms) / DAY_MS
+        case "1000_requests":
+            usd, over = now.thousand_usd, now.thousand_requests / _THOUSAND
+        case _:
+            assert_never(budget.per)
     slack = _SLACK * budget.usd
     ahead = usd - (budget.usd - slack) * over
     price = min(1.0, max(0.0, ahead / slack))

@@ -22,6 +22,7 @@ from conduit_schemas.events import (
     Feedback,
     LearningChange,
     Outcome,
+    PolicyChange,
     RoutingChange,
     Selection,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "NewerVersionError",
     "Outcome",
     "OutcomeStatus",
+    "PolicyChange",
     "QualityFloor",
     "RecordError",
     "RecordTooLargeError",

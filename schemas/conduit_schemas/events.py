@@ -11,10 +11,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from conduit_schemas.fields import MAX_ARMS, SCHEMA_VERSION, Context, Count, Id, Label, Probability, Record
+from conduit_schemas.reasons import OutcomeStatus
 from conduit_schemas.routing import RoutingSettings
 from conduit_schemas.settings import LearningSettings
 
-__all__ = ["DeadLetter", "Event", "Feedback", "LearningChange", "Outcome", "RoutingChange", "Selection"]
+__all__ = ["DeadLetter", "Event", "Feedback", "LearningChange", "Outcome", "PolicyChange", "RoutingChange", "Selection"]
 
 Usd = Annotated[float, Field(ge=0.0, le=1e6)]
 Seconds = Annotated[float, Field(ge=0.0, le=1e6)]
@@ -124,7 +125,7 @@ class Outcome(_Event):
 
     kind: Literal["outcome"] = "outcome"
     decision_id: Id
-    status: Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
+    status: OutcomeStatus
     """A ``cache_hit`` never reached the deployment and is never learned from."""
     cost_usd: Usd | None = None
     latency_s: Seconds | None = None
@@ -156,7 +157,11 @@ class Feedback(_Event):
     details: Annotated[dict[Label, JsonValue], Field(max_length=32)] = {}
 
 
-class LearningChange(_Event):
+class PolicyChange(_Event):
+    """What is said once about a policy, and holds until something newer is said."""
+
+
+class LearningChange(PolicyChange):
     """How a policy is to learn from here on. Repeating the settings in force changes nothing."""
 
     kind: Literal["settings"] = "settings"
@@ -164,7 +169,7 @@ class LearningChange(_Event):
     changed_by: Label = ""
 
 
-class RoutingChange(_Event):
+class RoutingChange(PolicyChange):
     """How a policy is to be used from here on. Repeating what is in force changes nothing."""
 
     kind: Literal["routing"] = "routing"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from conduit_schemas.errors import ConfigurationError
 from conduit_schemas.fields import Count, Label, Probability, Record
+from conduit_schemas.reasons import RolloutStage
 
 __all__ = [
     "AutomaticRollout",
@@ -138,7 +139,7 @@ class Interval(Record):
 class RolloutState(Record):
     """What a canary has shown, and what follows."""
 
-    stage: Literal["testing", "promoted", "rolled_back"] = "testing"
+    stage: RolloutStage = RolloutStage.TESTING
     since_ms: Count = 0
     """Stream time at which this stage began."""
     reason: Label = ""

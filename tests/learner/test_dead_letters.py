@@ -11,7 +11,7 @@ from conduit_learner.audit.replay import rebuild
 from conduit_learner.worker.run import run_worker
 from conduit_log import Message
 from conduit_log.memory import MemoryLog
-from conduit_schemas import DeadLetter, LearningChange, LearningSettings, Topics, encode
+from conduit_schemas import DeadLetter, LearningChange, LearningSettings, RoutingChange, Topics, encode
 
 TOPICS = Topics()
 KEY = POLICY.encode()
@@ -104,8 +104,9 @@ def test_outcomes_of_decisions_long_closed_come_back() -> None:
         (
             encode(LearningChange(policy=POLICY, time=0.0, settings=LearningSettings())),
             {},
-            "learning settings, which would override newer ones",
+            "settings, which would override newer ones",
         ),
+        (encode(RoutingChange(policy=POLICY, time=0.0)), {}, "settings, which would override newer ones"),
     ],
 )
 def test_what_is_not_tried_again(record: bytes, changes: dict[str, object], reason: str) -> None:

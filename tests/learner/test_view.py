@@ -13,7 +13,7 @@ from conduit_learner.evaluation.estimators import doubly_robust
 from conduit_learner.evaluation.intervals import asymptotic_sequence
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.view import savings
-from conduit_learner.view.decision import ShownDecision, Status
+from conduit_learner.view.decision import ShownDecision
 from conduit_learner.view.installation import MAX_POLICIES_SHOWN, InstallationView
 from conduit_learner.view.policy import MAX_ARMS_SHOWN, OTHERS, RANGES, PolicyView
 from conduit_learner.view.report import installation_report, policy_report, quality_of
@@ -30,6 +30,7 @@ from conduit_schemas import (
     Flag,
     LearningChange,
     LearningSettings,
+    OutcomeStatus,
     QualityFloor,
     RoutingChange,
     RoutingGoal,
@@ -493,12 +494,12 @@ class TestWords:
         ("status", "said"),
         [
             (None, "No outcome is known yet."),
-            ("error", "It failed (Timeout), latency 2 s."),
-            ("cancelled", "It was cancelled. Nobody has rated the answer."),
-            ("cache_hit", "It was answered from the cache. Nobody has rated the answer."),
+            (OutcomeStatus.ERROR, "It failed (Timeout), latency 2 s."),
+            (OutcomeStatus.CANCELLED, f"{OutcomeStatus.CANCELLED.about} Nobody has rated the answer."),
+            (OutcomeStatus.CACHE_HIT, f"{OutcomeStatus.CACHE_HIT.about} Nobody has rated the answer."),
         ],
     )
-    def test_what_came_of_it(self, status: Status | None, said: str) -> None:
+    def test_what_came_of_it(self, status: OutcomeStatus | None, said: str) -> None:
         made = ShownDecision("d1", 0, ("a",), (), 0, None, {}, {}, (), None, status=status)
         if status == "error":
             made.amounts, made.error_class = {"latency_s": 2.0}, "Timeout"

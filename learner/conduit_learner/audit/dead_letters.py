@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from conduit_learner.audit.history import BlockingLog
 from conduit_log import Message
-from conduit_schemas import DeadLetter, LearningChange, RecordError, decode_event, encode
+from conduit_schemas import DeadLetter, PolicyChange, RecordError, decode_event, encode
 
 __all__ = ["Plan", "Replay", "dead_letters", "plan_replay", "replay_dead_letters"]
 
@@ -101,8 +101,8 @@ def _objection(letter: DeadLetter) -> str | None:
         event = decode_event(letter.record)
     except RecordError as error:
         return f"still unusable: {error}"
-    if isinstance(event, LearningChange):
-        return "learning settings, which would override newer ones"
+    if isinstance(event, PolicyChange):
+        return "settings, which would override newer ones"
     return None
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
+from conduit_learner.core.events import AboutDecision, SelectionEvent, decode_event
 from conduit_learner.core.join import ClosedDecisions, EarlyEvent, OpenDecision, OpenDecisions, sender
 from conduit_learner.core.partition_learner import PartitionLearner, digest_of
 from conduit_learner.core.policy_learner import Arm, PolicyLearner
@@ -187,7 +187,7 @@ class Restoration:
             policy, decision = opened
             decision.describe(event)
             policy.open.add(event.decision_id, decision)
-        elif read_ms is not None and isinstance(event, OutcomeEvent | FeedbackEvent):
+        elif read_ms is not None and isinstance(event, AboutDecision):
             learner.early.add(EarlyEvent(message, read_ms, event))
         else:
             raise CheckpointError(f"offset {message.offset} holds a {event.kind}: this is another log")

@@ -7,17 +7,24 @@ the contract. So one place alone decides what is refused, and why.
 """
 
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar, assert_never
 
 from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import Decoder
 
 import conduit_schemas as contract
-from conduit_schemas import MAX_ARMS, MAX_DIMENSION, MAX_EVENT_BYTES, SCHEMA_VERSION, LearningChange, RoutingChange
+from conduit_schemas import (
+    MAX_ARMS,
+    MAX_DIMENSION,
+    MAX_EVENT_BYTES,
+    SCHEMA_VERSION,
+    LearningChange,
+    OutcomeStatus,
+    RoutingChange,
+)
 
-__all__ = ["Event", "FeedbackEvent", "OutcomeEvent", "SelectionEvent", "decode_event"]
+__all__ = ["AboutDecision", "Event", "FeedbackEvent", "OutcomeEvent", "SelectionEvent", "decode_event"]
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Label = Annotated[str, Meta(max_length=256)]
@@ -108,7 +115,7 @@ class OutcomeEvent(_Event, kw_only=True, gc=False, tag="outcome"):
     """See :class:`conduit_schemas.Outcome`."""
 
     kind: ClassVar[Literal["outcome"]] = "outcome"
-    status: Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
+    status: OutcomeStatus
     cost_usd: Amount | None = None
     latency_s: Amount | None = None
     ttft_s: Amount | None = None
@@ -131,8 +138,13 @@ class FeedbackEvent(_Event, kw_only=True, gc=False, tag="feedback"):
     details: Annotated[dict[Label, str | int | float | bool | None], Meta(max_length=32)] = {}
 
 
-Event = SelectionEvent | OutcomeEvent | FeedbackEvent | LearningChange | RoutingChange
+AboutDecision = OutcomeEvent | FeedbackEvent
+"""What is said of a decision after its selection."""
+
+Event = SelectionEvent | AboutDecision | LearningChange | RoutingChange
 """Any event, told apart by its class."""
+
+Fast = TypeVar("Fast", SelectionEvent, OutcomeEvent, FeedbackEvent)
 
 
 def decode_event(data: bytes) -> Event:
@@ -151,7 +163,7 @@ def decode_event(data: bytes) -> Event:
     """
     if len(data) <= MAX_EVENT_BYTES:
         try:
-            event: SelectionEvent | OutcomeEvent | FeedbackEvent = _decode(data)
+            event: SelectionEvent | AboutDecision = _decode(data)
             if isinstance(event, SelectionEvent):
                 event.context = _from_text(event.context)  # type: ignore[arg-type]  # still a text
         except (MsgspecError, ValueError):
@@ -163,16 +175,23 @@ def decode_event(data: bytes) -> Event:
 
 
 def _as_struct(event: contract.Event) -> Event:
-    if isinstance(event, LearningChange | RoutingChange):
-        return event
-    kind = _KINDS[event.kind]
-    fields = {name: getattr(event, name) for name in kind.__struct_fields__}
-    return kind(**fields)
+    match event:
+        case contract.Selection():
+            return _copied(event, SelectionEvent)
+        case contract.Outcome():
+            return _copied(event, OutcomeEvent)
+        case contract.Feedback():
+            return _copied(event, FeedbackEvent)
+        case LearningChange() | RoutingChange():
+            return event
+        case _:
+            assert_never(event)
 
 
-_KINDS: Mapping[str, type[SelectionEvent | OutcomeEvent | FeedbackEvent]] = {
-    kind.kind: kind for kind in (SelectionEvent, OutcomeEvent, FeedbackEvent)
-}
+def _copied(event: contract.Event, kind: type[Fast]) -> Fast:
+    return kind(**{name: getattr(event, name) for name in kind.__struct_fields__})
+
+
 _TO_STANDARD = bytes.maketrans(b"-_+/", b"+/??")
 """To the alphabet that is decoded fastest; what it has in another place must not be taken for a context."""
 
@@ -194,4 +213,4 @@ def _distinct(arms: tuple[str, ...]) -> tuple[str, ...] | None:
     return arms if len(set(arms)) == len(arms) and "".join(arms).isprintable() else None
 
 
-_decode = Decoder(SelectionEvent | OutcomeEvent | FeedbackEvent).decode
+_decode = Decoder(SelectionEvent | AboutDecision).decode

@@ -7,8 +7,9 @@ from typing import NamedTuple, Self
 
 from msgspec import Struct
 
-from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent
+from conduit_learner.core.events import AboutDecision, SelectionEvent
 from conduit_log import StoredMessage
+from conduit_schemas import Fallback
 
 __all__ = [
     "MAX_EARLY",
@@ -77,7 +78,7 @@ class OpenDecision(Struct, gc=False):
 def _group(selection: SelectionEvent) -> str:
     if len(selection.arms) < 2:
         return ""
-    if selection.fallback == "control":
+    if selection.fallback == Fallback.CONTROL:
         return "control"
     return "conduit" if selection.fallback is None and selection.probabilities is not None else ""
 
@@ -191,7 +192,7 @@ class EarlyEvent(NamedTuple):
     message: StoredMessage
     read_ms: int
     """Stream time at which it was read."""
-    event: OutcomeEvent | FeedbackEvent
+    event: AboutDecision
 
 
 class EarlyEvents:
@@ -237,5 +238,5 @@ class EarlyEvents:
         return expired
 
 
-def _decision(event: OutcomeEvent | FeedbackEvent) -> tuple[str, str]:
+def _decision(event: AboutDecision) -> tuple[str, str]:
     return event.policy, event.decision_id

@@ -1,7 +1,7 @@
 """The learner's core: one partition's log in, snapshots and refusals out. No I/O, no clock, no chance."""
 
 import hashlib
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from conduit_learner.core.events import Event, FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
 from conduit_learner.core.join import EarlyEvent, EarlyEvents, OpenDecision
@@ -137,38 +137,36 @@ class PartitionLearner:
     def _apply(self, event: Event, policy: PolicyLearner | None, message: StoredMessage) -> PolicyLearner | None:
         """Return the policy whose state has changed, if any."""
         now_ms = self.now_ms
-        # The frequent kinds first: this is asked at every event.
-        if isinstance(event, SelectionEvent):
-            policy = policy or self._add_policy(event.policy)
-            policy.close(now_ms)
-            decision = OpenDecision.of(event, message.offset, now_ms)
-            if policy.select(event, decision) and self.early.waiting:
-                for early in self.early.take(event):
-                    policy.resolve(early.event, decision, now_ms)
-        elif isinstance(event, (OutcomeEvent, FeedbackEvent)):
-            if policy is not None:
+        match event:  # the frequent kinds first: this is asked at every event
+            case SelectionEvent():
+                policy = policy or self._add_policy(event.policy)
                 policy.close(now_ms)
-            known = None if policy is None else policy.open.decisions.get(event.decision_id)
-            if policy is None or known is None:
-                self.early.add(EarlyEvent(message, now_ms, event))
-                return None
-            policy.resolve(event, known, now_ms)
-        else:
-            policy = self._change(event, policy)
+                decision = OpenDecision.of(event, message.offset, now_ms)
+                if policy.select(event, decision) and self.early.waiting:
+                    for early in self.early.take(event):
+                        policy.resolve(early.event, decision, now_ms)
+            case OutcomeEvent() | FeedbackEvent():
+                if policy is not None:
+                    policy.close(now_ms)
+                known = None if policy is None else policy.open.decisions.get(event.decision_id)
+                if policy is None or known is None:
+                    self.early.add(EarlyEvent(message, now_ms, event))
+                    return None
+                policy.resolve(event, known, now_ms)
+            case LearningChange():
+                algorithm(event.settings)  # refuse it before it leaves a trace
+                policy = policy or self._add_policy(event.policy)
+                policy.close(now_ms)
+                policy.change(event.settings)
+            case RoutingChange():
+                if event.routing is not None:
+                    check_routing(event.routing)
+                policy = policy or self._add_policy(event.policy)
+                policy.close(now_ms)
+                policy.routing.change(event)
+            case _:
+                assert_never(event)
         policy.offset = self.offset
-        return policy
-
-    def _change(self, event: LearningChange | RoutingChange, policy: PolicyLearner | None) -> PolicyLearner:
-        if isinstance(event, LearningChange):
-            algorithm(event.settings)  # refuse it before it leaves a trace
-        elif event.routing is not None:
-            check_routing(event.routing)
-        policy = policy or self._add_policy(event.policy)
-        policy.close(self.now_ms)
-        if isinstance(event, LearningChange):
-            policy.change(event.settings)
-        else:
-            policy.routing.change(event)
         return policy
 
     def _add_policy(self, name: str) -> PolicyLearner:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from conduit_learner.core.arm_settings import merged_watch, price_level, price_step, reprice, with_prior
-from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent
+from conduit_learner.core.events import AboutDecision, FeedbackEvent, OutcomeEvent, SelectionEvent
 from conduit_learner.core.join import MAX_FEEDBACKS, OpenDecision, OpenDecisions
 from conduit_learner.core.policy_routing import PolicyRouting
 from conduit_learner.core.targets import targets
@@ -23,6 +24,7 @@ from conduit_schemas import (
     Alarm,
     ArmSnapshot,
     LearningSettings,
+    OutcomeStatus,
     Snapshot,
 )
 
@@ -232,35 +234,38 @@ class PolicyLearner:
             seen.append(arm)
         self._candidates = selection.arms, selection.models, seen
 
-    def resolve(self, event: OutcomeEvent | FeedbackEvent, decision: OpenDecision, now_ms: int) -> None:
+    def resolve(self, event: AboutDecision, decision: OpenDecision, now_ms: int) -> None:
         """Learn what an event says about an open decision; what was said before changes nothing."""
         name = self._renamed.get(decision.arm, decision.arm)
         arm = self._arms.get(name)
-        if isinstance(event, FeedbackEvent):
-            who = (event.source, event.key)
-            if who in decision.feedbacks or len(decision.feedbacks) >= MAX_FEEDBACKS:
-                self.duplicates += 1
-                return
-            decision.feedbacks += (who,)
-            self.feedbacks += 1
-            self.routing.observe_feedback(event, decision, now_ms)
-            values = targets(event)
-            if arm is not None:
-                arm.feedbacks += 1
-        elif decision.has_outcome:
-            self.duplicates += 1
-            return
-        else:
-            self.open.settle(decision)
-            self.outcomes += 1
-            if self.routing.in_force is not None:
-                self.routing.observe_outcome(event, decision, now_ms)
-            values = targets(event)
-            if not values:
-                return
-            if arm is not None:
-                arm.outcomes += 1
-                arm.errors += event.status == "error"
+        match event:
+            case OutcomeEvent():
+                if decision.has_outcome:
+                    self.duplicates += 1
+                    return
+                self.open.settle(decision)
+                self.outcomes += 1
+                if self.routing.in_force is not None:
+                    self.routing.observe_outcome(event, decision, now_ms)
+                values = targets(event)
+                if not values:
+                    return
+                if arm is not None:
+                    arm.outcomes += 1
+                    arm.errors += event.status == OutcomeStatus.ERROR
+            case FeedbackEvent():
+                who = (event.source, event.key)
+                if who in decision.feedbacks or len(decision.feedbacks) >= MAX_FEEDBACKS:
+                    self.duplicates += 1
+                    return
+                decision.feedbacks += (who,)
+                self.feedbacks += 1
+                self.routing.observe_feedback(event, decision, now_ms)
+                values = targets(event)
+                if arm is not None:
+                    arm.feedbacks += 1
+            case _:
+                assert_never(event)
         self.learn(name, self._context(decision), values)
 
     def _context(self, decision: OpenDecision) -> bytes | None:

@@ -1,13 +1,13 @@
 """What the log says of how a policy is to be used: the settings in force, the money spent, the roll-out's stage."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
 from conduit_learner.core.join import OpenDecision
 from conduit_learner.core.rollout import Rollout
 from conduit_policy import spent
-from conduit_schemas import Mode, RoutingChange, RoutingState, Spend
+from conduit_schemas import Mode, OutcomeStatus, RolloutStage, RoutingChange, RoutingSettings, RoutingState, Spend
 
 __all__ = ["PolicyRouting"]
 
@@ -48,10 +48,19 @@ class PolicyRouting:
 
     def observe_outcome(self, event: OutcomeEvent, decision: OpenDecision, now_ms: int) -> None:
         """Take what an outcome that counts tells about a decision; without settings in force, nothing."""
-        if event.status != "cache_hit":
+        if event.status != OutcomeStatus.CACHE_HIT:
             self._pay(decision.scope, event.cost_usd, now_ms)
-        if self._rollout is not None and decision.group and event.status in {"success", "error"}:
-            self._rollout.observe(decision.group, "success", float(event.status == "success"), now_ms)
+        if self._rollout is None or not decision.group:
+            return
+        match event.status:
+            case OutcomeStatus.SUCCESS:
+                self._rollout.observe(decision.group, "success", 1.0, now_ms)
+            case OutcomeStatus.ERROR:
+                self._rollout.observe(decision.group, "success", 0.0, now_ms)
+            case OutcomeStatus.CANCELLED | OutcomeStatus.CLIENT_DISCONNECT | OutcomeStatus.CACHE_HIT:
+                pass  # it says nothing about the deployment
+            case _:
+                assert_never(event.status)
 
     def published(self) -> RoutingState | None:
         """Return what the snapshot carries; None when the log says nothing of it."""
@@ -88,17 +97,30 @@ class PolicyRouting:
 
     def _effective(self) -> tuple[Mode, float]:
         settings = self._changes["operator" if "operator" in self._changes else "application"].routing
-        if settings is None or settings.mode == "active":
+        if settings is None:
             return "active", 1.0
-        if settings.mode != "canary":
-            return settings.mode, 0.0
-        stage = "testing" if self._rollout is None else self._rollout.state.stage
-        if stage == "rolled_back":
-            return "shadow", 0.0
-        if stage == "promoted" and settings.automatic is not None:
-            held = settings.automatic.holdout
-            return ("canary", 1.0 - held) if held > 0.0 else ("active", 1.0)
-        return "canary", settings.canary_share
+        match settings.mode:
+            case "active":
+                return "active", 1.0
+            case "off" | "shadow":
+                return settings.mode, 0.0
+            case "canary":
+                return self._canary(settings)
+            case _:
+                assert_never(settings.mode)
+
+    def _canary(self, settings: RoutingSettings) -> tuple[Mode, float]:
+        stage = RolloutStage.TESTING if self._rollout is None else self._rollout.state.stage
+        match stage:
+            case RolloutStage.TESTING:
+                return "canary", settings.canary_share
+            case RolloutStage.ROLLED_BACK:
+                return "shadow", 0.0
+            case RolloutStage.PROMOTED:
+                held = 0.0 if settings.automatic is None else settings.automatic.holdout
+                return ("canary", 1.0 - held) if held > 0.0 else ("active", 1.0)
+            case _:
+                assert_never(stage)
 
     def _pay(self, scope: str, cost_usd: float | None, now_ms: int) -> None:
         change = self.in_force

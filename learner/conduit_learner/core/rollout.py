@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from conduit_learner.models.elementary import ln
-from conduit_schemas import AutomaticRollout, Interval, RolloutState
+from conduit_schemas import AutomaticRollout, Interval, RolloutStage, RolloutState
 
 __all__ = ["METRICS", "MeanSequence", "Rollout"]
 
@@ -105,7 +105,7 @@ class Rollout:
     ...     for group in GROUPS:
     ...         rollout.observe(group, "success", 1.0, 0)
     ...         rollout.observe(group, "quality", 0.8, 0)
-    >>> rollout.state.stage
+    >>> rollout.state.stage.value
     'promoted'
     """
 
@@ -128,14 +128,18 @@ class Rollout:
         now_ms
             Stream time.
         """
-        if self.state.stage == "rolled_back":
+        if self.state.stage is RolloutStage.ROLLED_BACK:
             return
         self._sequences[f"{metric}.{group}"].add(value)
         rules = self._rules
         if rules.rollback and self._is_worse(metric):
-            self._enter("rolled_back", f"{metric} is worse than without Conduit by more than {rules.margin:g}", now_ms)
-        elif rules.promote and self.state.stage == "testing" and all(map(self._is_no_worse, METRICS)):
-            self._enter("promoted", f"quality and success are no more than {rules.margin:g} worse", now_ms)
+            self._enter(
+                RolloutStage.ROLLED_BACK,
+                f"{metric} is worse than without Conduit by more than {rules.margin:g}",
+                now_ms,
+            )
+        elif rules.promote and self.state.stage is RolloutStage.TESTING and all(map(self._is_no_worse, METRICS)):
+            self._enter(RolloutStage.PROMOTED, f"quality and success are no more than {rules.margin:g} worse", now_ms)
             self._sequences = self._fresh()  # what comes from here on is judged by itself
 
     def published(self) -> RolloutState:
@@ -163,8 +167,8 @@ class Rollout:
         conduit, control = (self._sequences[f"{metric}.{group}"] for group in GROUPS)
         return conduit.low > control.high - self._rules.margin
 
-    def _enter(self, stage: str, reason: str, now_ms: int) -> None:
-        evidence = self._evidence() if stage == "rolled_back" else {}
+    def _enter(self, stage: RolloutStage, reason: str, now_ms: int) -> None:
+        evidence = self._evidence() if stage is RolloutStage.ROLLED_BACK else {}
         self.state = RolloutState.model_validate(
             {"stage": stage, "since_ms": max(0, now_ms), "reason": reason, "evidence": evidence}
         )

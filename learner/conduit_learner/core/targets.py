@@ -1,8 +1,11 @@
 """What is learned from an event: one number per signal, on a grid that makes sums exact."""
 
+from typing import assert_never
+
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
 from conduit_learner.models.elementary import ln
 from conduit_policy import AMOUNTS
+from conduit_schemas import OutcomeStatus
 
 __all__ = ["TARGET_BITS", "reported", "targets", "to_grid"]
 
@@ -33,10 +36,18 @@ def targets(event: OutcomeEvent | FeedbackEvent) -> dict[str, float]:
     """
     if isinstance(event, FeedbackEvent):
         return {event.signal: to_grid(event.quality)}
-    if event.status == "error":
-        return {"success": 0.0}
-    if event.status != "success":
-        return {}
+    match event.status:
+        case OutcomeStatus.SUCCESS:
+            return _of_success(event)
+        case OutcomeStatus.ERROR:
+            return {"success": 0.0}
+        case OutcomeStatus.CANCELLED | OutcomeStatus.CLIENT_DISCONNECT | OutcomeStatus.CACHE_HIT:
+            return {}
+        case _:
+            assert_never(event.status)
+
+
+def _of_success(event: OutcomeEvent) -> dict[str, float]:
     learned = {"success": 1.0}
     for name, field, least in _AMOUNTS:
         amount = getattr(event, field)

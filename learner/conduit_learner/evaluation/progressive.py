@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import numpy as np
 
-from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
+from conduit_learner.core.events import AboutDecision, FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
 from conduit_learner.core.join import OpenDecision
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.policy_learner import PolicyLearner
@@ -171,15 +172,19 @@ class _Candidate(PolicyLearner):
             )
         return True
 
-    def resolve(self, event: OutcomeEvent | FeedbackEvent, decision: OpenDecision, now_ms: int) -> None:
+    def resolve(self, event: AboutDecision, decision: OpenDecision, now_ms: int) -> None:
         duplicates = self.duplicates
         super().resolve(event, decision, now_ms)
         row = self.rows.get(decision.offset)
         if row is not None and self.duplicates == duplicates:
-            if isinstance(event, OutcomeEvent):
-                row.status, row.amounts = event.status, reported(event)
-            elif event.signal == "quality":
-                row.qualities.append(event.quality)
+            match event:
+                case OutcomeEvent():
+                    row.status, row.amounts = event.status, reported(event)
+                case FeedbackEvent():
+                    if event.signal == "quality":
+                        row.qualities.append(event.quality)
+                case _:
+                    assert_never(event)
 
     def _context(self, decision: OpenDecision) -> bytes | None:
         context = super()._context(decision)

@@ -3,15 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from conduit_learner.core.events import OutcomeEvent, SelectionEvent
 from conduit_learner.core.targets import reported
 from conduit_policy import AMOUNTS
+from conduit_schemas import OutcomeStatus
 
-__all__ = ["ShownDecision", "Status", "decision_of"]
-
-Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
+__all__ = ["ShownDecision", "decision_of"]
 
 _AMOUNTS = frozenset(signal.name for signal in AMOUNTS)
 _MIN_LN, _MAX_LN = -30.0, 14.0
@@ -37,7 +35,7 @@ class ShownDecision:
     fallback: str | None
     shadow: str | None = None
     """The arm that Conduit would have chosen, if it was evaluated but LiteLLM's choice served."""
-    status: Status | None = None
+    status: OutcomeStatus | None = None
     """Status of the outcome; None while there is none."""
     amounts: Mapping[str, float] = field(default_factory=dict)
     """The call's reported amounts (cost, times), by the outcome's fields."""

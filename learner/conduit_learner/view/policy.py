@@ -4,18 +4,18 @@ import math
 from bisect import bisect_left
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_learner.core.events import Event, FeedbackEvent, OutcomeEvent, SelectionEvent
+from conduit_learner.core.events import AboutDecision, Event, FeedbackEvent, OutcomeEvent, SelectionEvent
 from conduit_learner.view.decision import ShownDecision, decision_of
 from conduit_learner.view.savings import SavingsLedger
 from conduit_learner.view.timeline import Cell, Timeline
 from conduit_learner.view.wording import routing_words
 from conduit_policy import AMOUNTS, Beliefs
-from conduit_schemas import LearningChange, LearningSettings, RoutingChange, RoutingSettings, Snapshot
+from conduit_schemas import LearningChange, LearningSettings, OutcomeStatus, RoutingChange, RoutingSettings, Snapshot
 
 __all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "TIMES", "Change", "PolicyView", "Published"]
 
@@ -125,20 +125,21 @@ class PolicyView:
         self.newest_ms = time_ms = max(time_ms, self.newest_ms)  # a broker's clock may have been turned back
         self.events += 1
         self.offsets.append(offset)
-        if isinstance(event, SelectionEvent):
-            return self._select(event, time_ms)
-        if isinstance(event, LearningChange):
-            self._change_settings(event, time_ms)
-        elif isinstance(event, OutcomeEvent | FeedbackEvent):
-            decision = self.decisions.get(event.decision_id)
-            if decision is None:
-                self.unmatched += 1
-            elif isinstance(event, OutcomeEvent):
-                self._resolve(decision, event)
-            else:
-                self._rate(decision, event)
-        else:
-            self._change_routing(event, time_ms)
+        match event:
+            case SelectionEvent():
+                return self._select(event, time_ms)
+            case OutcomeEvent():
+                if decision := self._decision(event):
+                    self._resolve(decision, event)
+            case FeedbackEvent():
+                if decision := self._decision(event):
+                    self._rate(decision, event)
+            case LearningChange():
+                self._change_settings(event, time_ms)
+            case RoutingChange():
+                self._change_routing(event, time_ms)
+            case _:
+                assert_never(event)
         return None
 
     def forget(self, decision: ShownDecision) -> None:
@@ -168,6 +169,11 @@ class PolicyView:
                 return math.exp((step + 0.5) / _STEPS)
         return None
 
+    def _decision(self, event: AboutDecision) -> ShownDecision | None:
+        decision = self.decisions.get(event.decision_id)
+        self.unmatched += decision is None
+        return decision
+
     def _select(self, selection: SelectionEvent, time_ms: int) -> ShownDecision | None:
         if selection.decision_id in self.decisions:
             return None  # delivered twice
@@ -196,7 +202,7 @@ class PolicyView:
             return
         arm, rating = self.arm_of(decision.arm), decision.rating
         self.spent_usd += outcome.cost_usd or 0.0
-        worked, failed = outcome.status == "success", outcome.status == "error"
+        worked, failed = outcome.status == OutcomeStatus.SUCCESS, outcome.status == OutcomeStatus.ERROR
         known = dict(decision.amounts)
         for name in TIMES:
             if not worked:
@@ -231,7 +237,7 @@ class PolicyView:
         before = decision.rating
         decision.raters.add(rater)
         decision.ratings.append(feedback.quality)
-        if decision.status != "error":
+        if decision.status is not OutcomeStatus.ERROR:
             after, old = decision.rating or 0.0, before or 0.0
             for cell in self._cells(decision, self.arm_of(decision.arm)):
                 _rate(cell, int(before is None), after - old, after * after - old * old)

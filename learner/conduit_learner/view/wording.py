@@ -1,10 +1,11 @@
 """Decisions, changes and settings as sentences for the page and the terminal."""
 
 from collections.abc import Callable
+from typing import assert_never
 
 from conduit_learner.view.decision import ShownDecision
 from conduit_policy import AMOUNTS, LIMITED, SIGNALS, Objective
-from conduit_schemas import Fallback, Flag, RoutingGoal, RoutingSettings, Weights
+from conduit_schemas import Fallback, Flag, OutcomeStatus, RoutingGoal, RoutingSettings, Weights
 
 __all__ = ["alarm_words", "consequence", "goal_words", "reason", "routing_words"]
 
@@ -59,20 +60,19 @@ def consequence(decision: ShownDecision) -> str:
     >>> consequence(decision)
     'It worked, cost $0.0012. Nobody has rated the answer.'
     """
-    if not decision.status:
-        said = "No outcome is known yet."
-    elif decision.status == "success":
-        said = f"It worked{_paid(decision)}."
-    elif decision.status == "error":
-        said = f"It failed{f' ({decision.error_class})' if decision.error_class else ''}{_paid(decision)}."
-    else:
-        said = {
-            "cancelled": "It was cancelled.",
-            "client_disconnect": "The client went away.",
-            "cache_hit": "It was answered from the cache.",
-        }.get(decision.status, f"It ended as {decision.status}.")
+    match decision.status:
+        case None:
+            said = "No outcome is known yet."
+        case OutcomeStatus.SUCCESS:
+            said = f"It worked{_paid(decision)}."
+        case OutcomeStatus.ERROR:
+            said = f"It failed{f' ({decision.error_class})' if decision.error_class else ''}{_paid(decision)}."
+        case OutcomeStatus.CANCELLED | OutcomeStatus.CLIENT_DISCONNECT | OutcomeStatus.CACHE_HIT:
+            said = decision.status.about
+        case _:
+            assert_never(decision.status)
     if decision.rating is None:
-        silent = decision.status in {None, "error"}
+        silent = decision.status in {None, OutcomeStatus.ERROR}
         return said if silent else f"{said} Nobody has rated the answer."
     who = ", ".join(sorted({source for source, _ in decision.raters}))
     return f"{said} The answer was rated {decision.rating:.2f} by {who}."
@@ -86,13 +86,17 @@ def routing_words(routing: RoutingSettings) -> str:
     >>> routing_words(RoutingSettings(mode="canary", canary_share=0.1, goal=RoutingGoal(max_cost_usd=0.01)))
     'Conduit chooses for 10 % of the traffic (canary). Goal: cost at most $0.01.'
     """
-    who = {
-        "off": "LiteLLM chooses; Conduit is off.",
-        "shadow": "LiteLLM chooses; Conduit logs what it would have chosen (shadow).",
-        "canary": f"Conduit chooses for {_percent(routing.canary_share)} of the traffic (canary).",
-        "active": "Conduit chooses.",
-    }[routing.mode]
-    parts = [who]
+    match routing.mode:
+        case "off":
+            parts = ["LiteLLM chooses; Conduit is off."]
+        case "shadow":
+            parts = ["LiteLLM chooses; Conduit logs what it would have chosen (shadow)."]
+        case "canary":
+            parts = [f"Conduit chooses for {_percent(routing.canary_share)} of the traffic (canary)."]
+        case "active":
+            parts = ["Conduit chooses."]
+        case _:
+            assert_never(routing.mode)
     if wanted := goal_words(routing.goal):
         parts.append(f"Goal: {wanted}.")
     parts += [f"For {scope}: {goal_words(goal) or 'the same'}." for scope, goal in routing.overrides.items()]

@@ -1,16 +1,16 @@
 """How one attempt at a request went, in Conduit's own words."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-__all__ = ["Facts", "Status", "failure_facts"]
+from conduit_schemas import OutcomeStatus
 
-Status = Literal["success", "error", "cancelled", "client_disconnect", "cache_hit"]
+__all__ = ["Facts", "failure_facts"]
 
 
 class Facts(NamedTuple):
     """How one attempt went; the fields of :class:`conduit_schemas.Outcome`."""
 
-    status: Status
+    status: OutcomeStatus
     cost_usd: float | None = None
     latency_s: float | None = None
     ttft_s: float | None = None
@@ -30,7 +30,7 @@ def failure_facts(error: object, latency_s: float | None = None) -> Facts:
     """
     code = getattr(error, "status_code", None) or getattr(error, "code", None)
     return Facts(
-        "error",
+        OutcomeStatus.ERROR,
         latency_s=latency_s,
         error_class=type(error).__name__ if isinstance(error, BaseException) else None,
         error_code=None if code is None else str(code)[:256],

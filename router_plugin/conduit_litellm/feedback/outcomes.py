@@ -8,6 +8,7 @@ from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
+from conduit_schemas import OutcomeStatus
 
 __all__ = ["OutcomeRecorder"]
 
@@ -61,7 +62,7 @@ class OutcomeRecorder:
         if not newest.has_outcome:
             self.record_outcome(newest, facts(newest.time))
         for decision in newest.attempts[:-1]:
-            self.record_outcome(decision, Facts("error"))
+            self.record_outcome(decision, Facts(OutcomeStatus.ERROR))
 
     def report_late_failure(self, decision_id: str | None, facts: FactsSince) -> None:
         """Record a failure that may be told when the next attempt of a proxied request is under way already.
@@ -82,10 +83,10 @@ class OutcomeRecorder:
         if told.latency_s is None and told.error_class is not None:
             told = told._replace(latency_s=max(0.0, now - decision.time))
         if self._ledger.claim_outcome(decision):
-            if told.status == "error":
+            if told.status is OutcomeStatus.ERROR:
                 decision.failure = told.error_class, told.error_code
             self._counters.add(f"outcomes_{told.status}")
-            if told.status != "cache_hit":
+            if told.status is not OutcomeStatus.CACHE_HIT:
                 self._paid(decision, told.cost_usd)
             self._emitter.put(OutcomeDraft(now, decision, told, source))
 

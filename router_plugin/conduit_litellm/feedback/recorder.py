@@ -13,6 +13,7 @@ from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
+from conduit_schemas import OutcomeStatus
 
 __all__ = ["About", "FeedbackRecorder", "Origin"]
 
@@ -139,9 +140,9 @@ class FeedbackRecorder:
 
 def _facts(cost: float | None, latency: float | None, error: Error) -> Facts:
     if not error:
-        return Facts("success", cost_usd=cost, latency_s=latency)
+        return Facts(OutcomeStatus.SUCCESS, cost_usd=cost, latency_s=latency)
     if isinstance(error, asyncio.CancelledError):
-        return Facts("cancelled", cost_usd=cost, latency_s=latency)
+        return Facts(OutcomeStatus.CANCELLED, cost_usd=cost, latency_s=latency)
     told = failure_facts(error)
     if isinstance(error, str):
         told = told._replace(error_class=error[:256])

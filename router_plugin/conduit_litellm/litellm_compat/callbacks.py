@@ -14,12 +14,13 @@ from typing import Any
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from conduit_litellm.decisions.facts import Facts, Status, failure_facts
+from conduit_litellm.decisions.facts import Facts, failure_facts
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.feedback.answer_checks import AnswerChecks
 from conduit_litellm.feedback.outcomes import OutcomeRecorder
 from conduit_litellm.litellm_compat.responses import answer_of, stamp_response
 from conduit_litellm.litellm_compat.stamps import read_stamp
+from conduit_schemas import OutcomeStatus
 
 __all__ = ["CallbackLogger"]
 
@@ -141,8 +142,9 @@ def not_before(start: Any, selected: float, end: Any) -> Any:
 def _success_facts(kwargs: Mapping[str, Any], start: Any, end: Any) -> Facts:
     record = _record(kwargs)
     if _is_cached(kwargs):
-        return Facts("cache_hit")
-    status: Status = "client_disconnect" if _error_class(kwargs) == "ClientDisconnected" else "success"
+        return Facts(OutcomeStatus.CACHE_HIT)
+    is_gone = _error_class(kwargs) == "ClientDisconnected"
+    status = OutcomeStatus.CLIENT_DISCONNECT if is_gone else OutcomeStatus.SUCCESS
     streamed = bool(record.get("stream") or kwargs.get("stream"))
     return Facts(
         status,

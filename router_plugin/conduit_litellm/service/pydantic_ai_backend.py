@@ -38,7 +38,7 @@ from conduit_litellm.service.errors import (
 from conduit_litellm.service.pydantic_ai_requests import history_of, settings_of, text_of
 from conduit_litellm.service.result import Answer
 from conduit_litellm.strategy import ConduitRoutingStrategy
-from conduit_schemas import ConfigurationError
+from conduit_schemas import ConfigurationError, OutcomeStatus
 
 __all__ = ["PydanticAIBackend"]
 
@@ -185,7 +185,7 @@ class PydanticAIBackend:
 
     def _succeeded(self, attempt: _Attempt, answer: Answer[Any]) -> None:
         facts = Facts(
-            "success",
+            OutcomeStatus.SUCCESS,
             cost_usd=answer.cost_usd,
             latency_s=answer.latency_s,
             input_tokens=answer.input_tokens,

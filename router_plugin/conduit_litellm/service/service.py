@@ -21,7 +21,7 @@ from conduit_litellm.service.result_type import Messages, ResultType, result_typ
 from conduit_litellm.service.stream import Stream
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_policy import Objective, objective_of
-from conduit_schemas import ConfigurationError, RoutingGoal, checked
+from conduit_schemas import ConfigurationError, OutcomeStatus, RoutingGoal, checked
 
 __all__ = ["Service"]
 
@@ -287,7 +287,9 @@ class Service:
     def _give_up(self, attempts: list[SelectionDraft]) -> None:
         if attempts:
             spent = max(0.0, time.time() - attempts[-1].time)
-            self.strategy.record_outcome(attempts[-1].decision_id, Facts("cancelled", latency_s=spent), "service")
+            self.strategy.record_outcome(
+                attempts[-1].decision_id, Facts(OutcomeStatus.CANCELLED, latency_s=spent), "service"
+            )
 
     def _rate(self, attempts: list[SelectionDraft], wanted: ResultType[Any], quality: float) -> None:
         if self._learns_from_validation and attempts:
