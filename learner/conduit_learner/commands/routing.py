@@ -4,16 +4,17 @@ import getpass
 import platform
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from conduit_learner.commands.options import as_json_option, echo_json, log_options, opened_log, policy_option
 from conduit_learner.commands.routing_text import routing_lines, settings_lines
 from conduit_log import LogSettings, Message
-from conduit_policy import check_routing
+from conduit_policy import LIMITED, Objective, check_routing
 from conduit_schemas import (
     ConfigurationError,
     RoutingChange,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["routing"]
 
 _NONE = "none"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _by_option = click.option("--by", metavar="NAME", help="Who makes the change [default: user and host].")
 
 
@@ -62,12 +64,20 @@ def show(*, policy: str, settings: LogSettings, as_json: bool) -> None:
         click.echo("\n".join(routing_lines(policy, now)))
 
 
+def _limit_options(command: _Command) -> _Command:
+    """Add an option for every amount that a goal can limit."""
+    for signal in reversed(LIMITED):
+        option = f"--{signal.limit.replace('_', '-')}"
+        limits = click.option(option, metavar=f"{signal.unit}|none", help=f"Limit on a request's {signal.title}.")
+        command = limits(command)
+    return command
+
+
 @routing.command("set")
 @policy_option
 @log_options
 @click.option("--objective", help="quality, balanced, cost, speed, or weights: quality=1,cost=0.1,latency=0.")
-@click.option("--max-cost-usd", metavar="USD|none", help="The most that one request may cost.")
-@click.option("--max-latency-s", metavar="SECONDS|none", help="Target for a request's latency.")
+@_limit_options
 @click.option("--budget", metavar="USD/day|USD/1000_requests|none", help="Spending limit, paced over its period.")
 @click.option(
     "--quality-floor",
@@ -184,7 +194,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-_GOALS = ("objective", "max_cost_usd", "max_latency_s", "budget", "quality_floor")
+_GOALS = ("objective", *(signal.limit for signal in LIMITED), "budget", "quality_floor")
 
 
 def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +251,7 @@ def _number(name: str, text: str) -> float:
 def _objective(text: str) -> Any:
     if "=" not in text:
         return text
-    weights: dict[str, float] = {"quality": 0.0, "cost": 0.0, "latency": 0.0}
+    weights = dict.fromkeys(Objective().weights(), 0.0)
     for part in text.split(","):
         name, _, value = part.partition("=")
         if name.strip() not in weights:
@@ -265,8 +275,7 @@ def _floor(text: str) -> dict[str, float]:
 
 _PARSERS: Mapping[str, Any] = {
     "objective": _objective,
-    "max_cost_usd": lambda text: _number("--max-cost-usd", text),
-    "max_latency_s": lambda text: _number("--max-latency-s", text),
+    **{signal.limit: partial(_number, f"--{signal.limit.replace('_', '-')}") for signal in LIMITED},
     "budget": _budget,
     "quality_floor": _floor,
 }
