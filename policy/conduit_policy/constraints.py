@@ -46,6 +46,8 @@ class Constraints:
     """Left out are arms that cost more than this with a probability of 5 % or more."""
     max_latency_s: float | None = None
     """Left out are arms whose predicted (median) latency is above this."""
+    max_ttft_s: float | None = None
+    """Left out are arms whose predicted (median) time to the first token is above this."""
     floor_relative: float | None = None
     """Wanted is the cheapest arm whose quality is at least this share of the best one's ..."""
     floor_confidence: float = 0.95

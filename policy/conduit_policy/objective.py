@@ -18,11 +18,12 @@ Number = TypeVar("Number", float, NDArray[np.float64])
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """Weights of quality and of the amounts: cost and latency.
+    """Weights of quality and of the amounts: cost, latency and the time to the first token.
 
-    The utility of an arm is ``quality * P(success) * q - cost * c - latency * l``. ``q`` is the predicted quality, 0
-    to 1. ``c`` and ``l`` are the places of its predicted cost and latency in the pool, on a log scale: 0 for the
-    cheapest (fastest) arm, 1 for the most expensive (slowest). So ``cost=0.05`` means: going from the most expensive
+    The utility of an arm is ``quality * P(success) * q - cost * c - latency * l - ttft * t``. ``q`` is the predicted
+    quality, 0 to 1. ``c``, ``l`` and ``t`` are the places of its predicted cost, latency and time to first token in the
+    pool, on a log scale: 0 for the cheapest (fastest) arm, 1 for the most expensive (slowest). Only streams have a time
+    to first token; for other requests it does not count. So ``cost=0.05`` means: going from the most expensive
     model to the cheapest is worth a loss of 0.05 in quality.
 
     Examples
@@ -34,6 +35,7 @@ class Objective:
     quality: float = 1.0
     cost: float = 0.05
     latency: float = 0.01
+    ttft: float = 0.0
 
     def __post_init__(self) -> None:
         for name, weight in self.weights().items():
@@ -47,10 +49,10 @@ class Objective:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def of_weights(cls, weights: Mapping[str, float]) -> Self:
+    def of_weights(cls, weights: Mapping[str, float | None]) -> Self:
         """Return the objective that an event says was in force; names of a later version are left out."""
         known = {field.name for field in fields(cls)}
-        return cls(**{name: weight for name, weight in weights.items() if name in known})
+        return cls(**{name: weight for name, weight in weights.items() if name in known and weight is not None})
 
     def price(self, places: Mapping[str, Number]) -> Number | float:
         """Return what the amounts take off the utility.

@@ -49,6 +49,9 @@ class Signal(NamedTuple):
     limit_deviations: float = 0.0
     """How many standard deviations of a single request the limit allows for. 0 limits the predicted median."""
 
+    is_of_streams: bool = False
+    """Whether only streams have it: it is neither weighed nor limited for other requests."""
+
     @property
     def is_amount(self) -> bool:
         """Whether it is an amount, which is learned as its logarithm."""
@@ -110,6 +113,20 @@ SIGNALS: Mapping[str, Signal] = MappingProxyType(
                 field="latency_s",
                 limit="max_latency_s",
                 limit_flags=(Flag.LATENCY_TARGET, Flag.LATENCY_TARGET_UNMET),
+            ),
+            # Mostly a matter of the deployment's queue, so one mean per arm; the request itself says little about it.
+            Signal(
+                "ttft",
+                default=0.0,
+                sigma=1.0,
+                is_contextual=False,
+                is_optional=True,
+                unit="s",
+                label="time to first token",
+                field="ttft_s",
+                limit="max_ttft_s",
+                limit_flags=(Flag.TTFT_TARGET, Flag.TTFT_TARGET_UNMET),
+                is_of_streams=True,
             ),
         )
     }

@@ -118,6 +118,11 @@ class Flag(Code):
         "latency_target_unmet",
         "No deployment met the request's latency target, so only the fastest was left.",
     )
+    TTFT_TARGET = "ttft_target", "Deployments slower to the first token than the request's target were left out."
+    TTFT_TARGET_UNMET = (
+        "ttft_target_unmet",
+        "No deployment met the request's target for the first token, so only the fastest to it was left.",
+    )
     QUALITY_FLOOR = "quality_floor", "The cheapest deployment with sufficient quality was preferred."
     QUALITY_FLOOR_UNKNOWN = (
         "quality_floor_unknown",

@@ -41,10 +41,12 @@ class Weights(Record):
     quality: Weight = 1.0
     cost: Weight = 0.05
     latency: Weight = 0.01
+    ttft: Weight | None = None
+    """Left out where it counts for nothing, so that what was written before there was this weight keeps its hash."""
 
     @model_validator(mode="after")
     def _something_counts(self) -> Self:
-        if self.quality == self.cost == self.latency == 0.0:
+        if not (self.quality or self.cost or self.latency or self.ttft):
             raise ValueError("at least one weight must be above 0")
         return self
 
@@ -79,6 +81,8 @@ class RoutingGoal(Record):
     """What one request may cost."""
     max_latency_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     """Target for the time from the call to the last byte."""
+    max_ttft_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    """Target for the time from the call to the first token. It holds for streams."""
     budget: Budget | None = None
     quality_floor: QualityFloor | None = None
 

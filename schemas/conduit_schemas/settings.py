@@ -23,6 +23,7 @@ class ArmPrior(Record):
     cost_usd: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     """Of one request."""
     latency_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    ttft_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     observations: Annotated[float, Field(gt=0.0, le=1e6)] = 20.0
     """As how many requests of this deployment's own it counts, of each signal that is given."""
 

@@ -71,7 +71,7 @@ async def test_applications_say_in_the_log_how_they_want_to_be_used(new_strategy
     (change,) = await events(strategy, "routing")
     assert change.origin == "application" and change.changed_by
     settings = change.routing
-    assert settings.goal.objective == Weights(quality=1.0, cost=0.25, latency=0.0)
+    assert settings.goal.objective == Weights(quality=1.0, cost=0.25, latency=0.0, ttft=0.0)
     assert settings.goal.budget == Budget(usd=3.0, per="1000_requests")
     assert settings.overrides["team:growth"].objective == "cost"
     assert (settings.mode, settings.canary_share, settings.automatic.margin) == ("canary", 0.5, 0.1)
@@ -94,6 +94,25 @@ async def test_applications_say_in_the_log_how_they_want_to_be_used(new_strategy
 def test_settings_that_make_no_sense_are_refused_at_once(arguments, message, new_strategy):
     with pytest.raises(ConfigurationError, match=message):
         new_strategy(**arguments)
+
+
+async def test_the_time_to_the_first_token_counts_for_streams_alone(
+    new_strategy, new_router, deployment, priced, events
+):
+    for wish in ({"objective": Objective(ttft=0.5)}, {"constraints": {"max_ttft_s": 1.0}}):
+        strategy, plain = new_strategy(**wish), priced()
+        arms = {
+            name: arm.model_copy(update={"signals": {**arm.signals, "ttft": _known(math.log(seconds))}})
+            for (name, arm), seconds in zip(plain.arms.items(), (4.0, 0.2), strict=True)
+        }
+        strategy._policies.update(plain.model_copy(update={"arms": arms}).sealed())
+        router = new_router(strategy, [deployment("dear"), deployment("cheap")])
+        assert {await ask(router) for _ in range(5)} == {"dear"}
+        for _ in range(5):
+            async for _ in await router.acompletion(model="chat", messages=ASK, stream=True):
+                pass
+        chosen = [event.arm for event in await events(strategy, "selection")][-10:]
+        assert chosen == 5 * ["dear"] + 5 * ["cheap"]
 
 
 async def test_off_leaves_everything_to_litellm_and_still_learns(new_strategy, new_router, deployment, priced, events):

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple, assert_never
 
 from conduit_litellm.decisions.directive import Directive
@@ -29,6 +31,7 @@ __all__ = ["Directives", "own_settings"]
 
 _NOTHING_SPENT = Spend()
 _MAX_REMEMBERED = 1_000
+_OF_STREAMS = [signal for signal in LIMITED if signal.is_of_streams]
 
 
 class _Wanted(NamedTuple):
@@ -55,8 +58,8 @@ class _InForce(NamedTuple):
     spend: Mapping[str, Spend]
     plain: Directive | None
     """What holds for every request that wants nothing for itself; None where requests differ."""
-    wanted: dict[tuple[str | None, int], _Wanted]
-    """By scope and identity of the request's own goal, which is kept alive in it."""
+    wanted: dict[tuple[str | None, int, bool], _Wanted]
+    """By scope, identity of the request's own goal, which is kept alive in it, and whether the request is a stream."""
 
 
 class Directives:
@@ -116,7 +119,7 @@ class Directives:
         if found.plain is not None and own is None:
             return found.plain
         scope = next((scope for scope in request.scopes() if scope in found.settings.overrides), None)
-        wanted = self._wanted(found, scope, own)
+        wanted = self._wanted(found, scope, own, is_stream=bool(request.content.params.get("stream")))
         session = self._session(policy, found.settings, request)
         constraints = self._constraints(policy, found, wanted, self._index(session, arms))
         is_in_canary = found.mode == "canary" and _is_in_canary(policy, found, request, decision_id)
@@ -144,14 +147,17 @@ class Directives:
         differs = settings.overrides or settings.session_stickiness or settings.switching_cost
         if mode == "canary" or settings.goal.budget is not None or differs:
             return found
-        wanted = self._wanted(found, None, None)
+        wanted = self._wanted(found, None, None, is_stream=False)
+        streams = self._wanted(found, None, None, is_stream=True)
+        if (streams.goal, streams.objective) != (wanted.goal, wanted.objective):
+            return found
         constraints = self._constraints(policy, found, wanted, None)
         left = _fallback(mode, is_in_canary=False)
         directive = Directive(mode, left, wanted.objective, wanted.weights, constraints, constraints.logged())
         return found._replace(plain=directive)
 
-    def _wanted(self, found: _InForce, scope: str | None, own: RoutingGoal | None) -> _Wanted:
-        known = found.wanted.get((scope, id(own)))
+    def _wanted(self, found: _InForce, scope: str | None, own: RoutingGoal | None, *, is_stream: bool) -> _Wanted:
+        known = found.wanted.get((scope, id(own), is_stream))
         if known is not None:
             return known
         override = None if scope is None else found.settings.overrides[scope]
@@ -159,10 +165,14 @@ class Directives:
         cap = min((level.max_cost_usd for level in levels if level.max_cost_usd is not None), default=None)
         goal = merged([*levels, RoutingGoal.model_construct(max_cost_usd=cap)])
         objective = objective_of(goal, self._objective)
+        if not is_stream:
+            goal = goal.model_copy(update={signal.limit: None for signal in _OF_STREAMS})
+            with suppress(ConfigurationError):  # where nothing else counts, it goes on counting
+                objective = replace(objective, **{signal.name: 0.0 for signal in _OF_STREAMS})
         wanted = _Wanted(found.settings.goal, override, scope, own, goal, objective, objective.weights())
         if len(found.wanted) >= _MAX_REMEMBERED:
             found.wanted.clear()
-        found.wanted[scope, id(own)] = wanted
+        found.wanted[scope, id(own), is_stream] = wanted
         return wanted
 
     def _constraints(self, policy: str, found: _InForce, wanted: _Wanted, previous: int | None) -> Constraints:
