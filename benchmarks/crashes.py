@@ -19,7 +19,6 @@ import contextlib
 import json
 import logging
 import mmap
-import multiprocessing
 import os
 import random
 import signal
@@ -29,7 +28,6 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +39,7 @@ from conduit_learner.worker.run import WorkerOptions, run_worker
 from conduit_log import EventLog, GroupReader, LogSettings, LogUnavailableError, Message, Reader, open_log
 from conduit_log.ports import OnAssigned, OnRevoked
 from conduit_schemas import LearningSettings, Snapshot
+from local_servers.processes import BrokerProcess
 
 PHASES = {
     "s": "start",
@@ -427,38 +426,6 @@ def _tell(what: str, phases: Mapping[str, int]) -> None:
     print(f"{what}: {', '.join(f'{phase} {count}' for phase, count in sorted(phases.items()))}", file=sys.stderr)
 
 
-def _keep_broker(folder: Path, pipe: Connection) -> None:
-    from tests.support.broker import private_broker  # noqa: PLC0415 - takes packages that the learners do not need
-
-    with private_broker(folder) as broker:
-        pipe.send(broker.bootstrap)
-        with contextlib.suppress(EOFError):
-            while (what := pipe.recv()) != "end":
-                (broker.kill if what == "kill" else broker.start)()
-                pipe.send("done")
-
-
-@contextlib.asynccontextmanager
-async def _broker(folder: Path) -> AsyncIterator[tuple[str, Callable[[str], Awaitable[None]]]]:
-    """Yield a broker's address, and what kills and starts it; it lives in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    pipe, far_end = context.Pipe()
-    process = context.Process(target=_keep_broker, args=(folder, far_end))
-    process.start()
-    far_end.close()
-
-    async def tell(what: str) -> None:
-        pipe.send(what)
-        await asyncio.to_thread(pipe.recv)
-
-    try:
-        yield await asyncio.to_thread(pipe.recv), tell
-    finally:
-        with contextlib.suppress(OSError):
-            pipe.send("end")
-        await asyncio.to_thread(process.join)
-
-
 async def measure(kills: int, pauses: int, restarts: int) -> dict[str, Any]:
     """Return both logs' reports."""
     report: dict[str, Any] = {}
@@ -470,12 +437,12 @@ async def measure(kills: int, pauses: int, restarts: int) -> dict[str, Any]:
         report["embedded"] = await campaign(
             LogSettings(path=folder / "embedded", prefix=prefix), folder / "embedded", kills=kills
         )
-        async with _broker(folder / "broker") as (address, tell):
+        async with BrokerProcess(folder / "broker") as broker:
             settings = LogSettings(
-                bootstrap_servers=address, prefix=prefix, partitions=4, session_timeout_s=SESSION_TIMEOUT_S
+                bootstrap_servers=broker.bootstrap, prefix=prefix, partitions=4, session_timeout_s=SESSION_TIMEOUT_S
             )
             report["kafka"] = await campaign(
-                settings, folder / "kafka", kills=kills, pauses=pauses, restarts=restarts, broker=tell
+                settings, folder / "kafka", kills=kills, pauses=pauses, restarts=restarts, broker=broker.tell
             )
     return report
 

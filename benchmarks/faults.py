@@ -12,15 +12,12 @@ import argparse
 import asyncio
 import json
 import logging
-import multiprocessing
 import os
 import resource
 import tempfile
 import time
-from contextlib import suppress
 from importlib.metadata import version
 from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +25,12 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from litellm.router import Router
 
-from benchmarks.selection import learn, percentiles
+from benchmarks.learned_policy import learn
+from benchmarks.percentiles import percentiles
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_log import LogSettings, Message, open_log
 from conduit_schemas import Outcome, Selection, decode_event
-from tests.support.broker import private_broker
+from local_servers.processes import BrokerProcess
 
 DEPLOYMENTS = 5
 MESSAGES: list[Any] = [{"role": "user", "content": "Translate to French: the meeting is on Thursday."}]
@@ -49,40 +47,6 @@ class Load(NamedTuple):
     late: int
     """Requests that started more than 0.1 s after their time: the machine could not keep up."""
     elapsed_s: float
-
-
-class BrokerProcess:
-    """A broker that another process starts and kills: this one has requests to serve."""
-
-    def __init__(self, folder: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, far_end = context.Pipe()
-        self._process = context.Process(target=_keep_broker, args=(folder, far_end))
-        self._process.start()
-        far_end.close()
-
-    async def __aenter__(self) -> "BrokerProcess":
-        self.bootstrap = await asyncio.to_thread(self._pipe.recv)
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        with suppress(OSError):
-            self._pipe.send("end")
-        await asyncio.to_thread(self._process.join)
-
-    async def tell(self, what: str) -> None:
-        """Kill or start it, and return when that has happened."""
-        self._pipe.send(what)
-        await asyncio.to_thread(self._pipe.recv)
-
-
-def _keep_broker(folder: Path, pipe: Connection) -> None:
-    with private_broker(folder) as broker:
-        pipe.send(broker.bootstrap)
-        with suppress(EOFError):
-            while (what := pipe.recv()) != "end":
-                (broker.kill if what == "kill" else broker.start)()
-                pipe.send("done")
 
 
 def new_router() -> Router:

@@ -9,7 +9,6 @@ before. A callback in each proxy tells how long its selection took.
 import argparse
 import asyncio
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -30,8 +29,9 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from benchmarks.selection import DEPLOYMENTS, PROMPTS, learn, percentiles
-from benchmarks.soak import serve
+from benchmarks.learned_policy import DEPLOYMENTS, PROMPTS, learn
+from benchmarks.percentiles import percentiles
+from local_servers.processes import model_server_process
 
 __all__ = ["measure", "stopwatch"]
 
@@ -127,23 +127,14 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]", output: Path) -> None
 
 def measure(requests: int) -> dict[str, Any]:
     """Return the report."""
-    context = multiprocessing.get_context("spawn")
-    pipe, far_end = context.Pipe()
-    server = context.Process(target=serve, args=(far_end,))
-    server.start()
-    try:
-        base = pipe.recv()
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            asyncio.run(learn(str(folder / "learned")))
-            with (
-                proxy(folder / "with", base, conduit=True) as ours,
-                proxy(folder / "without", base, conduit=False) as own,
-            ):
-                return compare({"with_conduit": ours, "without": own}, requests)
-    finally:
-        pipe.send("end")
-        server.join()
+    with model_server_process() as base, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        asyncio.run(learn(str(folder / "learned")))
+        with (
+            proxy(folder / "with", base, conduit=True) as ours,
+            proxy(folder / "without", base, conduit=False) as own,
+        ):
+            return compare({"with_conduit": ours, "without": own}, requests)
 
 
 def compare(urls: dict[str, str], requests: int) -> dict[str, Any]:

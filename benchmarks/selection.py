@@ -14,56 +14,32 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from statistics import quantiles
 from typing import Any
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from litellm.router import Router
 
+from benchmarks import proxy_overhead
+from benchmarks.learned_policy import DEPLOYMENTS, PROMPTS, learn, messages, new_router, outcomes_learned, until
+from benchmarks.percentiles import percentiles
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_litellm.litellm_compat.requests import LiteLLMRequest
-from conduit_litellm.routing.policy_cache import PolicyCache
+from conduit_litellm.litellm_compat.selecting import select_deployment
 from conduit_policy import Objective, Request, TextFeaturizer, choose
 
-DEPLOYMENTS = 5
 LITELLM_STRATEGIES = {
     "simple_shuffle": "simple-shuffle",
     "latency_based": "latency-based-routing",
     "cost_based": "cost-based-routing",
     "usage_v2": "usage-based-routing-v2",
 }
-PROMPTS = [
-    "What is 17 * 23?",
-    "Translate to French: the meeting has been moved to Thursday afternoon, please bring the figures.",
-    "Write a Python function that merges two sorted lists without using sort(), with type hints and a docstring. "
-    "Then explain its complexity in one sentence.",
-    "Summarise the following minutes in three bullet points. " + "The board discussed the budget at length. " * 10,
-    "You are given a log excerpt. Find the first error and say what caused it.\n"
-    + "2026-03-01T12:00:00Z INFO worker[12]: task 8f3a finished in 132 ms\n" * 12,
-]
-
 Select = Callable[[dict[str, Any], list[dict[str, str]]], Awaitable[Any]]
-
-
-def new_router(**options: Any) -> Router:
-    """Return a router over the deployments."""
-    deployments = [
-        {
-            "model_name": "chat",
-            "litellm_params": {"model": "openai/gpt-4o-mini", "api_key": "unused"},
-            "model_info": {"id": f"deployment-{number}"},
-        }
-        for number in range(DEPLOYMENTS)
-    ]
-    return Router(model_list=deployments, **options)
 
 
 def selecting(router: Router) -> Select:
     """Return the router's own selection, the way its calls use it."""
-    if hasattr(router, "select"):  # LiteLLM 1.109 and later
-        return lambda kwargs, messages: router.select("chat", kwargs, messages=messages)
-    return lambda kwargs, messages: router.async_get_available_deployment("chat", kwargs, messages)
+    return lambda kwargs, messages: select_deployment(router, "chat", messages, kwargs)
 
 
 def listing(router: Router) -> Select:
@@ -71,26 +47,6 @@ def listing(router: Router) -> Select:
     if hasattr(router, "select"):
         return lambda kwargs, messages: router.select("chat", kwargs, kind="healthy", messages=messages)
     return lambda kwargs, messages: router.async_get_healthy_deployments("chat", kwargs, messages)
-
-
-async def learn(folder: str, requests: int = 300) -> None:
-    """Let a learner make a snapshot from requests whose answers got feedback."""
-    strategy = ConduitRoutingStrategy(log_path=folder)
-    router = new_router()
-    strategy.install(router)
-    select = selecting(router)
-    for number in range(requests):
-        deployment = await select({"metadata": {}}, _messages(number))
-        arm = deployment["model_info"]["id"]
-        rank = int(arm[-1])
-        await strategy.record_feedback(
-            arm, cost=1e-4 * 2**rank, latency=0.5 + 0.1 * rank, quality_score=0.5 + 0.1 * rank
-        )
-    # Outcomes that the application reports wait two seconds for LiteLLM's own, which do not come here.
-    await _until(lambda: strategy.events_waiting == 0, "the events to be delivered")
-    policies: PolicyCache = strategy._policies
-    await _until(lambda: _outcomes(policies) == requests, "a snapshot")
-    await strategy.aclose(timeout_s=10.0)
 
 
 async def measure(repetitions: int) -> dict[str, Any]:
@@ -103,9 +59,8 @@ async def measure(repetitions: int) -> dict[str, Any]:
         contestants = {"conduit": selecting(router)}
         for name, routing_strategy in LITELLM_STRATEGIES.items():
             contestants[name] = selecting(new_router(routing_strategy=routing_strategy))
-        await contestants["conduit"]({"metadata": {}}, _messages(0))  # starts the reader of the snapshots
-        policies: PolicyCache = strategy._policies
-        await _until(lambda: _outcomes(policies) > 0, "the snapshot")
+        await contestants["conduit"]({"metadata": {}}, messages(0))  # starts the reader of the snapshots
+        await until(lambda: outcomes_learned(strategy) > 0, "the snapshot")
         times = {name: await _timed(select, 200) for name, select in contestants.items()}  # warm-up
         for times_of_one in times.values():
             times_of_one.clear()
@@ -126,26 +81,13 @@ async def measure(repetitions: int) -> dict[str, Any]:
     }
 
 
-async def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60.0
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"waited a minute for {what}")
-        await asyncio.sleep(0.05)
-
-
-def _outcomes(policies: PolicyCache) -> int:
-    beliefs = policies.get("default/chat")
-    return 0 if beliefs is None else beliefs.snapshot.outcomes
-
-
 async def _timed(select: Select, repetitions: int) -> list[float]:
     microseconds = []
     for number in range(repetitions):
         kwargs: dict[str, Any] = {"metadata": {}}
-        messages = _messages(number)
+        asked = messages(number)
         start = time.perf_counter_ns()
-        await select(kwargs, messages)
+        await select(kwargs, asked)
         microseconds.append((time.perf_counter_ns() - start) / 1000.0)
         await asyncio.sleep(0)  # strategies leave tasks behind; they run here, off the clock
     return microseconds
@@ -157,8 +99,8 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
     beliefs = strategy._policies.get("default/chat")
     assert beliefs is not None
     arms = tuple(f"deployment-{number}" for number in range(DEPLOYMENTS))
-    contexts = [featurizer(Request(messages=_messages(number))) for number in range(len(PROMPTS))]
-    healthy: Any = await listing(router)({}, _messages(0))
+    contexts = [featurizer(Request(messages=messages(number))) for number in range(len(PROMPTS))]
+    healthy: Any = await listing(router)({}, messages(0))
 
     def emitted(number: int) -> None:
         selection = strategy._new_selection()
@@ -171,7 +113,7 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
         choose(beliefs, context, arms, objective=objective, decision_id=f"benchmark-{number}")
 
     steps: dict[str, Callable[[int], object]] = {
-        "features": lambda number: featurizer(Request(messages=_messages(number))),
+        "features": lambda number: featurizer(Request(messages=messages(number))),
         "choose": chosen,
         "emit": emitted,
     }
@@ -186,16 +128,6 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
     return parts
 
 
-def _messages(number: int) -> list[dict[str, str]]:
-    return [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}]
-
-
-def percentiles(times: list[float]) -> dict[str, float]:
-    """Return the median and the 99th percentile."""
-    cuts = quantiles(times, n=100)
-    return {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -205,8 +137,6 @@ def main() -> None:
     options = parser.parse_args()
     report = asyncio.run(measure(options.repetitions))
     if options.proxy:
-        from benchmarks import proxy_overhead  # noqa: PLC0415 - which uses this module
-
         report["in_the_proxy_us"] = proxy_overhead.measure(options.repetitions // 4)["selection_us"]
     if options.json:
         print(json.dumps(report))

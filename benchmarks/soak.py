@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import logging
-import multiprocessing
 import os
 import random
 import sys
@@ -19,7 +18,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -32,7 +30,7 @@ from conduit_litellm import ConduitRoutingStrategy
 from conduit_litellm.litellm_compat.stamps import read_stamp
 from conduit_log import LogSettings, open_log
 from conduit_schemas import Outcome, Selection, decode_event
-from tests.support.model_server import ModelServer
+from local_servers.processes import model_server_process
 
 TOKENS = {"a": 11, "b": 22, "c": 33}
 """What each deployment of the group ``chat`` says it wrote: an outcome at the wrong decision shows."""
@@ -134,30 +132,10 @@ def entry(base: str, group: str, name: str, behaviour: str, **params: Any) -> di
     return {"model_name": group, "litellm_params": {**known, **params}, "model_info": {"id": name}}
 
 
-def serve(pipe: Connection) -> None:
-    """Be the server, in a process of its own, until told to end."""
-
-    async def run() -> None:
-        async with ModelServer().running() as server:
-            pipe.send(server.url)
-            await asyncio.to_thread(pipe.recv)
-
-    asyncio.run(run())
-
-
 async def measure(requests: int, concurrency: int, seed: int = 1) -> dict[str, Any]:
     """Return the report."""
-    context = multiprocessing.get_context("spawn")
-    pipe, far_end = context.Pipe()
-    server = context.Process(target=serve, args=(far_end,))
-    server.start()
-    try:
-        base = await asyncio.to_thread(pipe.recv)
-        with tempfile.TemporaryDirectory() as folder:
-            return await soak(base, folder, requests, concurrency, seed)
-    finally:
-        pipe.send("end")
-        await asyncio.to_thread(server.join)
+    with model_server_process() as base, tempfile.TemporaryDirectory() as folder:
+        return await soak(base, folder, requests, concurrency, seed)
 
 
 async def soak(base: str, folder: str, requests: int, concurrency: int, seed: int) -> dict[str, Any]:

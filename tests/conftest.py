@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from broker import Broker, NoBrokerError, private_broker, shared_broker
 from hypothesis import settings
+
+from local_servers.broker import Broker, NoBrokerError, private_broker, shared_broker
 
 settings.register_profile("conduit", deadline=None)  # a busy machine is no defect
 settings.load_profile("conduit")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from litellm.router import Router
 
-from benchmarks import faults, selection
+from benchmarks import faults
+from benchmarks.percentiles import percentiles
 from conduit_litellm import ConduitRoutingStrategy
 
 
@@ -44,4 +45,4 @@ async def test_waiting_ends() -> None:
 
 
 def test_the_percentiles_are_those_of_the_definition() -> None:
-    assert selection.percentiles([float(number) for number in range(1, 100)]) == {"p50": 50.0, "p99": 99.0}
+    assert percentiles([float(number) for number in range(1, 100)]) == {"p50": 50.0, "p99": 99.0}

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from model_server import ModelServer
 
 from benchmarks import soak
 from conduit_log import LogSettings, Message, open_log
 from conduit_schemas import Event, Outcome, Selection, encode
+from local_servers.model_server import ModelServer
 
 
 @pytest.fixture(autouse=True)

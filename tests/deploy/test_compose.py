@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from broker import IMAGE, POM
 from click.testing import CliRunner
 
 from conduit_learner.cli import main
@@ -20,6 +19,7 @@ from conduit_litellm import ConduitRoutingStrategy
 from conduit_litellm.proxy.proxy_handler import ProxyHandler
 from conduit_litellm.proxy.settings import read_settings
 from conduit_log import LogSettings
+from local_servers.broker import IMAGE, POM
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -17,7 +17,6 @@ import litellm
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
-from broker import NoBrokerError, secured_broker
 from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,6 +27,7 @@ from conduit_learner.cli import main
 from conduit_learner.worker.run import WorkerOptions, run_worker
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_log import LogSettings, LogUnavailableError, Message, open_log
+from local_servers.broker import NoBrokerError, secured_broker
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
 ROLES = ("operator", "learner", "application", "auditor", "nobody")

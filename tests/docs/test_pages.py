@@ -20,10 +20,10 @@ import pytest
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm
-from model_server import ModelServer
 
 from conduit_learner.cli import main
 from conduit_litellm import ConduitRoutingStrategy
+from local_servers.model_server import ModelServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from broker import Broker
 
 from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage
 from conduit_log.kafka import KafkaLog
+from local_servers.broker import Broker
 
 PATIENCE_S = 180.0
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = SETTINGS["project"]
 PACKAGES = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-OURS = {"benchmarks", "tests", *(Path(package).name for package in PACKAGES)}
+OURS = {"benchmarks", "local_servers", "tests", *(Path(package).name for package in PACKAGES)}
 
 # Which extras may be taken for granted where. In the plugin an extra's packages are imported where they are used.
 EXTRAS = {
@@ -28,6 +28,7 @@ EXTRAS = {
     "demo/conduit_demo": ["learner"],
     "examples": ["learner"],
     "benchmarks": ["dev"],
+    "local_servers": ["dev"],
     "tests": ["dev"],
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_server import ModelServer
+
+from local_servers.model_server import ModelServer
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 

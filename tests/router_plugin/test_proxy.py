@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from model_server import ModelServer
 from openai import APIError, APITimeoutError, AsyncOpenAI
 
 from conduit_log import LogSettings
+from local_servers.model_server import ModelServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,5 +1,12 @@
 """Everything Conduit knows about LiteLLM's insides, for all supported versions, in one place.
 
+What is where
+-------------
+:mod:`.slot`, :mod:`.attempt`, :mod:`.python_router` and :mod:`.rust_router` let a choice enter a router's selection;
+:mod:`.selecting` asks a router for one. :mod:`.requests` and :mod:`.stamps` read and mark requests, :mod:`.responses`
+reads responses, :mod:`.callbacks` is told how calls went. :mod:`.prices` and :mod:`.models` say what models cost,
+who provides them, and call one directly. :mod:`.proxy_server` is the proxy.
+
 How a choice enters LiteLLM's own selection
 -------------------------------------------
 A custom routing strategy replaces the router's selection as a whole, and with it cooldowns, health checks,

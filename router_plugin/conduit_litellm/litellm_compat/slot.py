@@ -1,4 +1,10 @@
-"""What a strategy puts on a router, and how each finds the other."""
+"""What a strategy puts on a router, and how each finds the other.
+
+``strategy.install(router)`` says which router it is. ``router.set_custom_routing_strategy(strategy)`` and
+``router.register_plugin(strategy)``, which LiteLLM's users know, do not: LiteLLM only reads the strategy's two methods.
+For these two alone the caller's frame is looked at, and where that does not show the router, the garbage collector's
+list of objects.
+"""
 
 import gc
 import inspect
@@ -28,7 +34,7 @@ class RouterSlot:
     new_attempt
         Called once per selection.
     hint
-        What probably is the router; it is checked on the first call.
+        What probably is the router, where it was not given to :meth:`install`; it is checked on the first call.
     """
 
     def __init__(self, new_attempt: Callable[[], Attempt], hint: object = None) -> None:
@@ -73,7 +79,7 @@ class RouterSlot:
         )
 
     def install(self, router: Any) -> None:
-        """Put this slot on a router as its routing strategy."""
+        """Put this slot on a router as its routing strategy. Nothing has to be searched for afterwards."""
         core = _core(router)
         # LiteLLM reads exactly these two attributes of a strategy.
         if hasattr(core, "register_plugin"):
@@ -99,8 +105,9 @@ class RouterSlot:
     def _find_router(self) -> Any:
         """Return the router that carries this slot.
 
-        LiteLLM never tells a strategy which router it is on. The object that asked for the methods is almost
-        always the router; where it is not, the one that stores them is searched for, once.
+        Called only for a strategy that was not installed by :meth:`install`, on its first selection: LiteLLM never
+        tells a strategy which router it is on. The object that asked for the methods is almost always the router;
+        where it is not, the one that stores them is searched for, once.
         """
         hinted = self._hint() if self._hint is not None else None
         if hinted is not None and carries(hinted, self):
@@ -118,6 +125,7 @@ def calling_object() -> object:
     """Return ``self`` of the method that asked a strategy for one of its methods, if it has one.
 
     ``Router.set_custom_routing_strategy`` reads the strategy's methods and stores them on itself.
+    :meth:`RouterSlot.install` does without this.
     """
     frame = sys._getframe(3)  # this function, the strategy's helper, its property: then whoever asked
     return frame.f_locals.get("self")

@@ -29,7 +29,7 @@ from testcontainers.core.container import DockerContainer
 __all__ = ["Broker", "NoBrokerError", "answers", "private_broker", "secured_broker", "shared_broker"]
 
 POM = Path(__file__).parent / "kafka-broker" / "pom.xml"
-CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
+CACHE = Path(__file__).parents[1] / ".cache" / "kafka"
 IMAGE = "apache/kafka:4.3.1"
 START_S = 90.0
 STOP_S = 30.0

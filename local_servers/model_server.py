@@ -1,4 +1,4 @@
-"""A server that stands for model providers, for tests that make real HTTP calls."""
+"""A server that stands for model providers, for real HTTP calls that stay on this machine."""
 
 import asyncio
 import json
@@ -17,10 +17,12 @@ class ModelServer:
         self.url = ""
 
     def base(self, behaviour: str) -> str:
+        """Return the ``api_base`` of a deployment that behaves this way."""
         return f"{self.url}/{behaviour}"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["ModelServer"]:
+        """Serve while the context is open."""
         app = web.Application()
         app.router.add_post("/{behaviour}/chat/completions", self.complete)
         app.router.add_post("/{behaviour}/embeddings", self.embed)
@@ -35,6 +37,7 @@ class ModelServer:
         await runner.cleanup()
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Answer a chat."""
         behaviour = request.match_info["behaviour"]
         self.calls.append(behaviour)
         body = await request.json()
@@ -65,6 +68,7 @@ class ModelServer:
         )
 
     async def embed(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request for embeddings."""
         body = await request.json()
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         return web.json_response(
@@ -79,6 +83,7 @@ class ModelServer:
         )
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request of the responses API."""
         text = {"type": "output_text", "text": "hello", "annotations": []}
         message = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [text]}
         body = await request.json()
@@ -106,6 +111,7 @@ class ModelServer:
         )
 
     async def message(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request of Anthropic's messages API."""
         body = await request.json()
         message = {
             "id": "m1",
