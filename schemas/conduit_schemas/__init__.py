@@ -1,4 +1,4 @@
-"""The wire contract of Conduit: events, snapshots, topics, and how they become bytes."""
+"""The wire contract of Conduit: events, snapshots, topics, and their encoding as bytes."""
 
 from conduit_schemas.codec import (
     MAX_EVENT_BYTES,

@@ -1,4 +1,4 @@
-"""Records to bytes and back: UTF-8 JSON, refused early when too large."""
+"""Encode records as bytes and decode them: UTF-8 JSON. A record that is too large is refused before it is parsed."""
 
 from typing import Any
 
@@ -20,19 +20,19 @@ __all__ = ["MAX_EVENT_BYTES", "MAX_SNAPSHOT_BYTES", "decode_event", "decode_snap
 
 MAX_EVENT_BYTES = 65_536
 MAX_SNAPSHOT_BYTES = 1_000_000
-"""Just under the 1 MiB that a Kafka broker takes by default."""
+"""Just under 1 MiB, the largest message that a Kafka broker accepts by default."""
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 _SNAPSHOT = TypeAdapter(Snapshot)
 
 
 def encode(record: Record) -> bytes:
-    """Return a record's bytes.
+    """Return a record as bytes.
 
     Raises
     ------
     RecordTooLargeError
-        When the record would not be accepted on its topic.
+        When the record is larger than its topic accepts.
     """
     data = record.model_dump_json(exclude_none=True).encode()
     limit = MAX_SNAPSHOT_BYTES if isinstance(record, Snapshot) else MAX_EVENT_BYTES
@@ -41,12 +41,12 @@ def encode(record: Record) -> bytes:
 
 
 def decode_event(data: bytes) -> Event:
-    """Return the event that ``data`` holds.
+    """Decode an event.
 
     Raises
     ------
     RecordTooLargeError, NewerVersionError, UnknownKindError, InvalidRecordError
-        When it holds none; see :mod:`conduit_schemas.errors`.
+        When ``data`` is not a valid event; see :mod:`conduit_schemas.errors`.
 
     Examples
     --------
@@ -66,12 +66,12 @@ def decode_event(data: bytes) -> Event:
 
 
 def decode_snapshot(data: bytes) -> Snapshot:
-    """Return the snapshot that ``data`` holds, with its hash checked.
+    """Decode a snapshot and check its hash.
 
     Raises
     ------
     RecordTooLargeError, NewerVersionError, UnknownKindError, InvalidRecordError
-        When it holds none; see :mod:`conduit_schemas.errors`.
+        When ``data`` is not a valid snapshot; see :mod:`conduit_schemas.errors`.
     """
     _check_size(data, MAX_SNAPSHOT_BYTES)
     try:
@@ -89,33 +89,33 @@ def decode_snapshot(data: bytes) -> Snapshot:
 
 def _check_size(data: bytes, limit: int) -> None:
     if len(data) > limit:
-        raise RecordTooLargeError(f"record of {len(data):,} bytes, at most {limit:,} are allowed")
+        raise RecordTooLargeError(f"the record has {len(data):,} bytes; at most {limit:,} are allowed")
 
 
 def _version_error(version: str) -> RecordError:
     major = version.partition(".")[0]
     if major.isascii() and major.isdigit() and len(major) < 10 and int(major) > MAJOR:
         return NewerVersionError(
-            f"record of schema version {version[:20]!r}, this software reads {MAJOR}.x: upgrade it first"
+            f"the record has schema version {version[:20]!r}, but this software reads only {MAJOR}.x; upgrade it first"
         )
     return InvalidRecordError(f"schema_version {version[:20]!r} is not of the form {MAJOR}.x")
 
 
 def _explain(data: bytes, error: ValidationError) -> RecordError:
-    """Say what is wrong in the most useful terms; only failing records pay for this second look."""
+    """Return the error that describes the problem best. This parses again, but only records that were refused."""
     try:
         fields: Any = from_json(data)
     except ValueError as not_json:
         return InvalidRecordError(f"not JSON: {not_json}")
     if not isinstance(fields, dict):
-        return InvalidRecordError(f"a record is a JSON object, this is a {type(fields).__name__}")
+        return InvalidRecordError(f"a record must be a JSON object, but this is a {type(fields).__name__}")
     version = fields.get("schema_version")
     if isinstance(version, str):
-        wrong = _version_error(version)
-        if isinstance(wrong, NewerVersionError):
-            return wrong
+        version_error = _version_error(version)
+        if isinstance(version_error, NewerVersionError):
+            return version_error
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "union_tag_invalid":
-        return UnknownKindError(f"kind {str(fields.get('kind'))[:50]!r} is not one this version knows")
+        return UnknownKindError(f"this version does not know the kind {str(fields.get('kind'))[:50]!r}")
     where = ".".join(str(part) for part in first["loc"]) or "record"
     return InvalidRecordError(f"{where[:200]}: {first['msg'][:300]}")

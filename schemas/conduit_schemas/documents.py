@@ -1,6 +1,7 @@
-"""The contract for other languages: JSON Schemas and an AsyncAPI document, made from the models, and what codes mean.
+"""The contract for other languages: JSON Schemas, an AsyncAPI document, and a page that explains all reason codes.
 
-``python -m conduit_schemas.documents [FOLDER]`` writes them (default: ``docs/contract``).
+All are generated from the models. ``python -m conduit_schemas.documents [FOLDER]`` writes them (default:
+``docs/contract``).
 """
 
 import inspect
@@ -27,11 +28,11 @@ _MODELS: Mapping[str, Any] = {"event": Event, **_EVENTS, "snapshot": Snapshot, "
 _CHANNELS = (
     (
         "events",
-        "Everything that happened, keyed by policy (UTF-8): the events of one policy stand in one partition, in order.",
+        "All events, keyed by policy (UTF-8). The events of one policy are in one partition, in order.",
         MAX_EVENT_BYTES,
         tuple(_EVENTS),
     ),
-    ("snapshots", "The newest belief of each policy, keyed by policy; compacted.", MAX_SNAPSHOT_BYTES, ("snapshot",)),
+    ("snapshots", "The newest snapshot of each policy, keyed by policy; compacted.", MAX_SNAPSHOT_BYTES, ("snapshot",)),
     (
         "dead_letters",
         "Records that could not be used, keyed by topic, partition and offset; compacted.",
@@ -42,7 +43,7 @@ _CHANNELS = (
 
 
 def documents() -> dict[str, str]:
-    """Return every document's text by file name.
+    """Return the text of every document, by file name.
 
     Examples
     --------
@@ -76,7 +77,7 @@ def _asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Conduit",
             "version": SCHEMA_VERSION,
-            "description": "What router plugins and learners tell each other. Topic names carry a configurable prefix.",
+            "description": "The records that plugins and learners exchange. Topic names have a configurable prefix.",
         },
         "channels": channels,
         "operations": operations,
@@ -96,8 +97,8 @@ def _asyncapi() -> dict[str, Any]:
 
 _REASONS = """# Reasons and flags
 
-Events, counters and metrics name reasons by a code. Here is what each code means, in the words that Conduit uses
-everywhere. A log may also hold codes of a newer version, which are not listed here; they are shown as they are.
+Events, counters and metrics give a reason as a code. This page says what each code means, in the words that Conduit
+uses everywhere. A log may also hold codes of a newer version. They are not listed here, and are shown unchanged.
 """
 
 

@@ -1,12 +1,12 @@
-"""Everything that can be wrong with a record.
+"""The errors that Conduit raises on purpose.
 
 ::
 
     ConduitError
-    ├── RecordError              the sender's fault: the record cannot be used, and says why
-    │   ├── InvalidRecordError   not JSON, or a field breaks its bounds
+    ├── RecordError              the sender's fault: the record cannot be used, and the message says why
+    │   ├── InvalidRecordError   not JSON, or a field is out of bounds
     │   ├── RecordTooLargeError  larger than the contract allows; it was not parsed
-    │   ├── UnknownKindError     a kind of record this version has never heard of
+    │   ├── UnknownKindError     a kind of record that this version does not know
     │   └── NewerVersionError    written by a newer major version of the contract
     └── ConfigurationError       the operator's settings contradict each other or are incomplete
 """
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class ConduitError(Exception):
-    """The base of every error Conduit raises on purpose."""
+    """The base class of every error that Conduit raises on purpose."""
 
 
 class ConfigurationError(ConduitError, ValueError):
@@ -33,24 +33,24 @@ class ConfigurationError(ConduitError, ValueError):
 
 
 class RecordError(ConduitError, ValueError):
-    """Raised when a record read from a topic cannot be used; nothing of it has been applied."""
+    """Raised when a record read from a topic cannot be used. No part of it has been applied."""
 
     reason: DeadLetterReason = DeadLetterReason.INVALID
-    """For metrics and dead letters."""
+    """The reason that metrics and dead letters give."""
 
 
 class InvalidRecordError(RecordError):
-    """Raised when a record is not JSON or one of its fields breaks its bounds."""
+    """Raised when a record is not JSON or one of its fields is out of bounds."""
 
 
 class RecordTooLargeError(RecordError):
-    """Raised when a record exceeds the size the contract allows, before any of it is parsed."""
+    """Raised when a record is larger than the contract allows, before any of it is parsed."""
 
     reason = DeadLetterReason.TOO_LARGE
 
 
 class UnknownKindError(RecordError):
-    """Raised when a record's ``kind`` is none this version knows."""
+    """Raised when this version does not know a record's ``kind``."""
 
     reason = DeadLetterReason.UNKNOWN_KIND
 

@@ -1,9 +1,9 @@
 """The events: what happened to one request, and what an operator changed.
 
-A *selection* says which deployment was chosen, from which candidates, with which probabilities. An
-*outcome* says what came of it, a *feedback* what somebody thought of the answer, *settings* how a
-policy is to learn from then on, and *routing* how it is to be used. All events of one policy share a key,
-so one partition holds them in one total order.
+A *selection* says which deployment was chosen, which others were eligible, and with which probabilities. An *outcome*
+says how the call went, and a *feedback* how good the answer was. *settings* change how a policy learns from then on,
+and *routing* changes how it is used. All events of one policy share a key, so one partition holds them in one total
+order.
 """
 
 from typing import Annotated, Literal, Self
@@ -27,7 +27,7 @@ PerArm = Annotated[tuple[float, ...], Field(max_length=MAX_ARMS)]
 class _Event(Record):
     schema_version: str = SCHEMA_VERSION
     policy: Id
-    """The policy this belongs to: a namespace and a LiteLLM model group, ``namespace/group``."""
+    """The policy that the event belongs to: a namespace and a LiteLLM model group, ``namespace/group``."""
     time: Timestamp
     """The sender's clock, seconds since 1970. The learner's own clock is the log's append time."""
 
@@ -47,8 +47,8 @@ class Selection(_Event):
 
     kind: Literal["selection"] = "selection"
     decision_id: Id
-    """Unique. Conduit's own are 24 hexadecimal digits: 16 that the sender drew at its start, 8 that count from 0. What
-    comes of such an id again after its decision was closed is known as a repetition."""
+    """Unique. Ids that Conduit makes are 24 hexadecimal digits: 16 that the sender drew at random when it started, and
+    8 that count from 0. They let the learner recognise repeated events even after it has closed the decision."""
     request_id: Id | None = None
     """The caller's id of the whole request; several attempts may share it."""
     arms: Annotated[tuple[Id, ...], Field(min_length=1, max_length=MAX_ARMS)]
@@ -56,32 +56,32 @@ class Selection(_Event):
     models: Annotated[tuple[Label, ...], Field(max_length=MAX_ARMS)] = ()
     """The model name behind each arm."""
     chosen: Count
-    """Index into ``arms``."""
+    """Index of the chosen arm in ``arms``."""
     probabilities: Annotated[tuple[Probability, ...], Field(max_length=MAX_ARMS)] | None = None
-    """The vector the arm was drawn from; absent when LiteLLM chose, whose probabilities are unknown."""
+    """The vector that the arm was drawn from. Absent when LiteLLM chose, because its probabilities are unknown."""
     fallback: Label | None = None
-    """Why LiteLLM's own selection served, a :class:`~conduit_schemas.Fallback`; absent when Conduit chose."""
+    """Why LiteLLM's own selection chose, a :class:`~conduit_schemas.Fallback`. Absent when Conduit chose."""
     snapshot_version: Count | None = None
     snapshot_hash: Label | None = None
     featurizer: Label
-    """Identity of the featurizer that made ``context``."""
+    """Name of the featurizer that computed ``context``."""
     context: Context
     predictions: Annotated[dict[Label, PerArm], Field(max_length=16)] = {}
     """Predicted mean of each signal, one number per arm."""
     objective: Names = {}
-    """The weights that were in force."""
+    """The weights that applied, by signal."""
     constraints: Names = {}
-    """The limits that were in force, by name; see :class:`conduit_policy.Constraints`."""
+    """The limits that applied, by name; see :class:`conduit_policy.Constraints`."""
     flags: Annotated[tuple[Label, ...], Field(max_length=16)] = ()
     """The safeguards and limits that changed the probabilities, each a :class:`~conduit_schemas.Flag`."""
     mode: Label | None = None
     """``off``, ``shadow``, ``canary`` or ``active``; see :class:`conduit_schemas.RoutingSettings`."""
     scope: Label | None = None
-    """The team or key whose own goal was in force, if any."""
+    """The team or key whose own goal applied, if any."""
     shadow_chosen: Count | None = None
-    """Index of the arm that Conduit would have chosen, where it was asked without being obeyed."""
+    """Index of the arm that Conduit would have chosen. Present when Conduit computed a choice but LiteLLM served."""
     shadow_probabilities: Annotated[tuple[Probability, ...], Field(max_length=MAX_ARMS)] | None = None
-    """The vector that arm was drawn from."""
+    """The vector that ``shadow_chosen`` was drawn from."""
 
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:
@@ -89,7 +89,7 @@ class Selection(_Event):
         if self.chosen >= arms:
             raise ValueError(f"chosen is {self.chosen}, but there are only {arms} arms")
         if len(set(self.arms)) != arms:
-            raise ValueError("an arm is listed twice")
+            raise ValueError("arms lists an arm twice")
         if self.shadow_chosen is not None and self.shadow_chosen >= arms:
             raise ValueError(f"shadow_chosen is {self.shadow_chosen}, but there are only {arms} arms")
         columns = {
@@ -104,7 +104,7 @@ class Selection(_Event):
         if self.probabilities is not None:
             total = sum(self.probabilities)
             if abs(total - 1.0) > 1e-6:
-                raise ValueError(f"probabilities sum to {total}, not to 1")
+                raise ValueError(f"probabilities sum to {total}; they must sum to 1")
             if self.probabilities[self.chosen] <= 0.0:
                 raise ValueError("the chosen arm has probability 0")
         return self
@@ -121,12 +121,12 @@ class Selection(_Event):
 
 
 class Outcome(_Event):
-    """What became of one decision. The first outcome of a decision counts, later ones are duplicates."""
+    """How the call of one decision went. The first outcome of a decision counts. Later ones are duplicates."""
 
     kind: Literal["outcome"] = "outcome"
     decision_id: Id
     status: OutcomeStatus
-    """A ``cache_hit`` never reached the deployment and is never learned from."""
+    """A ``cache_hit`` never reached the deployment, so nothing is learned from it."""
     cost_usd: Usd | None = None
     latency_s: Seconds | None = None
     """From the call to the last byte."""
@@ -141,28 +141,29 @@ class Outcome(_Event):
 
 
 class Feedback(_Event):
-    """What somebody, or something, thought of the answer. Counts once per decision, source and key."""
+    """A rating of the answer, by a person or a program. It counts once per decision, source and key."""
 
     kind: Literal["feedback"] = "feedback"
     decision_id: Id
     quality: Annotated[float, Field(ge=0.0, le=1.0)]
     source: Label = "app"
-    """Who says so: the app, a judge, a validator, a person."""
+    """Who gave the rating: the app, a judge, a validator, a person."""
     key: Label = ""
-    """Distinguishes several signals of one source about one decision."""
+    """Distinguishes several ratings of one decision by the same source."""
     signal: Literal["quality", "success"] = "quality"
-    """What it teaches. Who judges good and bad alike teaches quality; what reports bad answers only, success."""
+    """The signal that is learned. A source that rates good and bad answers alike teaches quality. A source that reports
+    only bad ones teaches success."""
     sampling_probability: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """The probability with which this decision was picked to be judged, where picking was left to chance."""
+    """The probability with which this decision was sampled for rating. Absent when it was not sampled at random."""
     details: Annotated[dict[Label, JsonValue], Field(max_length=32)] = {}
 
 
 class PolicyChange(_Event):
-    """What is said once about a policy, and holds until something newer is said."""
+    """A change of a policy's settings. It applies until the next one."""
 
 
 class LearningChange(PolicyChange):
-    """How a policy is to learn from here on. Repeating the settings in force changes nothing."""
+    """How a policy learns from here on. Repeating the current settings changes nothing."""
 
     kind: Literal["settings"] = "settings"
     settings: LearningSettings
@@ -170,22 +171,22 @@ class LearningChange(PolicyChange):
 
 
 class RoutingChange(PolicyChange):
-    """How a policy is to be used from here on. Repeating what is in force changes nothing."""
+    """How a policy is used from here on. Repeating the current settings changes nothing."""
 
     kind: Literal["routing"] = "routing"
     routing: RoutingSettings | None = None
-    """None takes an operator's settings back: the application's own are in force again."""
+    """None withdraws an operator's settings, so that the application's own apply again."""
     origin: Literal["operator", "application"] = "operator"
-    """An operator's settings stand above those that applications bring along."""
+    """An operator's settings take precedence over an application's."""
     changed_by: Label = ""
 
 
 Event = Annotated[Selection | Outcome | Feedback | LearningChange | RoutingChange, Field(discriminator="kind")]
-"""Any event, told apart by its ``kind``."""
+"""Any event. Its ``kind`` says which."""
 
 
 class DeadLetter(Record):
-    """A record that could not be used, kept with its reason and where it stood."""
+    """A record that could not be used, with the reason and its position in the log."""
 
     kind: Literal["dead_letter"] = "dead_letter"
     schema_version: str = SCHEMA_VERSION
@@ -198,8 +199,8 @@ class DeadLetter(Record):
     message: Annotated[str, Field(max_length=1000)]
     record_key: Annotated[bytes, Field(max_length=1024)]
     record: Annotated[bytes, Field(max_length=32_768)]
-    """The refused bytes; cut when longer."""
+    """The bytes of the refused record, cut to 32,768."""
     record_bytes: Count
-    """Their full length."""
+    """Length of the whole record."""
     replayed_at: Timestamp | None = None
-    """When somebody last appended the record again, seconds since 1970."""
+    """When the record was last appended again, seconds since 1970."""

@@ -15,8 +15,8 @@ FRACTION_BITS = 10
 """A context component is a 16-bit fixed-point number with this many fraction bits.
 
 Products of two such numbers are multiples of 2**-20, so double precision adds millions of them without
-any rounding. Sums of products are therefore the same in every order, on every machine and with every
-linear algebra library, and that is what lets a replay reproduce a snapshot bit for bit.
+rounding. A sum of products is therefore the same in every order, on every machine and with every linear
+algebra library. This is why a replay reproduces a snapshot bit for bit.
 """
 
 MAX_DIMENSION = 1024
@@ -24,10 +24,10 @@ MAX_ARMS = 256
 
 
 class Record(BaseModel):
-    """What every record on a topic has in common.
+    """The base of every record on a topic.
 
-    Fields that this version does not know are kept, so that a record written by a newer minor version
-    survives being read and written again.
+    Fields that this version does not know are kept, so that a record of a newer minor version can be read and
+    written again without loss.
     """
 
     model_config = ConfigDict(
@@ -41,17 +41,21 @@ class Record(BaseModel):
 
 def _whole_components(vector: bytes) -> bytes:
     if len(vector) % 2:
-        raise ValueError(f"a context holds 16-bit components, {len(vector)} bytes is not a whole number of them")
+        raise ValueError(
+            f"a context holds 16-bit components, so its length must be even, but it has {len(vector)} bytes"
+        )
     return vector
 
 
 def _finite_components(vector: bytes) -> bytes:
     if len(vector) % 4:
-        raise ValueError(f"a vector holds 32-bit components, {len(vector)} bytes is not a whole number of them")
+        raise ValueError(
+            f"a vector holds 32-bit components, so its length must be a multiple of 4, but it has {len(vector)} bytes"
+        )
     numbers = array("f", vector)
     if sys.byteorder == "big":
         numbers.byteswap()
-    # No sum of 32-bit floats overflows a double, so the sum is finite exactly when every component is.
+    # No sum of 32-bit floats overflows a double, so the sum is finite if and only if every component is.
     total = sum(numbers)
     if total - total != 0.0:
         raise ValueError("every component of a vector must be finite")
@@ -64,7 +68,7 @@ Id = Annotated[str, Field(min_length=1, max_length=256, pattern=_NO_CONTROL_CHAR
 """An identifier: 1 to 256 characters, none of them a control character."""
 
 Label = Annotated[str, Field(max_length=256)]
-"""A short text for people; may be empty."""
+"""A short text for people. It may be empty."""
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 

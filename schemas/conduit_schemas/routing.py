@@ -1,7 +1,7 @@
-"""How a policy is to be used: what is wanted, within which limits, for how much of the traffic.
+"""How a policy is used: its objective, its limits, and its share of the traffic.
 
-None of it touches what is learned. It travels in the log as an event of its own, the learner carries the
-newest into the snapshot, and the plugins obey it.
+None of this changes what is learned. The settings travel in the log as an event of their own. The learner copies the
+newest ones into the snapshot, and the plugins follow them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,20 +29,22 @@ __all__ = [
 ]
 
 Mode = Literal["off", "shadow", "canary", "active"]
-"""Who chooses: LiteLLM alone; LiteLLM while Conduit notes what it would have done; Conduit for a share; Conduit."""
+"""Who chooses: LiteLLM (``off``), LiteLLM while Conduit logs what it would have chosen (``shadow``), Conduit for a
+share of the traffic (``canary``), or Conduit (``active``)."""
 
 Usd = Annotated[float, Field(gt=0.0, le=1e9)]
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 class Weights(Record):
-    """The weights of an objective of one's own; see :class:`conduit_policy.Objective`."""
+    """The weights of a custom objective; see :class:`conduit_policy.Objective`."""
 
     quality: Weight = 1.0
     cost: Weight = 0.05
     latency: Weight = 0.01
     ttft: Weight | None = None
-    """Left out where it counts for nothing, so that what was written before there was this weight keeps its hash."""
+    """None counts as 0. It is then absent from the record, so that records from before this weight existed keep their
+    hashes."""
 
     @model_validator(mode="after")
     def _something_counts(self) -> Self:
@@ -52,7 +54,11 @@ class Weights(Record):
 
 
 class Budget(Record):
-    """What may be spent, as billed. It is paced over its window, and degrades to cheaper arms, never to none."""
+    """What a policy may spend, as billed.
+
+    Spending is paced over the window: the faster the money goes, the more cheap arms are preferred. Once it is spent,
+    only the cheapest arm is left. A request is never refused.
+    """
 
     usd: Usd
     per: Literal["day", "1000_requests"] = "day"
@@ -60,14 +66,16 @@ class Budget(Record):
 
 
 class QualityFloor(Record):
-    """Wanted is the cheapest arm whose quality is, with this confidence, at least this share of the best one's."""
+    """Prefer the cheapest arm whose quality is at least ``relative`` times the best arm's, with this confidence."""
 
     relative: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
 
 
 class RoutingGoal(Record):
-    """What is wanted of a choice. What is left out is as the level above has it: policy, team, key, request.
+    """The objective and the limits of a choice, set for a policy, a team, a key or a request.
+
+    A field that is left out takes the value of the level before it, in that order.
 
     Examples
     --------
@@ -78,7 +86,7 @@ class RoutingGoal(Record):
     objective: Annotated[str, Field(min_length=1, max_length=64)] | Weights | None = None
     """The name of a preset, or weights."""
     max_cost_usd: Usd | None = None
-    """What one request may cost."""
+    """The most that one request may cost."""
     max_latency_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     """Target for the time from the call to the last byte."""
     max_ttft_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
@@ -88,16 +96,17 @@ class RoutingGoal(Record):
 
 
 class AutomaticRollout(Record):
-    """Let the evidence of a canary decide, at a confidence that holds however often it is looked at."""
+    """Let the evidence of a canary decide. The confidence holds however often the evidence is checked."""
 
     promote: bool = True
-    """Go active once Conduit is, for certain, no more than ``margin`` worse than LiteLLM in quality and success."""
+    """Switch to active once the evidence shows that Conduit is worse than LiteLLM by no more than ``margin``, both in
+    quality and in success."""
     rollback: bool = True
-    """Go back to shadow once Conduit is, for certain, worse by more than ``margin`` in one of them."""
+    """Switch back to shadow once the evidence shows that Conduit is worse by more than ``margin`` in one of them."""
     margin: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
     holdout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
-    """Share that stays with LiteLLM after a promotion, so that a rollback stays possible."""
+    """Share of the traffic that LiteLLM keeps after a promotion, so that a rollback stays possible."""
 
 
 Scope = Annotated[str, Field(max_length=256, pattern=r"^(team|key):[^\x00-\x1f\x7f]+$")]
@@ -105,7 +114,7 @@ Scope = Annotated[str, Field(max_length=256, pattern=r"^(team|key):[^\x00-\x1f\x
 
 
 class RoutingSettings(Record):
-    """How a policy is to be used.
+    """How a policy is used.
 
     Examples
     --------
@@ -116,23 +125,23 @@ class RoutingSettings(Record):
 
     goal: RoutingGoal = RoutingGoal()
     overrides: Annotated[dict[Scope, RoutingGoal], Field(max_length=64)] = {}
-    """By team or key. An override's budget is for its own requests; the policy's is for all."""
+    """Goals by team or key. An override's budget covers only its own requests; the policy's covers all."""
     mode: Mode = "active"
     canary_share: Probability = 0.05
     """Share of the traffic that Conduit chooses for in mode ``canary``."""
     sticky_by: Literal["user", "session", "request"] = "user"
-    """Whose requests are all in the canary's share, or all outside of it."""
+    """What is assigned to the canary as a unit: all requests of a user, all of a session, or each request by itself."""
     min_exploration: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Share of the choices spread evenly over the arms, at least."""
+    """The least share of the choices that is spread evenly over the arms."""
     automatic: AutomaticRollout | None = None
     session_stickiness: bool = False
-    """Keep a session on the arm that it began with for as long as that is eligible."""
+    """Keep a session on its first arm for as long as that arm is eligible."""
     switching_cost: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Utility by which another arm must be better than a session's last one, whose prompt cache is warm."""
+    """How much better, in utility, another arm must be than the session's last one, whose prompt cache is warm."""
 
 
 class Interval(Record):
-    """A mean with bounds that hold at the rollout's confidence, at all times together."""
+    """A mean with bounds. At the roll-out's confidence they hold at all times simultaneously."""
 
     mean: float
     low: float
@@ -141,18 +150,19 @@ class Interval(Record):
 
 
 class RolloutState(Record):
-    """What a canary has shown, and what follows."""
+    """The stage of an automatic roll-out, and its evidence."""
 
     stage: RolloutStage = RolloutStage.TESTING
     since_ms: Count = 0
     """Stream time at which this stage began."""
     reason: Label = ""
     evidence: Annotated[dict[Label, Interval], Field(max_length=8)] = {}
-    """Of this stage: ``quality`` and ``success``, each of ``conduit`` and ``control``, such as ``quality.conduit``."""
+    """The evidence of this stage: ``quality`` and ``success``, each for ``conduit`` and ``control``. A key is, for
+    example, ``quality.conduit``."""
 
 
 class Spend(Record):
-    """What the outcomes so far have cost, in the current window of either kind."""
+    """The cost of the outcomes so far in the current day and in the current thousand requests."""
 
     day_start_ms: Count = 0
     day_usd: float = 0.0
@@ -162,7 +172,7 @@ class Spend(Record):
 
 
 class RoutingState(Record):
-    """What is in force at a snapshot, and what the log says of it so far."""
+    """The routing settings at a snapshot, and what the log shows so far: spending and the roll-out's stage."""
 
     settings: RoutingSettings
     origin: Label = "operator"
@@ -170,23 +180,23 @@ class RoutingState(Record):
     changed_at: float = 0.0
     """The sender's clock, seconds since 1970."""
     mode: Mode = "active"
-    """What the settings and the rollout make of it; plugins obey this."""
+    """The mode that follows from the settings and the roll-out. Plugins use this one."""
     canary_share: Probability = 1.0
     rollout: RolloutState | None = None
     spend: Annotated[dict[Label, Spend], Field(max_length=65)] = {}
-    """By scope; the empty one is the whole policy."""
+    """Spending by scope. The empty scope is the whole policy."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def checked(model: type[Model], fields: Mapping[str, Any], where: str) -> Model:
-    """Return a model of what a person wrote, in which a name that does not exist is a mistake.
+    """Validate fields that a person wrote. Unlike in records, an unknown name is an error.
 
     Parameters
     ----------
     where
-        What the fields belong to, for the message.
+        Where the fields come from, for the error message.
 
     Raises
     ------
@@ -204,7 +214,7 @@ def checked(model: type[Model], fields: Mapping[str, Any], where: str) -> Model:
     try:
         made = model.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False)[-1]  # where there is a choice of kinds, the last one says most
+        first = error.errors(include_url=False)[-1]  # of several possible types, the last one is the most informative
         name = ".".join(str(part) for part in first["loc"] if part not in {"str", "Weights"})
         given = "" if isinstance(first["input"], Mapping) else f"={first['input']!r}"
         raise ConfigurationError(f"{where}: {name}{given}: {first['msg']}"[:500]) from error

@@ -1,4 +1,4 @@
-"""How one policy learns and explores: the part of its configuration that travels in the log."""
+"""How a policy learns and explores: the settings that travel in the log."""
 
 from typing import Annotated, Self
 
@@ -10,7 +10,7 @@ __all__ = ["ArmPrice", "ArmPrior", "LearningSettings"]
 
 
 class ArmPrior(Record):
-    """What is known of a deployment beforehand. It counts as some observations that never fade.
+    """What is known about a deployment beforehand. It counts as a number of observations that never fade.
 
     Examples
     --------
@@ -21,11 +21,11 @@ class ArmPrior(Record):
     quality: Probability | None = None
     success: Probability | None = None
     cost_usd: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
-    """Of one request."""
+    """Cost of one request."""
     latency_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     ttft_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     observations: Annotated[float, Field(gt=0.0, le=1e6)] = 20.0
-    """As how many requests of this deployment's own it counts, of each signal that is given."""
+    """How many requests of this deployment the prior counts as, for each signal that is given."""
 
 
 class ArmPrice(Record):
@@ -36,7 +36,7 @@ class ArmPrice(Record):
 
 
 class LearningSettings(Record):
-    """Everything the learner needs to know about a policy; equal settings give equal snapshots.
+    """Everything that determines how a policy learns. Equal settings and events give equal snapshots.
 
     Examples
     --------
@@ -45,29 +45,32 @@ class LearningSettings(Record):
     """
 
     algorithm: Label = "contextual_thompson"
-    """A name in ``conduit_policy.algorithms``."""
+    """The name of an algorithm: one of :data:`conduit_policy.ALGORITHMS` or a registered one."""
     params: Annotated[dict[Label, float], Field(max_length=16)] = {}
-    """The algorithm's own parameters; those left out take its defaults."""
+    """The algorithm's parameters. Those left out take their defaults."""
     lambda_reg: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
     """Ridge regularisation: the precision of the prior, in observations."""
     window_size: Annotated[int, Field(ge=10, le=10_000_000)] = 2000
-    """Outcomes per arm that are remembered: older ones fade exponentially with this time constant."""
+    """How many observations per arm are remembered. Older ones fade exponentially with this time constant."""
     featurizer: Label = "text64-v2"
     dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 64
     feedback_window_s: Annotated[float, Field(gt=0.0, le=90 * 86400.0)] = 86400.0
-    """How long after a selection, in log time, its outcome and feedback still count."""
+    """How long after a selection its outcome and feedback still count, in the log's time."""
     max_open: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
-    """Decisions kept open at most; the oldest are closed first."""
+    """The most decisions that are kept open. The oldest are closed first."""
     priors: Annotated[dict[Id, ArmPrior], Field(max_length=MAX_ARMS)] | None = None
-    """By deployment: what is believed of it before anything was observed."""
+    """By deployment: what is assumed about it before anything is observed."""
     renamed: Annotated[dict[Id, Id], Field(max_length=MAX_ARMS)] | None = None
-    """From a deployment's old id to its new one: what was learned of the old one goes to the new one."""
+    """New id of a deployment by its old one. What was learned under the old id is kept under the new one."""
     prices: Annotated[dict[Id, ArmPrice], Field(max_length=MAX_ARMS)] | None = None
-    """By deployment: what a new one is expected to cost, and what changes a belief along, without an observation."""
+    """By deployment. The price says what a new deployment is expected to cost. When it changes, the learned cost
+    follows at once, without new observations."""
 
     @model_validator(mode="after")
-    def _names_lead_somewhere(self) -> Self:
+    def _renames_are_final(self) -> Self:
         for old, new in (self.renamed or {}).items():
             if new in (self.renamed or {}):
-                raise ValueError(f"renamed: {old!r} becomes {new!r}, which is itself renamed; name the last one")
+                raise ValueError(
+                    f"renamed: {old!r} becomes {new!r}, which is itself renamed; give the final name instead"
+                )
         return self

@@ -1,7 +1,7 @@
-"""The snapshot: all a plugin needs to choose, and no more.
+"""The snapshot: everything that a plugin needs to choose, and nothing else.
 
-A snapshot is a pure function of a prefix of one partition of the event topic. It holds numbers only,
-so that whoever can write to the topic still cannot make a plugin run code.
+A snapshot is a pure function of a prefix of one partition of the event topic. It holds only numbers and names, so
+that nobody who can write to the topic can make a plugin run code.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ class SignalPosterior(Record):
     """A linear-Gaussian belief about one signal of one arm.
 
     The predicted mean at a context ``x`` is ``baseline + mean @ x`` and its variance
-    ``sigma**2 * sum(x**2 / precision)``. An arm without context carries the same numbers with only the
-    first component (the intercept, always 1) in use.
+    ``sigma**2 * sum(x**2 / precision)``. A signal that does not depend on the context has the
+    same fields, but uses only the first component (the intercept, always 1).
     """
 
     mean: Float32Vector
@@ -30,37 +30,37 @@ class SignalPosterior(Record):
     precision: Float32Vector
     """Shape (dimension,): the diagonal of the posterior precision, prior included, in units of 1/sigma**2."""
     baseline: float
-    """The value the signal is centred on."""
+    """The value that the regression's target is centred on."""
     sigma: Annotated[float, Field(ge=0.0)]
     """Standard deviation of the residual noise, in the signal's own unit."""
     average: float
-    """The arm's plain (faded) mean of the signal; the baseline where nothing was observed."""
+    """The arm's plain (faded) mean of the signal. The baseline when nothing was observed."""
     weight: Annotated[float, Field(ge=0.0)]
-    """Observations behind it, faded ones counted in part."""
+    """Number of observations. Faded ones count in part."""
 
     @property
     def is_observed(self) -> bool:
-        """Whether this rests on observations. If not, it is the prior, which says nothing of the arm."""
+        """Whether this is based on observations. If not, it is the prior, which says nothing about the arm."""
         return self.weight > 0.0
 
 
 class Alarm(Record):
-    """The latest change of one signal of an arm: from then on it is not what it was."""
+    """The latest change that was detected in one signal of an arm."""
 
     count: Count
-    """How many changes there have been."""
+    """Number of changes so far."""
     time_ms: Count
-    """Stream time at which it was found, milliseconds since 1970."""
+    """Stream time at which it was detected, milliseconds since 1970."""
     before: float
     """The signal's mean before, in its own unit."""
     after: float
-    """Its mean since, for the same requests."""
+    """Its mean after, for the same mix of requests."""
     observations: Annotated[float, Field(ge=0.0)]
-    """How many observations since then told it."""
+    """Number of observations after the change, when it was detected."""
 
 
 class ArmSnapshot(Record):
-    """What is known of one deployment."""
+    """What is known about one deployment."""
 
     model: Label = ""
     selections: Count = 0
@@ -68,31 +68,31 @@ class ArmSnapshot(Record):
     errors: Count = 0
     feedbacks: Count = 0
     signals: Annotated[dict[Label, SignalPosterior], Field(max_length=16)] = {}
-    """Keyed by signal: ``quality`` (0..1), ``success`` (0..1), ``cost`` (ln USD), ``latency`` (ln s)."""
+    """By signal: ``quality`` (0..1), ``success`` (0..1), ``cost`` (ln USD), ``latency`` (ln s), ``ttft`` (ln s)."""
     alarms: Annotated[dict[Label, Alarm], Field(max_length=16)] | None = None
-    """By signal, those that have changed; None where none has."""
+    """By signal, for those that have changed. None when none has."""
 
 
 class ExplorationRule(Record):
-    """How posteriors turn into choice probabilities; see ``conduit_policy.rules``."""
+    """How choice probabilities are computed from posteriors; see :mod:`conduit_policy.rules`."""
 
     name: Label
     params: Annotated[dict[Label, float], Field(max_length=16)] = {}
     revision: Count = 1
-    """Of the rules' mathematics: it grows whenever the same beliefs would give other probabilities."""
+    """Revision of the rules' mathematics. It grows whenever the same posteriors would give other probabilities."""
 
 
 class Snapshot(Record):
-    """The belief of one policy after the events before ``offset`` of one partition."""
+    """What one policy has learned from the events before ``offset`` of one partition."""
 
     kind: Literal["snapshot"] = "snapshot"
     schema_version: str = SCHEMA_VERSION
     policy: Id
     partition: Count
     offset: Count
-    """The first event NOT covered. It grows with every snapshot of a policy and serves as its version."""
+    """The first event that is NOT included. It grows with every snapshot of a policy, and is its version."""
     stream_time_ms: Count
-    """Append time of the newest covered event, milliseconds since 1970."""
+    """Append time of the newest included event, milliseconds since 1970."""
     settings: LearningSettings
     rule: ExplorationRule
     arms: Annotated[dict[Id, ArmSnapshot], Field(max_length=MAX_ARMS)]
@@ -102,24 +102,24 @@ class Snapshot(Record):
     censored: Count = 0
     open_decisions: Count = 0
     routing: RoutingState | None = None
-    """How the policy is to be used; None where the log says nothing of it."""
+    """How the policy is used. None when the log has no routing settings."""
     hash: Label = ""
-    """SHA-256 over every other field, hexadecimal."""
+    """SHA-256 of all other fields, hexadecimal."""
 
     def digest(self) -> str:
-        """Return the hash that this snapshot's content calls for."""
+        """Compute the hash of this snapshot's content."""
         return content_hash(self.model_dump_json(exclude_none=True))
 
     def sealed(self) -> Self:
-        """Return a copy that carries its own hash."""
+        """Return a copy whose ``hash`` is set."""
         return self.model_copy(update={"hash": self.digest()})
 
 
 def content_hash(data: str | bytes) -> str:
-    """Return the hash of a snapshot's JSON: over what was written, with the ``hash`` itself left out.
+    """Return the hash of a snapshot's JSON, without its ``hash`` field.
 
-    It is taken of the record and not of the model, so that the fields a later version adds, with their
-    defaults, do not change the hash of what an earlier one has written.
+    It is computed from the JSON rather than from the model. Otherwise, fields that a later version adds with defaults
+    would change the hash of snapshots that an earlier version wrote.
 
     Examples
     --------

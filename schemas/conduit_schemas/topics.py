@@ -1,4 +1,4 @@
-"""Topic names and keys: where each kind of record travels."""
+"""Topic names and keys: which records are on which topic."""
 
 import re
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ _PREFIX = re.compile(r"^[A-Za-z0-9._-]{1,200}$")
 class Topics:
     """The four topics of one installation.
 
-    ``events`` is keyed by policy and kept for as long as audits should reach back. ``snapshots``
-    (keyed by policy), ``checkpoints`` (keyed by partition, lane, slot, chunk and policy) and ``dead_letters`` (keyed
-    by the refused record's position) are compacted: the newest record of each key stays.
+    ``events`` is keyed by policy. Keep it for as long as audits should reach back. ``snapshots`` (keyed by policy),
+    ``checkpoints`` (keyed by partition, lane, slot, chunk and policy) and ``dead_letters`` (keyed by the refused
+    record's position) are compacted: only the newest record of each key is kept.
 
     Examples
     --------
@@ -32,17 +32,17 @@ class Topics:
 
     @property
     def events(self) -> str:
-        """Selections, outcomes, feedback and settings, in one total order per policy."""
+        """All events: selections, outcomes, feedback, settings and routing, in one total order per policy."""
         return f"{self.prefix}.events"
 
     @property
     def snapshots(self) -> str:
-        """What the plugins read."""
+        """The snapshots that the plugins read."""
         return f"{self.prefix}.snapshots"
 
     @property
     def checkpoints(self) -> str:
-        """What a learner reads to go on where another one stopped."""
+        """The checkpoints that a learner resumes from."""
         return f"{self.prefix}.checkpoints"
 
     @property
@@ -52,7 +52,7 @@ class Topics:
 
     @property
     def compacted(self) -> frozenset[str]:
-        """The topics of which only the newest record per key is kept."""
+        """The topics that keep only the newest record per key."""
         return frozenset({self.snapshots, self.checkpoints, self.dead_letters})
 
     @property
@@ -62,7 +62,7 @@ class Topics:
 
 
 def policy_name(namespace: str, model_group: str) -> str:
-    """Return the policy of a LiteLLM model group in a namespace.
+    """Return the name of the policy for a LiteLLM model group in a namespace.
 
     Examples
     --------

@@ -100,7 +100,7 @@ def test_outcomes_of_decisions_long_closed_come_back() -> None:
     [
         (encode(outcome("d1")), {"replayed_at": 7.0}, "already retried"),
         (encode(outcome("d1"))[:-1], {"record_bytes": 40_000}, "too long to have been stored in full"),
-        (b'{"schema_version": "2.0"}', {}, "still unusable: record of schema version '2.0'"),
+        (b'{"schema_version": "2.0"}', {}, "still unusable: the record has schema version '2.0'"),
         (
             encode(LearningChange(policy=POLICY, time=0.0, settings=LearningSettings())),
             {},
