@@ -1,5 +1,6 @@
 """What is learned from an event: one number per signal, on a grid that makes sums exact."""
 
+from operator import attrgetter
 from typing import assert_never
 
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
@@ -49,21 +50,22 @@ def targets(event: OutcomeEvent | FeedbackEvent) -> dict[str, float]:
 
 def _of_success(event: OutcomeEvent) -> dict[str, float]:
     learned = {"success": 1.0}
-    for name, field, least in _AMOUNTS:
-        amount = getattr(event, field)
-        if amount is not None and (amount > 0.0 or least > 0.0):
-            learned[name] = to_grid(ln(max(amount, least)))
+    for (name, least), amount in zip(_AMOUNTS, _read_amounts(event), strict=True):
+        if amount is not None and (amount > 0.0 or least):
+            learned[name] = to_grid(ln(amount if amount > least else least))
     return learned
 
 
-_AMOUNTS = [(signal.name, signal.field, signal.least) for signal in AMOUNTS]
-"""Asked at every event, so as plain tuples."""
+# Needed for every event, so kept as plain tuples.
+_AMOUNTS = tuple((signal.name, signal.least) for signal in AMOUNTS)
+_FIELDS = tuple(signal.field for signal in AMOUNTS)
+_read_amounts = attrgetter(*_FIELDS)
 
 
 def reported(outcome: OutcomeEvent) -> dict[str, float]:
     """Return the amounts that an outcome reports, by its fields."""
-    amounts = {field: getattr(outcome, field) for _, field, _ in _AMOUNTS}
-    return {field: amount for field, amount in amounts.items() if amount is not None}
+    amounts = zip(_FIELDS, _read_amounts(outcome), strict=True)
+    return {field: amount for field, amount in amounts if amount is not None}
 
 
 def to_grid(value: float) -> float:
