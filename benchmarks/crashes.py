@@ -1,16 +1,16 @@
-"""Learners killed hundreds of times, paused, doubled and cut off: every snapshot is still the one that it must be.
+"""Crash test: learners are killed hundreds of times, paused, duplicated and cut off, and every snapshot must be right.
 
 Run ``python -m benchmarks.crashes``; with ``--json`` the last line of the output is one JSON object. Real learner
-processes share a log, first the embedded one and then a Kafka broker that is started here as the tests start theirs,
-while events keep coming. Each is killed with SIGKILL again and again, at random moments and in all phases of its work:
-a process notes what it is doing in a byte of shared memory, which tells when to shoot and, afterwards, what was hit.
-A third learner in a group of its own owns everything that the others own, and is killed as they are. On Kafka
-learners are also paused (SIGSTOP) past their group's session timeout, so that they wake up and publish what another
-owner has gone beyond, and the broker itself is killed and started again.
+processes share a log while events keep arriving: first the embedded log, then a Kafka broker started as in the tests.
+Each learner is repeatedly killed with SIGKILL, at random moments and in all phases of its work. A process records
+its current phase in a byte of shared memory, which determines when to kill it and shows afterwards what was hit. A
+third learner, in a separate group, owns all partitions that the others own and is killed like them. On Kafka, learners
+are also paused (SIGSTOP) for longer than their group's session timeout, so that they wake up and publish snapshots
+older than those of the new owner, and the broker itself is killed and restarted.
 
-Two things are counted. Every snapshot that ever reached the topic is compared, by its hash, with what one
-undisturbed learner makes of the same log at the same offset. And the plugin's own policy cache follows the topic: what
-it holds must never go back, and in the end be what the undisturbed learner ends with.
+Two things are checked. Every snapshot that ever reached the topic must have the hash of the snapshot that one
+undisturbed learner builds from the same log at the same offset. And the plugin's policy cache, which follows the topic,
+must never go back, and must end with the undisturbed learner's last snapshots.
 """
 
 import argparse
@@ -53,21 +53,21 @@ PHASES = {
 POLICIES = 6
 DIMENSION, ARMS = 16, 4
 OPEN = 500
-"""Decisions of a policy that stay open: a recovery reads them again."""
+"""Number of a policy's decisions that stay open, which a recovery re-reads."""
 RATE = 250.0
 """Events per second."""
 SESSION_TIMEOUT_S = 6.0
-"""The least that a broker takes by default."""
+"""The smallest value that a broker accepts by default."""
 OPTIONS = WorkerOptions(
     snapshot_every_events=20, snapshot_every_s=0.2, checkpoint_every_events=200, checkpoint_every_s=2.0
 )
 _PATIENCE_S = 2.0
-"""How long to wait for a learner to be in the phase it is to be killed in."""
+"""How long to wait until a learner reaches the phase in which to kill it."""
 _LIMIT_S = 300.0
 
 
 class Phase:
-    """What a learner is doing, in a byte that outlives it."""
+    """A learner's current phase, in a byte that outlives the process."""
 
     def __init__(self, file: Path) -> None:
         if not file.exists():
@@ -86,7 +86,7 @@ class Phase:
 
     @contextlib.contextmanager
     def of(self, phase: str) -> Iterator[None]:
-        """Be in a phase for a while. What follows the outermost is applying."""
+        """Mark a phase while the context is open. After the outermost one, the phase is "applying"."""
         before, self.now = self.now, phase
         try:
             yield
@@ -95,7 +95,7 @@ class Phase:
 
 
 class TellingLog:
-    """A log that notes what its learner does with it, and puts the learner into a group of one's choice."""
+    """A log that records its learner's phase, and puts the learner into a given group."""
 
     def __init__(self, log: EventLog, phase: Phase, group: str | None) -> None:
         self._log = log
@@ -106,16 +106,16 @@ class TellingLog:
         return getattr(self._log, name)
 
     async def append(self, topic: str, messages: Sequence[Message]) -> None:
-        """Append, telling snapshots from the rest."""
+        """Append messages, with a separate phase for snapshots."""
         with self._phase.of("p" if topic.endswith(".snapshots") else "c"):
             await self._log.append(topic, messages)
 
     def reader(self, topic: str, *, partitions: Collection[int] | None = None) -> Reader:
-        """Return a reader; learners read alone only in a restoration."""
+        """Return a reader; learners read outside the group only during a restoration."""
         return self._log.reader(topic, partitions=partitions)
 
     def group_reader(self, topic: str, group: str, *, on_assigned: OnAssigned, on_revoked: OnRevoked) -> GroupReader:
-        """Return a reader whose polls are told from its callbacks."""
+        """Return a reader with separate phases for polls and callbacks."""
 
         async def assigned(partitions: Collection[int]) -> Mapping[int, int]:
             with self._phase.of("r"):
@@ -138,7 +138,7 @@ class TellingLog:
 
 
 async def work(settings: LogSettings, phase: Phase, group: str | None) -> None:
-    """Be a learner process, until SIGTERM."""
+    """Run a learner process until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with open_log(settings) as log:
@@ -147,7 +147,7 @@ async def work(settings: LogSettings, phase: Phase, group: str | None) -> None:
 
 
 class Learner:
-    """A learner process that dies and comes again under the same name."""
+    """A learner process that is killed and restarted under the same name."""
 
     def __init__(self, name: str, folder: Path, arguments: Sequence[str]) -> None:
         self._file = folder / f"{name}.phase"
@@ -157,7 +157,7 @@ class Learner:
         self.phase: Phase
 
     async def start(self) -> None:
-        """Start it; its log goes on."""
+        """Start the process; it appends to its existing journal."""
         self._file.unlink(missing_ok=True)
         self.phase = Phase(self._file)
         with self._journal.open("ab") as journal:
@@ -168,32 +168,32 @@ class Learner:
             )
 
     async def until_in(self, phases: str, patience_s: float = _PATIENCE_S) -> None:
-        """Wait until it is in one of the phases, within reason."""
+        """Wait until the process is in one of the phases, with a timeout."""
         deadline = time.monotonic() + patience_s
         while self.phase.now not in phases and time.monotonic() < deadline:
             self.check()
             await asyncio.sleep(0.0005)
 
     def check(self) -> None:
-        """Make sure that it has not ended by itself.
+        """Check that the process has not ended by itself.
 
         Raises
         ------
         SystemExit
-            When it has: that is a failure of its own.
+            When it has, which is a failure of the test.
         """
         if self.process.returncode is not None:
             raise SystemExit(f"a learner ended with {self.process.returncode}: {self._journal.read_text()[-2000:]}")
 
     async def kill(self) -> str:
-        """End it with SIGKILL; return the phase it died in."""
+        """Kill the process with SIGKILL, and return the phase in which it died."""
         self.check()
         self.process.kill()
         await self.process.wait()
         return PHASES[self.phase.now]
 
     async def end(self) -> int:
-        """Ask it to stop once it is there, and return its exit code."""
+        """Ask the process to stop once it has started, and return its exit code."""
         await self.until_in("wfapcr", _LIMIT_S)
         self.check()
         self.process.terminate()
@@ -210,7 +210,7 @@ class Seen(NamedTuple):
 
 
 class Plugin:
-    """What applications do with the snapshot topic: the real policy cache, watched."""
+    """An application's view of the snapshot topic: the real policy cache, observed."""
 
     def __init__(self) -> None:
         from conduit_litellm.events.connectivity import LogState  # noqa: PLC0415 - as above
@@ -220,9 +220,9 @@ class Plugin:
         self.seen: set[Seen] = set()
         self.records = 0
         self.regressed_records = 0
-        """Records behind what the topic had held already, as a paused or doubled learner writes them."""
+        """Number of records older than earlier ones on the topic, written by a paused or duplicated learner."""
         self.went_back = 0
-        """How often the cache held something older than before."""
+        """How often the cache went back to an older snapshot."""
         self._counters = Counters()
         self.cache = PolicyCache(max_age_s=_LIMIT_S, counters=self._counters, state=LogState())
         self._update = self.cache.update
@@ -230,11 +230,11 @@ class Plugin:
 
     @property
     def refused(self) -> int:
-        """Records that were no snapshots."""
+        """Number of records that were not snapshots."""
         return self._counters["snapshots_refused"]
 
     def offset(self, policy: str) -> int:
-        """Return how far the cache's snapshot of a policy goes."""
+        """Return the offset of the cache's snapshot of a policy."""
         beliefs = self.cache.get(policy)
         return 0 if beliefs is None else beliefs.snapshot.offset
 
@@ -249,7 +249,7 @@ class Plugin:
 
 
 class Feed:
-    """Events that keep coming, some of them twice."""
+    """Events that keep arriving, some of them twice."""
 
     def __init__(self, log: EventLog, topic: str) -> None:
         self._log = log
@@ -258,7 +258,7 @@ class Feed:
         self.events = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Append until told to stop; what a broker did not confirm is sent again, as applications do."""
+        """Append until told to stop; unconfirmed messages are sent again, as applications do."""
         learning = LearningSettings(featurizer=f"bench{DIMENSION}", dimension=DIMENSION, max_open=OPEN)
         await self._append([settings_event(learning, f"bench/p{number}") for number in range(POLICIES)])
         events = traffic(10**9, dimension=DIMENSION, arms=ARMS, policies=POLICIES)
@@ -292,7 +292,7 @@ async def campaign(
     restarts: int = 0,
     broker: Callable[[str], Awaitable[None]] | None = None,
 ) -> dict[str, Any]:
-    """Disturb learners on one log, and return what came of it."""
+    """Disturb learners on one log, and return the results."""
     rng = random.Random(11)
     arguments = ["--worker", settings.prefix, "--folder", os.fspath(folder)]
     if settings.bootstrap_servers:
@@ -370,7 +370,7 @@ async def campaign(
 
 
 async def _pause(learner: Learner, session_timeout_s: float) -> None:
-    """Freeze a learner at work for longer than its group waits for it."""
+    """Pause a working learner for longer than its group's session timeout."""
     await learner.until_in("f")
     await learner.until_in("p")
     learner.process.send_signal(signal.SIGSTOP)
@@ -390,7 +390,7 @@ async def _everything(log: EventLog, topic: str) -> AsyncIterator[Any]:
 
 
 async def _last_offsets(log: EventLog, topic: str) -> dict[str, tuple[int, int]]:
-    """Return, per policy, where its last event ends."""
+    """Return the offset after each policy's last event."""
     return {m.key.decode(): (m.partition, m.offset + 1) async for m in _everything(log, topic)}
 
 
@@ -400,7 +400,7 @@ async def _ends(settings: LogSettings) -> Mapping[int, int]:
 
 
 async def different(log: EventLog, topic: str, plugin: Plugin) -> int:
-    """Count the snapshots that an undisturbed learner does not make of the same events."""
+    """Count the snapshots that differ from those an undisturbed learner builds from the same events."""
     wanted: dict[tuple[int, int], list[Seen]] = defaultdict(list)
     for seen in plugin.seen:
         wanted[seen.partition, seen.offset].append(seen)

@@ -1,7 +1,7 @@
-"""How soon a change of a signal is noticed, how often one that never was, and river's ADWIN on the same streams.
+"""Drift detection: delay and false alarms of Conduit's detector and of river's ADWIN on the same streams.
 
 Run ``python -m benchmarks.drift``; with ``--json`` the last line of the output is one JSON object. Observations are
-looked at in blocks of 8 and of 30, as an arm with a small and with a large share of the traffic brings them.
+checked in blocks of 8 and of 30, which correspond to arms with a small and with a large share of the traffic.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _REMEMBERED = 2000
 
 
 def alarms(targets: Sequence[float], signal: str, block: int) -> list[int]:
-    """Return after how many observations each alarm came."""
+    """Return the number of observations before each alarm."""
     models = {name: AdditiveRegression.of_dimension(1, fixed_point=True) for name in SIGNALS}
     watch, row = Watch(dict.fromkeys(SIGNALS, 1)), list(SIGNALS).index(signal)
     found = []
@@ -51,7 +51,7 @@ def alarms(targets: Sequence[float], signal: str, block: int) -> list[int]:
 
 
 def adwin_alarms(targets: Sequence[float]) -> list[int]:
-    """Return the same of river's detector with its defaults."""
+    """Return the same for river's detector with its defaults."""
     detector, found = ADWIN(), []  # type: ignore[no-untyped-call]  # river's
     for number, target in enumerate(targets, 1):
         detector.update(target)  # type: ignore[no-untyped-call]  # river's
@@ -61,7 +61,7 @@ def adwin_alarms(targets: Sequence[float]) -> list[int]:
 
 
 def measure(length: int, streams: int) -> dict[str, object]:
-    """Return false alarms and delays of both."""
+    """Return both detectors' false alarms and delays."""
     rng = np.random.default_rng(0)
     false: dict[str, dict[str, int]] = {}
     for name, (signal, make) in STEADY.items():
@@ -86,7 +86,7 @@ def measure(length: int, streams: int) -> dict[str, object]:
 
 
 def _delay(found: Sequence[Sequence[int]]) -> float | None:
-    """Return the median over streams; None when half of them never raised an alarm."""
+    """Return the median over streams; None if half of them never raised an alarm."""
     first = [next((number - 1500 for number in numbers if number > 1500), np.inf) for numbers in found]
     middle = float(median(first))
     return middle if np.isfinite(middle) else None

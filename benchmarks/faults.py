@@ -1,11 +1,10 @@
-"""What an application notices of its broker's deaths: requests at a steady rate while Kafka is killed and restarted.
+"""The effect of broker failures on an application: requests at a steady rate while Kafka is killed and restarted.
 
-Run ``python -m benchmarks.faults``; with ``--json`` the last line of the output is one JSON object. It needs what the
-tests need for a broker of their own. First a quiet run, then one of the same rate in which the broker is killed
-(SIGKILL) and started again several times. Every request is a whole call through a LiteLLM router with its
-callbacks; the model's answer is LiteLLM's own mock. Beside every request a router without Conduit selects, too, so that
-what the broker's restarts cost the machine is not taken for Conduit's. In the end the log is read and every
-request looked for in it.
+Run ``python -m benchmarks.faults``; with ``--json`` the last line of the output is one JSON object. It needs the
+packages with which the tests start a broker. A quiet run is followed by a run at the same rate in which the broker is
+killed (SIGKILL) and restarted several times. Every request is a whole call through a LiteLLM router with its callbacks;
+LiteLLM's own mock answers it. With every request, a router without Conduit makes a selection too, so that the load of
+the broker's restarts is not attributed to Conduit. At the end, every request is looked up in the log.
 """
 
 import argparse
@@ -38,7 +37,7 @@ POLICY = "default/chat"
 
 
 class Load(NamedTuple):
-    """What one run of requests came to."""
+    """The results of one run."""
 
     decisions: list[str]
     failures: list[str]
@@ -50,7 +49,7 @@ class Load(NamedTuple):
 
 
 def new_router() -> Router:
-    """Return a router over deployments that answer by themselves."""
+    """Return a router over deployments with mock answers."""
     params = {"model": "openai/gpt-4o-mini", "api_key": "unused", "mock_response": "La réunion est jeudi."}
     return Router(
         model_list=[
@@ -62,7 +61,7 @@ def new_router() -> Router:
 
 
 def timed(router: Router, microseconds: list[float]) -> Router:
-    """Let a router note how long each of its selections takes."""
+    """Make a router record how long each of its selections takes."""
     name = "select" if hasattr(router, "select") else "async_get_available_deployment"  # LiteLLM 1.109 and later
     select = getattr(router, name)
 
@@ -79,7 +78,7 @@ def timed(router: Router, microseconds: list[float]) -> Router:
 async def serve(
     strategy: ConduitRoutingStrategy, routers: tuple[Router, Router], rate: float, seconds: float
 ) -> tuple[list[str], list[str], int]:
-    """Send requests at their times, whatever became of those before; return decisions, failures, late ones."""
+    """Send requests on schedule, regardless of earlier ones; return decisions, failures and late requests."""
     ours, control = routers
     decisions: list[str] = []
     failures: list[str] = []
@@ -171,7 +170,7 @@ async def measure(rate: float, seconds: float, kills: int) -> dict[str, Any]:
 
 
 async def publish_snapshot(folder: Path, bootstrap: str) -> None:
-    """Learn in an embedded log and put the newest snapshot where the application under test looks for it."""
+    """Learn in an embedded log, and publish the newest snapshot for the application under test."""
     await learn(str(folder))
     embedded = LogSettings(path=folder)
     async with open_log(embedded) as log, log.reader(embedded.topics.snapshots) as reader:
@@ -182,7 +181,7 @@ async def publish_snapshot(folder: Path, bootstrap: str) -> None:
 
 
 async def kill_and_start(broker: BrokerProcess, times: int, seconds: float, strategy: ConduitRoutingStrategy) -> int:
-    """Kill the broker, leave it dead for a third of the time, start it; return how many events waited at most."""
+    """Kill the broker, start it again after a third of the time, and return the largest number of waiting events."""
     most = 0
     for number in range(times):
         interval = seconds / times
@@ -195,7 +194,7 @@ async def kill_and_start(broker: BrokerProcess, times: int, seconds: float, stra
 
 
 async def logged(settings: LogSettings) -> dict[str, list[str]]:
-    """Return the ids of the decisions in the log, by kind of event, in the order in which they stand there."""
+    """Return the ids of the decisions in the log, by kind of event, in log order."""
     found: dict[str, list[str]] = {"selection": [], "outcome": []}
     async with open_log(settings) as log, log.reader(settings.topics.events) as reader:
         left = sum((await reader.end_offsets()).values())
@@ -209,7 +208,7 @@ async def logged(settings: LogSettings) -> dict[str, list[str]]:
 
 
 def out_of_order(ids: list[str]) -> int:
-    """Count the decisions that stand behind a later one of their process; ids end with a running number.
+    """Count the decisions that follow a later decision of their process; ids end with a sequence number.
 
     Examples
     --------
@@ -221,7 +220,7 @@ def out_of_order(ids: list[str]) -> int:
 
 
 async def until(condition: Any, what: str, timeout_s: float = 120.0) -> None:
-    """Wait for something, and give up after a while."""
+    """Wait for a condition, with a timeout."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

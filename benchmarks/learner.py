@@ -1,36 +1,35 @@
-"""How many events a second one learner takes in, side by side with other packages' learners in one run.
+"""The throughput of one learner in events per second, compared with other packages' learners in the same run.
 
 Run ``python -m benchmarks.learner``; with ``--json`` the last line of the output is one JSON object.
 
-*Conduit, end to end*: the worker, in a process of its own, reads a Kafka topic that was filled before (64 features,
-8 arms, an outcome for every decision, a rating for every second one, 850 bytes an event), decodes, joins, learns four
-signals, and publishes snapshots and checkpoints when they are due. *Raw*: aiokafka reads the same topic in a fresh
-process and drops what it reads. Both in turn, several rounds, medians. *Core only*: the same events from memory,
-without a log and without snapshots.
+*Conduit, end to end*: the worker, in a separate process, reads a Kafka topic that was filled in advance (64 features,
+8 arms, an outcome for every decision, a rating for every second one, 850 bytes per event), decodes, joins, learns four
+signals, and publishes snapshots and checkpoints when they are due. *Raw*: aiokafka reads the same topic in a new
+process and discards the messages. Both take turns for several rounds; the medians are reported. *Core only*: the same
+events from memory, without a log and without snapshots.
 
 An *event* is one record: a decision is a selection, an outcome and, every second time, a rating.
 
-*river* (``LinUCBDisjoint``) and *Vowpal Wabbit* (``cb_explore_adf``) get the same events in memory, joined already and
-in the form that each of them wants, and learn one signal: at a selection they choose, at an outcome or a rating they
-learn. ``same_role`` is Conduit doing all of that in one thread: it decodes, joins, learns four signals, makes a
-snapshot every thousand events and chooses from it at each selection. ``learn_only`` teaches the peers and never
-asks them. That is not the learner's job, which includes posteriors to choose from: river, for one, puts its
-cubic work off until somebody asks, so a river that nobody asks reads a log faster than Conduit does. ``same_job``
-gives the peers the learner's own input, the records, and its task: decode (with Conduit's decoder), join, put each
-context into the peer's form, teach one model per signal. The rate to hold against it is *core only*.
+*river* (``LinUCBDisjoint``) and *Vowpal Wabbit* (``cb_explore_adf``) get the same events from memory, already joined
+and in their own format, and learn one signal: they choose at each selection and learn at each outcome or rating.
+``same_role`` is Conduit doing all of that in one thread: it decodes, joins, learns four signals, builds a snapshot
+every thousand events and chooses from it at each selection. ``learn_only`` teaches the peers without ever asking for a
+choice. That is less than the learner's job, which includes posteriors to choose from: river, for example, defers its
+cubic work until a choice is requested, so without choices it reads a log faster than Conduit. ``same_job`` gives the
+peers the learner's own input, the records, and its task: decode (with Conduit's decoder), join, convert each context to
+the peer's format, and teach one model per signal. Compare its rate with *core only*.
 
-Where the core's time goes, in microseconds of processor time per event, found by leaving out one part after the
-other (12.3 in all; 15.1 before all arms' sums stood in one piece of memory): decoding 3.5, of which 2.6 is msgspec
-parsing some sixty numbers and names per selection; learning 3.0, of which 1.3 are products of contexts; looking for
-changes 1.7; join and counters 2.1; logarithms 0.8; fading 0.4; dispatch 0.6. Sizes matter little: with 16 features it
-is a tenth faster. End to end, reading through aiokafka (2.2 to 3.5, the raw rate), making messages of what was read
-(0.5) and writing (5 %) come on top.
+The core's time, in microseconds of processor time per event, was measured by leaving out one part after the other (12.3
+in total; 15.1 before all arms' sums shared one array): decoding 3.5, of which 2.6 is msgspec parsing about sixty
+numbers and names per selection; learning 3.0, of which 1.3 are products of contexts; change detection 1.7; join and
+counters 2.1; logarithms 0.8; fading 0.4; dispatch 0.6. Sizes matter little: with 16 features it is a tenth faster. End
+to end, reading through aiokafka (2.2 to 3.5, the raw rate), creating messages (0.5) and writing (5 %) are added.
 
-Half of the raw rate would leave 5 to 7 microseconds per event for everything, reading included: decoding and reading
-alone take that. Turning the garbage collector off gains nothing, leaving predictions unparsed 0.4, and then records
-would be learned from that the contract refuses. What would get there: predictions packed like contexts instead of JSON
-numbers, which is a change of the contract, and a compiled join; or decoding in a process of its own that hands over
-columns. More partitions and a second worker use further processors today.
+Half of the raw rate would leave 5 to 7 microseconds per event for everything, including reading: decoding and reading
+alone take that long. Turning the garbage collector off gains nothing. Leaving predictions unparsed gains 0.4, but then
+the learner would use records that the contract refuses. Two changes would reach it: predictions packed like contexts
+instead of JSON numbers (a change of the contract) together with a compiled join, or decoding in a separate process that
+passes on columns. Today, more partitions and a second worker make use of further processors.
 """
 
 import argparse
@@ -88,7 +87,7 @@ def log_of(events: int, *, dimension: int, arms: int, policies: int, open_decisi
 
 
 def stored(messages: Iterator[Message]) -> list[StoredMessage]:
-    """Return messages as a partition that gets a thousand a second would hold them."""
+    """Return messages as in a partition that gets a thousand per second."""
     return [StoredMessage(0, offset, 10**12 + offset, *message) for offset, message in enumerate(messages)]
 
 
@@ -100,11 +99,11 @@ class Round(NamedTuple):
     snapshots: int
     checkpoints: int
     writing_share: float
-    """Part of the time that went into building snapshots and writing checkpoints."""
+    """Share of the time spent on building snapshots and writing checkpoints."""
 
 
 def run_conduit(settings: LogSettings, events: int) -> Round:
-    """Let a worker learn everything that a topic holds."""
+    """Let a worker learn a whole topic."""
     gc.freeze()  # as ``conduit learner`` does
 
     async def learn() -> Round:
@@ -124,7 +123,7 @@ def run_conduit(settings: LogSettings, events: int) -> Round:
 
 
 async def _events(status: WorkerStatus, count: int, worker: asyncio.Task[None]) -> tuple[int, float]:
-    """Wait until the worker has had that many events; return how many they are, and when."""
+    """Wait until the worker has applied that many events; return their number and the time."""
     while status.events < count:
         await asyncio.sleep(0.001)  # its turn comes between two batches
         if worker.done():
@@ -133,7 +132,7 @@ async def _events(status: WorkerStatus, count: int, worker: asyncio.Task[None]) 
 
 
 def run_raw(settings: LogSettings, events: int) -> float:
-    """Read everything that a topic holds, as the worker does, and drop it."""
+    """Read a whole topic as the worker does, and discard the messages."""
 
     async def read() -> float:
         consumer: Any = AIOKafkaConsumer(
@@ -170,7 +169,7 @@ def run_core(log: Sequence[StoredMessage]) -> tuple[float, PartitionLearner]:
 
 
 class Step(NamedTuple):
-    """What one event asks of a bandit: to choose an arm (no reward yet), or to learn."""
+    """What one event requires of a bandit: to choose an arm (no reward yet), or to learn."""
 
     arm: int
     context: NDArray[np.int16]
@@ -179,7 +178,7 @@ class Step(NamedTuple):
 
 
 def steps(log: Sequence[StoredMessage]) -> list[Step]:
-    """Return one step per event, joined."""
+    """Return one step per event, after the join."""
     decisions: dict[str, Step] = {}
     found = []
     for message in log:
@@ -195,7 +194,7 @@ def steps(log: Sequence[StoredMessage]) -> list[Step]:
 
 
 def run_in_role(log: Sequence[StoredMessage]) -> float:
-    """Let Conduit do what the peers do, in one thread: learn from the records, choose at each selection."""
+    """Let Conduit do the peers' work in one thread: learn from the records and choose at each selection."""
     arms = [f"deployment-{number}" for number in range(ARMS)]
     contexts = [step.context if step.reward is None else None for step in steps(log)]
     learner, objective = PartitionLearner(0), Objective()
@@ -212,7 +211,7 @@ def run_in_role(log: Sequence[StoredMessage]) -> float:
 
 
 def run_river(log: Sequence[StoredMessage], *, chooses: bool) -> float:
-    """Ask and teach river; return events per second."""
+    """Let river choose and learn; return events per second."""
     from river import bandit  # noqa: PLC0415 - one peer's import must not be another one's
 
     todo = [(step.arm, dict(enumerate((step.context * _UNIT).tolist())), step.reward) for step in steps(log)]
@@ -260,7 +259,7 @@ def _vw_example(arm: int, context: NDArray[np.int16], propensity: float, cost: f
 
 
 def run_same_job(log: Sequence[StoredMessage], teacher: Callable[[], Teacher]) -> float:
-    """Let a peer do what Conduit's core does, from the same records; return events per second."""
+    """Let a peer do the work of Conduit's core, from the same records; return events per second."""
     teachers = {signal: teacher() for signal in SIGNALS}
     decisions: dict[str, tuple[int, NDArray[np.int16], float]] = {}
     began = time.perf_counter()
@@ -279,7 +278,7 @@ def run_same_job(log: Sequence[StoredMessage], teacher: Callable[[], Teacher]) -
 
 
 def run_vw(log: Sequence[StoredMessage], *, chooses: bool) -> float | None:
-    """Ask and teach Vowpal Wabbit; return events per second, or None when it is not installed."""
+    """Let Vowpal Wabbit choose and learn; return events per second, or None if it is not installed."""
     if find_spec("vowpalwabbit") is None:
         return None
     import vowpalwabbit  # noqa: PLC0415 - optional
@@ -299,7 +298,7 @@ def run_vw(log: Sequence[StoredMessage], *, chooses: bool) -> float | None:
 
 
 def growth() -> list[dict[str, float]]:
-    """Return the core's speed and what it costs to write, with one size changed at a time."""
+    """Return the core's speed and the cost of writing, changing one size at a time."""
     usual = {"dimension": DIMENSION, "arms": ARMS, "policies": 1, "open_decisions": 10_000}
     sizes = [usual] + [
         {**usual, name: value} for name, values in GROWTH.items() for value in values if value != usual[name]
@@ -389,7 +388,7 @@ def measure(address: str, *, events: int, rounds: int) -> Mapping[str, Any]:
 
 
 def _in_a_fresh_process(run: Callable[[LogSettings, int], _T], settings: LogSettings, events: int) -> _T:
-    # A pool of its own each time: one that renews its process after every task may wait for it for ever (gh-115634).
+    # A new pool each time: one that renews its process after every task may wait for it for ever (gh-115634).
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
         return fresh.submit(run, settings, events).result()
 

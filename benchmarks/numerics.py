@@ -1,11 +1,11 @@
-"""Whether posteriors stay sound: many updates, extreme numbers, and what rounding to 32-bit floats changes.
+"""Numerical soundness of posteriors: many updates, extreme numbers, and the effect of rounding to 32-bit floats.
 
 Run ``python -m benchmarks.numerics``; with ``--json`` the last line of the output is one JSON object. Two arms' models
-learn ``--updates`` rows (10 million by default) with fading and alarms, as extreme as events may be, one arm only ever
-the same row, and next to no regularisation; at ten moments every posterior must be finite and every precision positive
-definite. Policies that have learned from ordinary
-traffic are asked on many contexts with their snapshot as published, and with every float moved by twice as much as
-rounding to 32 bits can: the largest difference of a probability is what the rounding costs.
+learn ``--updates`` rows (10 million by default) with fading and alarms. The rows are as extreme as events may be, one
+arm always gets the same row, and there is almost no regularisation. At ten points every posterior must be finite and
+every precision positive definite. Then policies that have learned from ordinary traffic choose for many contexts, once
+with their snapshot as published, and once with every float moved by twice the largest rounding error of 32 bits. The
+largest difference of a probability is the effect of the rounding.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ARMS = tuple(f"arm{number}" for number in range(8))
 
 
 def endure(updates: int, *, dimension: int = 16, looks: int = 10) -> dict[str, Any]:
-    """Learn extreme rows for a long time; return how many posteriors were looked at and the least eigenvalue."""
+    """Learn extreme rows for a long time; return the number of posteriors checked and the smallest eigenvalue."""
     settings = LearningSettings(dimension=dimension, featurizer="numerics", lambda_reg=1e-5)
     learner = PolicyLearner("numerics/extreme", settings)
     for arm in ARMS[:2]:
@@ -70,7 +70,7 @@ def endure(updates: int, *, dimension: int = 16, looks: int = 10) -> dict[str, A
 
 
 def rounding(asked: int, *, seeds: int = 3) -> dict[str, dict[str, float]]:
-    """Return, per algorithm, how far probabilities move when every float of a snapshot does."""
+    """Return, by algorithm, how far probabilities move when every float of a snapshot is moved."""
     found = {}
     for name in ALGORITHMS:
         moved = []

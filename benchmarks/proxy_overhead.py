@@ -1,9 +1,9 @@
-"""What Conduit costs a whole proxied request: two LiteLLM proxies side by side, one with it and one without.
+"""Conduit's overhead for a whole proxied request: two LiteLLM proxies, one with Conduit and one without.
 
 Run ``python -m benchmarks.proxy_overhead``; with ``--json`` the last line of the output is one JSON object. Both
-proxies are processes of their own in front of the same local server, which answers at once, and are asked in turn with
-the same requests, so that noise on the machine meets both alike. Conduit chooses from a snapshot that was learned
-before. A callback in each proxy tells how long its selection took.
+proxies are separate processes in front of the same local server, which answers at once. They take turns with the same
+requests, so that noise on the machine affects both equally. Conduit chooses from a snapshot learned in advance. A
+callback in each proxy reports how long its selection took.
 """
 
 import argparse
@@ -41,7 +41,7 @@ _SELECTOR = "async_get_available_deployment"
 
 
 class Stopwatch(CustomLogger):
-    """In the proxy: times its router's selections, and tells the client of the newest."""
+    """Runs in the proxy: times the router's selections and reports the newest one to the client."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Stopwatch(CustomLogger):
         self._timed: Any = None
 
     async def async_pre_call_hook(self, *_: Any, **__: Any) -> None:
-        """Time the selections of the router there is now; Conduit, if it is there, is on it already."""
+        """Time the selections of the current router; if Conduit is used, it is already installed on it."""
         from litellm.proxy import proxy_server  # noqa: PLC0415 - only in the proxy
 
         router: Any = proxy_server.llm_router
@@ -70,7 +70,7 @@ class Stopwatch(CustomLogger):
         setattr(core, name, timed)
 
     async def async_post_call_response_headers_hook(self, *_: Any, **__: Any) -> dict[str, str] | None:
-        """Name the time in the response: requests come one at a time."""
+        """Add the time to the response; requests arrive one at a time."""
         return None if self._newest_us is None else {TIME_HEADER: f"{self._newest_us:.2f}"}
 
 
@@ -113,7 +113,7 @@ def proxy(folder: Path, base: str, *, conduit: bool) -> Iterator[str]:
 
 
 def wait_for(url: str, process: "subprocess.Popen[bytes]", output: Path) -> None:
-    """Return when a proxy serves."""
+    """Wait until a proxy serves requests."""
     deadline = time.monotonic() + 300.0
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -138,7 +138,7 @@ def measure(requests: int) -> dict[str, Any]:
 
 
 def compare(urls: dict[str, str], requests: int) -> dict[str, Any]:
-    """Ask in turn, and return medians and ratio."""
+    """Send requests to both proxies in turn, and return the medians and their ratio."""
     client = httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=120.0, trust_env=False)
     times: dict[str, list[float]] = {name: [] for name in urls}
     selections: dict[str, list[float]] = {name: [] for name in urls}

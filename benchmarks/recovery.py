@@ -1,14 +1,14 @@
-"""How long after a kill a learner serves again, with a growing history behind it and open windows of several sizes.
+"""Recovery time of a killed learner, by length of the log and number of open decisions.
 
 Run ``python -m benchmarks.recovery``; with ``--json`` the last line of the output is one JSON object. A worker in a
-process of its own learns from a log, is killed with SIGKILL while events go on arriving, and is started again. What
-counts is the time from the start of the new process to its first poll after the restoration, split into loading the
-program and restoring; and until it has caught up with the log.
+separate process learns from a log, is killed with SIGKILL while events keep arriving, and is restarted. The benchmark
+measures the time from the start of the new process to its first poll after the restoration, split into loading the
+program and restoring, and the time until it has caught up with the log.
 
-First the log grows while the open window stays: the time must not grow. Then, at full length, the open window grows:
-that is what is read again. Without ``--kafka`` the log is the embedded one (SQLite), which is filled much faster.
-On Kafka a killed worker's partitions are dealt anew only after the group's session timeout (10 s by default, less
-here): that is a constant on top, and the report names it.
+First the log grows with a constant number of open decisions: the time must not grow. Then, with the full log, the
+number of open decisions grows, which are re-read. Without ``--kafka`` the log is the embedded one (SQLite), which is
+filled much faster. On Kafka, a killed worker's partitions are reassigned only after the group's session timeout (10 s
+by default, less here). This adds a constant, which the report states.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from conduit_log import EventLog, LogSettings, Message, open_log
 from conduit_schemas import LearningSettings
 
 STEPS = (0.1, 0.3, 1.0)
-"""Parts of the history after which the worker is killed."""
+"""Fractions of the history after which the worker is killed."""
 OPEN = 10_000
 WINDOWS = (1_000, 100_000)
-"""Further open windows, tried at full length."""
+"""Further numbers of open decisions, measured with the full history."""
 TAIL = 3_000
 """Events that arrive while no worker runs."""
 ARMS, DIMENSION = 8, 64
@@ -41,7 +41,7 @@ _LIMIT_S = 900.0
 
 
 class Worker:
-    """A worker in a process of its own, which reports what it has reached in lines of JSON."""
+    """A worker in a separate process, which reports its progress as lines of JSON."""
 
     def __init__(self, options: Sequence[str]) -> None:
         self.began = time.time()
@@ -50,26 +50,26 @@ class Worker:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
 
     def reports(self) -> Iterator[dict[str, Any]]:
-        """Yield what it says; times are seconds since it was started."""
+        """Yield its reports; times are seconds since its start."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             said = json.loads(line)
             yield said | {"after_s": said["at"] - self.began}
-        raise SystemExit("the worker ended on its own: see above")
+        raise SystemExit("the worker ended unexpectedly: see above")
 
     def until(self, offset: int) -> dict[str, Any]:
-        """Return its first report at or after an offset."""
+        """Return the worker's first report at or after an offset."""
         return next(said for said in self.reports() if said["offset"] >= offset)
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill the worker with SIGKILL."""
         self._process.kill()
         self._process.communicate()
 
 
 async def work(settings: LogSettings) -> None:
     """Be that process."""
-    # Only who works loads what it takes.
+    # Imported only in the worker's process.
     from conduit_learner.worker.run import run_worker  # noqa: PLC0415
     from conduit_learner.worker.status import WorkerStatus  # noqa: PLC0415
 
@@ -79,7 +79,7 @@ async def work(settings: LogSettings) -> None:
         worker = asyncio.create_task(run_worker(log, topics=settings.topics, stop=asyncio.Event(), status=status))
         said = -1
         while not worker.done():
-            # The first poll that answers after a restoration makes it a working one.
+            # The worker counts as working from the first successful poll after a restoration.
             offset = sum(partition.learner.offset for partition in status.partitions.values())
             if status.working_since is not None and status.partitions and offset != said:
                 said = offset
@@ -97,7 +97,7 @@ async def work(settings: LogSettings) -> None:
 
 
 class Bench:
-    """A log, what is in it, and the workers that come and go."""
+    """A log, its contents, and the workers that run on it."""
 
     def __init__(self, log: EventLog, settings: LogSettings, options: Sequence[str], events: int) -> None:
         self._log = log
@@ -120,7 +120,7 @@ class Bench:
             count -= len(block)
 
     async def open_at_most(self, decisions: int) -> None:
-        """Change the open window."""
+        """Change the number of open decisions."""
         learning = LearningSettings(featurizer=f"bench{DIMENSION}", dimension=DIMENSION, max_open=decisions)
         await self.append([settings_event(learning)])
 

@@ -1,18 +1,18 @@
-"""How fast a policy's past is replayed and verified.
+"""The speed of replaying and verifying a policy's history.
 
 Run ``python -m benchmarks.replay``; with ``--json`` the last line of the output is one JSON object. A learner and the
-plugin's own choice write the log together: 64 features, 4 arms, an outcome for every decision, a rating for every
-second one, a new snapshot every 125 events. The same log is then read, decoded, replayed and verified: from memory,
-from an embedded log and from an archive of it. Times are processor time, the best of several rounds, because the
-machine may be busy with other things.
+plugin's decision code write the log together: 64 features, 4 arms, an outcome for every decision, a rating for every
+second one, and a new snapshot every 125 events. The log is then read, decoded, replayed and verified, from memory, from
+an embedded log and from an archive. Times are processor time, the best of several rounds, because the machine may be
+busy with other work.
 
-On two busy cores a replay from memory takes about 11 microseconds per event, 90,000 events a second: 2.8 for decoding,
-some 4 for learning and looking for changes every 64 updates (see :mod:`benchmarks.learner`), the rest for join and
-counters. A log or an archive adds 2 for reading, and 2 more because what has just been read is in no cache; smaller
-portions do not help. Verification (6,000 a second) spends more than half of its time on building a snapshot for every
-125 events, 10 ms each: a Cholesky factor per arm, stiffness and differing signal, in operations of a fixed order. Other
-layouts of the matrices were no faster; LAPACK is, but its bits differ from machine to machine. Over a third goes into
-taking every decision again.
+On two busy cores a replay from memory takes about 11 microseconds per event (90,000 events a second): 2.8 for decoding,
+about 4 for learning and for change detection every 64 updates (see :mod:`benchmarks.learner`), and the rest for the
+join and counters. A log or an archive adds 2 for reading, and 2 more because newly read data is not cached; smaller
+batches do not help. Verification (6,000 events a second) spends more than half of its time on building a snapshot for
+every 125 events, 10 ms each: one Cholesky factor for each arm, stiffness and differing signal, with operations in a
+fixed order. Other matrix layouts were no faster. LAPACK is faster, but its bits differ between machines. More than a
+third of the time is spent on recomputing every decision.
 """
 
 import argparse
@@ -44,7 +44,7 @@ ROUNDS = 3
 
 
 class Log:
-    """What plugin and learner wrote, in memory."""
+    """The log that plugin and learner wrote, in memory."""
 
     def __init__(self, events: int) -> None:
         self.messages: list[StoredMessage] = []
@@ -101,7 +101,7 @@ class Log:
 
 
 def per_second(events: int, work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Return how many events a second the fastest of several rounds did."""
+    """Return the events per second of the fastest of several rounds."""
     seconds = []
     for _ in range(rounds):
         began = time.process_time()
@@ -123,7 +123,7 @@ def decode(messages: Iterable[StoredMessage]) -> None:
 
 
 def measure(events: int, folder: Path) -> dict[str, float | bool]:
-    """Return every rate, and whether the replayed snapshots are the learner's own."""
+    """Return every rate, and whether the replayed snapshots equal the learner's."""
     log = Log(events)
     count, topics = len(log.messages), Topics()
     with BlockingLog(embedded := EmbeddedLog(folder, topics=topics, retention_s=None), topics) as blocking:

@@ -1,4 +1,4 @@
-"""How many rated decisions a side an automatic promotion, or a rollback, takes.
+"""How many rated decisions per side an automatic promotion or rollback takes.
 
 ``python -m benchmarks.rollout [--seeds 5] [--json]``: two sides whose ratings are 0 or 1 with fixed probabilities, and
 which never fail. The last line is one JSON object.
@@ -24,7 +24,7 @@ CASES = {
 
 
 def decisions(conduit: float, control: float, margin: float, seed: int) -> tuple[int, str]:
-    """Return how many decisions a side it took to leave the testing stage, and for which stage."""
+    """Return the number of decisions per side until the testing stage ended, and the next stage."""
     rng = random.Random(seed)
     rollout = Rollout(AutomaticRollout(margin=margin))
     for number in range(1, _MAX_STEPS + 1):

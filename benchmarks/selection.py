@@ -1,9 +1,9 @@
-"""How long one selection takes, side by side with LiteLLM's own strategies in one run.
+"""The duration of one selection, compared with LiteLLM's own strategies in the same run.
 
-Run ``python -m benchmarks.selection``; with ``--json`` the last line of the output is one JSON object. Every router
-holds the same five deployments, and they are asked in turn with the same prompts, so that noise on the machine
-meets all alike. Conduit chooses from a snapshot that its own learner made of feedback on the same router, and
-while the clock runs its events go to an embedded log, as they would in an application.
+Run ``python -m benchmarks.selection``; with ``--json`` the last line of the output is one JSON object. All routers have
+the same five deployments and take turns with the same prompts, so that noise on the machine affects them equally.
+Conduit chooses from a snapshot that its learner built from feedback on the same router. During the measurement its
+events go to an embedded log, as in an application.
 """
 
 import argparse
@@ -38,7 +38,7 @@ Select = Callable[[dict[str, Any], list[dict[str, str]]], Awaitable[Any]]
 
 
 def selecting(router: Router) -> Select:
-    """Return the router's own selection, the way its calls use it."""
+    """Return the router's own selection function, as its calls use it."""
     return lambda kwargs, messages: select_deployment(router, "chat", messages, kwargs)
 
 
@@ -89,12 +89,12 @@ async def _timed(select: Select, repetitions: int) -> list[float]:
         start = time.perf_counter_ns()
         await select(kwargs, asked)
         microseconds.append((time.perf_counter_ns() - start) / 1000.0)
-        await asyncio.sleep(0)  # strategies leave tasks behind; they run here, off the clock
+        await asyncio.sleep(0)  # strategies start tasks, which run here, outside the measurement
     return microseconds
 
 
 async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: int) -> dict[str, float]:
-    """Return the median of each step by itself."""
+    """Return the median duration of each single step."""
     featurizer, objective = TextFeaturizer(), Objective()
     beliefs = strategy._policies.get("default/chat")
     assert beliefs is not None

@@ -1,9 +1,9 @@
-"""How many bytes everything is that travels, and what that comes to for a fleet.
+"""The size in bytes of all messages, and the resulting traffic of a fleet.
 
-Run ``python -m benchmarks.sizes``; with ``--json`` the last line of the output is one JSON object. Events, snapshots
-and checkpoints are made by the real code from made-up traffic, whose contexts fill all their bits; *packed* is what is
-left of them on Kafka, in batches of one message or of a hundred, compressed with LZ4 as by default. The fleet is then
-plain arithmetic on these numbers, which the options change.
+Run ``python -m benchmarks.sizes``; with ``--json`` the last line of the output is one JSON object. The real code
+creates events, snapshots and checkpoints from synthetic traffic, whose contexts use all their bits. *Packed* is their
+size on Kafka, in batches of one message or of a hundred, compressed with LZ4 as by default. The fleet's traffic is
+computed from these numbers; the options set its size.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from conduit_log import StoredMessage
 from conduit_schemas import LearningSettings, decode_event, encode
 
 RECORD_BYTES = 12
-"""A record's own frame in a batch, about: lengths, offset, time, number of headers. Its key comes on top."""
+"""Approximate overhead of a record in a batch: lengths, offset, time, number of headers. Its key is extra."""
 BATCH = 100
 SHAPES = ((4, 64), (8, 64), (16, 64), (8, 256))
 """Arms and dimension."""
@@ -73,11 +73,11 @@ def fleet(
     Parameters
     ----------
     size
-        What :func:`sizes` returned.
+        The result of :func:`sizes`.
     requests_per_s
-        Of all processes together.
+        Request rate of all processes together.
     policies
-        Each published at most once in ``every_s`` seconds, and only when it has learned.
+        Number of policies; each is published at most once in ``every_s`` seconds, and only if it has learned.
     processes
         Applications that follow the snapshot topic.
     every_s

@@ -1,9 +1,9 @@
-"""Whether every decision gets exactly one outcome: many mixed requests at once, reconciled with the log.
+"""Check that every decision gets exactly one outcome, with many mixed parallel requests.
 
-Run ``python -m benchmarks.soak``; with ``--json`` the last line of the output is one JSON object. Real HTTP calls
-through a LiteLLM router to a local server that answers well, with errors, not at all or only in part. All requests
-share one metadata dict. In the end the log is read, and every request's decisions and outcomes are compared with what
-its kind must leave there. The exit code is 1 when anything is missing, double or at the wrong decision.
+Run ``python -m benchmarks.soak``; with ``--json`` the last line of the output is one JSON object. Real HTTP calls go
+through a LiteLLM router to a local server that answers correctly, with errors, not at all or only in part. All requests
+share one metadata dict. At the end, every request's decisions and outcomes in the log are compared with those expected
+for its kind. The exit code is 1 if anything is missing, duplicated or attached to the wrong decision.
 """
 
 import argparse
@@ -39,27 +39,27 @@ SAME = [{"role": "user", "content": "the same again"}]
 
 
 class Kind(NamedTuple):
-    """One kind of request, and what it must leave in the log."""
+    """One kind of request, and the outcomes expected in the log."""
 
     share: int
-    """Of a hundred requests."""
+    """Number of these per hundred requests."""
     send: Callable[["Application", dict[str, Any]], Awaitable[Any]]
     outcomes: tuple[str | None, ...]
-    """Status, error class and code of each attempt, in order; None where none may come."""
+    """Status, error class and code of each attempt, in order; None if no outcome may arrive."""
 
 
 class Application:
-    """What sends the requests."""
+    """Sends the requests."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
 
     async def chat(self, call: dict[str, Any]) -> Any:
-        """Ask and wait for the answer."""
+        """Send a request and wait for the answer."""
         return await self.router.acompletion(model="chat", **call)
 
     async def ask_in_a_thread(self, call: dict[str, Any]) -> Any:
-        """Ask by the synchronous path."""
+        """Send a request through the synchronous path."""
         return await asyncio.to_thread(self.router.completion, model="chat", **call)
 
     async def stream(self, call: dict[str, Any], model: str = "chat") -> Any:
@@ -70,7 +70,7 @@ class Application:
         return stream
 
     async def abandon(self, call: dict[str, Any]) -> Any:
-        """Leave a stream after its first word, and close it: an open one would keep its connection for ever."""
+        """Close a stream after its first word, because an open one would keep its connection for ever."""
         stream = await self.router.acompletion(model="chat", stream=True, **call)
         async for _ in stream:
             break
@@ -82,15 +82,15 @@ class Application:
         return await self.router.aembedding(model="vectors", input=["x"], **call)
 
     async def of(self, call: dict[str, Any], model: str, **options: Any) -> Any:
-        """Ask a group that misbehaves."""
+        """Send a request to a group that misbehaves."""
         return await self.router.acompletion(model=model, **call, **options)
 
-    async def give_up(self, call: dict[str, Any]) -> Any:
-        """Ask, and stop waiting."""
+    async def cancel(self, call: dict[str, Any]) -> Any:
+        """Send a request and cancel it."""
         await asyncio.wait_for(self.router.acompletion(model="hanging", **call), 1.0)
 
     async def repeat(self, call: dict[str, Any]) -> Any:
-        """Ask what LiteLLM's response cache knows."""
+        """Send a request that LiteLLM's response cache can answer."""
         return await self.router.acompletion(model="cached", **{**call, "caching": True})
 
 
@@ -106,7 +106,7 @@ def kinds() -> dict[str, Kind]:
         "retry": Kind(5, lambda app, call: app.of(call, "full", num_retries=1), ("error RateLimitError 429",) * 2),
         "timeout": Kind(4, lambda app, call: app.of(call, "hanging", timeout=0.5), ("error Timeout 408",)),
         "broken stream": Kind(5, lambda app, call: app.stream(call, "dropping"), ("error",)),
-        "cancelled": Kind(3, Application.give_up, (None,)),
+        "cancelled": Kind(3, Application.cancel, (None,)),
         "abandoned": Kind(3, Application.abandon, (None,)),
     }
 
@@ -211,7 +211,7 @@ async def soak(base: str, folder: str, requests: int, concurrency: int, seed: in
 
 
 async def outcomes_told(strategy: ConduitRoutingStrategy, expected: int, patience_s: float = 60.0) -> None:
-    """Wait until as many outcomes are known as must come, and a little longer, for any that must not."""
+    """Wait for the expected number of outcomes, and a little longer for unexpected ones."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         told = sum(count for name, count in strategy.counters.items() if name.startswith("outcomes_"))
@@ -269,9 +269,9 @@ async def reconcile(
 
 
 def expectation(kind: str, attempts: int, answered: bool) -> list[list[str]]:
-    """Return the outcomes that each attempt at a request must have left."""
+    """Return the outcomes expected from each attempt at a request."""
     if kind == "cancelled" and attempts == 0:
-        return []  # given up before LiteLLM had selected
+        return []  # cancelled before LiteLLM had selected
     expected = [[] if status is None else [status] for status in kinds()[kind].outcomes]
     if kind in {"retry", "timeout"} and attempts > len(expected):
         # LiteLLM keeps a request's progress in its metadata. Where these are shared, it now and then takes
@@ -289,12 +289,12 @@ def summary(outcome: Outcome) -> str:
 
 
 def fits(told: list[str], expected: list[str]) -> bool:
-    """Say whether an attempt's outcomes are the expected ones; an error need not be named further."""
+    """Return whether an attempt's outcomes are the expected ones; an error's details may be left open."""
     return len(told) == len(expected) and all(one.startswith(what) for one, what in zip(told, expected, strict=True))
 
 
 def main() -> None:
-    """Measure, print and judge."""
+    """Run the check, print the results and set the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--requests", type=int, default=20_000, help="how many [20000]")

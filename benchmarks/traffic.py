@@ -1,4 +1,4 @@
-"""Events as applications send them, made fast enough to fill a log, and a Kafka broker to hold them."""
+"""Realistic events, generated fast enough to fill a log, and a Kafka broker for them."""
 
 import random
 import sys
@@ -19,16 +19,16 @@ __all__ = ["kafka", "settings_event", "traffic"]
 
 _BODIES = 1_000
 _ID = "0123456789abcdef" * 2
-"""Stands in every body for the decision's id, which has this many characters."""
+"""Placeholder for the decision's id in every body, of the same length."""
 _OUTCOME_AFTER, _FEEDBACK_AFTER = 10, 100
-"""Decisions between a selection and what follows from it; every second one gets feedback."""
+"""Number of decisions between a selection and its outcome and feedback; every second decision gets feedback."""
 
 
 def traffic(events: int, *, dimension: int = 64, arms: int = 8, policies: int = 1, first: int = 0) -> Iterator[Message]:
-    """Yield that many events, in the order they are to be appended.
+    """Yield that many events, in the order in which to append them.
 
-    Selections are complete: context, propensities, the four predictions of every arm. There is an outcome for every
-    decision and a rating for every second one. Ids differ; contexts and numbers are a thousand different ones.
+    Selections are complete, with context, propensities and the four predictions of every arm. There is an outcome for
+    every decision and a rating for every second one. All ids differ; contexts and numbers repeat after a thousand.
     """
     bodies = _bodies(dimension, arms)
     # By decision: which policy, which id, which body.
@@ -108,7 +108,7 @@ def _bodies(dimension: int, arms: int) -> dict[str, list[bytes]]:
 
 @contextmanager
 def kafka(address: str | None) -> Iterator[str]:
-    """Yield the address of a broker: the given one, or one started here in the way the tests do."""
+    """Yield the address of a broker: the given one, or one started here as in the tests."""
     if address is not None:
         yield address
         return

@@ -1,4 +1,4 @@
-"""The shortest way in: one service, typed answers, feedback.
+"""The shortest example: one service, typed answers, feedback.
 
 python examples/basic_usage.py
 """
@@ -17,7 +17,7 @@ class Result(BaseModel):
 
 async def main() -> None:
     async with (
-        local_models() as models,  # yours: models = ["openai/gpt-5.4-mini", "anthropic/claude-sonnet-5", ...]
+        local_models() as models,  # or models = ["openai/gpt-5.4-mini", "anthropic/claude-sonnet-5", ...]
         await create_service(models=models, default_result_type=Result) as service,
     ):
         print("choosing among", ", ".join(service.supported_models()))

@@ -1,8 +1,8 @@
-"""An algorithm of your own: define it, check it, try it, use it.
+"""Your own algorithm: define it, check it, try it, use it.
 
-Run it: ``python examples/custom_algorithm.py``. To use it with the proxy, or in learners, start them with
-``CONDUIT_ALGORITHMS=custom_algorithm`` in the environment and this file's folder on ``PYTHONPATH``; in a package of
-your own, offer it as an entry point of the group ``conduit.algorithms`` instead.
+Run ``python examples/custom_algorithm.py``. To use the algorithm with the proxy or in learners, start them with
+``CONDUIT_ALGORITHMS=custom_algorithm`` in the environment and this file's folder on ``PYTHONPATH``; in your own
+package, declare it as an entry point of the group ``conduit.algorithms`` instead.
 """
 
 import random
@@ -31,7 +31,7 @@ class Boltzmann(BanditAlgorithm):
 
 
 def main() -> None:
-    """Check it as Conduit's own algorithms are checked, then let it find the better of two arms."""
+    """Run the checks that Conduit's own algorithms pass, then let the algorithm find the better of two arms."""
     for check in CHECKS:
         check(Boltzmann.name)
         print(f"ok: {check.__name__.replace('_', ' ')}")
@@ -44,7 +44,7 @@ def main() -> None:
         quality = 0.9 if arm == "large" else 0.95 - context["hard"]
         policy.update(arm, context, quality + rng.gauss(0.0, 0.05))
         earned += quality
-    print(f"mean quality {earned / 1_000:.3f}; always the large model 0.900, always the small one 0.450")
+    print(f"mean quality {earned / 1_000:.3f}; always using the large model gives 0.900, the small one 0.450")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A featurizer of your own: define it, check it, and see that a policy learns from what it sees.
+"""Your own featurizer: define it, check it, and see that a policy learns from its features.
 
-Run it: ``python examples/custom_featurizer.py``. To use it, name it where a featurizer is asked for:
+Run ``python examples/custom_featurizer.py``. To use it, give its name where a featurizer is configured:
 ``ConduitRoutingStrategy(featurizer=Subjects())`` in an application; ``featurizer: custom_featurizer:Subjects`` in a
 proxy's ``conduit:`` section, or ``CONDUIT_FEATURIZER=custom_featurizer:Subjects`` in its environment, with this file's
-folder on ``PYTHONPATH``; ``conduit warm-start --featurizer custom_featurizer:Subjects`` for older logs. In a package of
-your own, offer it as an entry point of the group ``conduit.featurizers`` instead, and say its name alone.
+folder on ``PYTHONPATH``; ``conduit warm-start --featurizer custom_featurizer:Subjects`` for older logs. In your
+own package, declare it as an entry point of the group ``conduit.featurizers`` instead, and give its name alone.
 """
 
 import math
@@ -24,7 +24,7 @@ SUBJECTS = (("contract", "clause", "liability"), ("invoice", "refund", "payment"
 class Subjects:
     """Which of three subjects a request is about, by its words, and how long it is."""
 
-    name = "subjects-v1"  # another one for every change of what comes out
+    name = "subjects-v1"  # choose a new name whenever the output changes
     dimension = 2 + len(SUBJECTS)
 
     def __call__(self, request: Request) -> Context:
@@ -35,7 +35,7 @@ class Subjects:
 
 
 def _texts(request: Request) -> Iterator[str]:
-    """Yield the texts; a request may hold anything, so whatever is none is passed over."""
+    """Yield the texts; a request may hold anything, so everything that is not text is ignored."""
     messages: Any = request.messages
     for message in messages if isinstance(messages, (list, tuple)) else ():
         content = message.get("content") if isinstance(message, dict) else None
@@ -44,7 +44,7 @@ def _texts(request: Request) -> Iterator[str]:
 
 
 def main() -> None:
-    """Check it as Conduit's own featurizer is checked, then let a policy learn which model knows the law."""
+    """Run the checks that Conduit's own featurizer passes, then let a policy learn which model knows the law."""
     featurizer = Subjects()
     check_featurizer(featurizer, expected="1b4215adeb9a4df3")
     print(f"{featurizer.name} passes every check; its fingerprint is {fingerprint(featurizer)}")
@@ -59,7 +59,7 @@ def main() -> None:
         best = "lawyer" if words is SUBJECTS[0] else "generalist"
         policy.update(arm, context, rng.gauss(0.9 if arm == best else 0.6, 0.05))
         right += arm == best and number >= 600
-    print(f"the better model for the subject in {right / 600:.0%} of the last 600 requests")
+    print(f"the better model for the subject was chosen for {right / 600:.0%} of the last 600 requests")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A LiteLLM Router that learns: watch the traffic move to where the answers are right for their price.
+"""A LiteLLM Router that learns: watch the traffic move to the models that answer correctly at a low price.
 
 python examples/feedback_loop.py [--requests 400]
 """
@@ -15,7 +15,7 @@ from conduit_litellm import ConduitRoutingStrategy
 
 
 async def main(requests: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # leave log_path out and what is learned stays in ~/.conduit
+    with tempfile.TemporaryDirectory() as folder:  # without log_path, everything learned is stored in ~/.conduit
         async with local_models() as models:
             router = Router(model_list=model_list(models))
             strategy = ConduitRoutingStrategy(log_path=folder)
@@ -27,7 +27,7 @@ async def main(requests: int) -> None:
                 messages = [{"role": "user", "content": question}]
                 response = await router.acompletion(model="assistant", messages=messages)
 
-                # You know how good an answer was: a rating, a test, a judge. Say so, now or minutes later.
+                # Rate the answer, now or minutes later: with a user's rating, a test or a judge.
                 correct = response.choices[0].message.content == str(answer)
                 deployment_id = response._hidden_params["model_id"]
                 await strategy.record_feedback(

@@ -1,9 +1,9 @@
-"""A fleet on one machine: two application servers, two learners, one Kafka log between them.
+"""A fleet on one machine: two application servers and two learners, connected by one Kafka log.
 
     python examples/kafka_fleet.py --bootstrap-servers localhost:9092
 
-Every part is a process of its own. The applications share what they learn although they never talk to each other,
-and the learners share the work: half-way through, one of them is killed, and the other one takes over.
+Every part is a separate process. The applications share what is learned although they never talk to each other, and
+the learners share the work: half-way through, one of them is killed and the other one takes over.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from conduit_litellm import create_service
 
 
 async def application(brokers: str, prefix: str, url: str, name: str, requests: int) -> None:
-    """One application server; it prints which models served it at last."""
+    """Run one application server; it prints which models served its second half."""
     async with await create_service(
         models=[deployment(model, url) for model in ("small", "medium", "large")],
         bootstrap_servers=brokers,
@@ -49,7 +49,7 @@ async def main(brokers: str, prefix: str, requests: int) -> None:
             told = [sys.executable, __file__, *where, "--requests", str(requests), "--application-of", url]
             apps = [await start(*told, "--name", str(name)) for name in range(2)]
             await asyncio.sleep(requests * 0.02)
-            print(f"learner {learners[0].pid} is killed; learner {learners[1].pid} goes on", flush=True)
+            print(f"learner {learners[0].pid} is killed; learner {learners[1].pid} takes over", flush=True)
             learners[0].kill()
             if any([await app.wait() for app in apps]):
                 raise SystemExit("an application failed")
@@ -61,8 +61,8 @@ async def main(brokers: str, prefix: str, requests: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bootstrap-servers", default=os.environ.get("CONDUIT_BOOTSTRAP_SERVERS", "localhost:9092"))
-    parser.add_argument("--prefix", default="fleet", help="start of the topics' names")
-    parser.add_argument("--requests", type=int, default=300, help="of each application")
+    parser.add_argument("--prefix", default="fleet", help="prefix of the topic names")
+    parser.add_argument("--requests", type=int, default=300, help="requests of each application")
     parser.add_argument("--application-of", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a service does besides choosing: wishes per request, streaming, fallbacks, errors one can tell apart.
+"""What else a service does: settings per request, streaming, fallbacks, distinct errors.
 
 python examples/litellm_backend.py
 """
@@ -22,14 +22,14 @@ async def main() -> None:
             retries=2,
             timeout_s=10.0,
         ) as service:
-            for number in range(6):  # sooner or later "broken" is tried; another model answers then
+            for number in range(6):  # sooner or later "broken" is tried, and another model answers instead
                 result = await service.complete(prompt=f"Add {number} and 17.", user_id="ann")
                 print(f"{result.text} from {result.model} after {result.attempts} attempt(s)")
 
             result = await service.complete(
                 prompt="Multiply 17 by 23.", objective="cost", constraints={"max_cost_usd": 0.001, "max_latency_s": 5.0}
             )
-            print("as cheap as can be:", result.text, "-", result.explanation)
+            print("as cheaply as possible:", result.text, "-", result.explanation)
 
             async with service.stream("Add 4 and 4.") as stream:
                 async for piece in stream:

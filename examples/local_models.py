@@ -1,9 +1,9 @@
-"""Three models that live on this machine, so that every example runs without keys, costs and network.
+"""Three models on this machine, so that every example runs without keys, costs or network access.
 
-A server speaks OpenAI's API and calculates. "small" is the cheapest but can only add, "medium" is nearly as good as
-"large" for a seventh of the price. With models of your own, only ``models=`` changes: ``["openai/gpt-5.4-mini", ...]``.
+A server with OpenAI's API does arithmetic. "small" is the cheapest but can only add; "medium" is nearly as good as
+"large" at a seventh of the price. To use your own models, change only ``models=``: ``["openai/gpt-5.4-mini", ...]``.
 
-    python examples/local_models.py 8101      # serve them at a port, for the proxy example
+    python examples/local_models.py 8101      # serve them on a port, for the proxy example
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from typing import Any
 
 from aiohttp import web
 
-# It warns of models that are not in its price list, as these are not.
+# LiteLLM warns about models that are not in its price list, such as these.
 logging.getLogger("LiteLLM").setLevel(logging.ERROR)
 
-# USD per million tokens read and written, seconds to answer, how often right when adding and when multiplying
+# USD per million input and output tokens, seconds per answer, shares of correct additions and multiplications
 MODELS = {
     "small": (0.1, 0.4, 0.002, 1.0, 0.1),
     "medium": (0.5, 2.0, 0.004, 1.0, 0.97),
@@ -40,7 +40,7 @@ async def local_models() -> AsyncIterator[list[dict[str, Any]]]:
 
 
 def deployment(name: str, url: str) -> dict[str, Any]:
-    """Return LiteLLM's parameters of one of the models, and its id."""
+    """Return LiteLLM's parameters for one of the models, and its id."""
     read, written, *_ = MODELS[name]
     return {
         "id": name,
@@ -53,7 +53,7 @@ def deployment(name: str, url: str) -> dict[str, Any]:
 
 
 def model_list(models: list[dict[str, Any]], group: str = "assistant") -> list[dict[str, Any]]:
-    """Return the same models as a LiteLLM Router wants them."""
+    """Return the same models in the form that a LiteLLM Router takes."""
     return [
         {
             "model_name": group,
@@ -65,7 +65,7 @@ def model_list(models: list[dict[str, Any]], group: str = "assistant") -> list[d
 
 
 def questions(count: int, seed: int = 0) -> Iterator[tuple[str, int]]:
-    """Yield questions with their answers: additions and multiplications, one as often as the other."""
+    """Yield questions with their answers, additions and multiplications in equal shares."""
     chance = random.Random(seed)
     for _ in range(count):
         a, b = chance.randint(10, 99), chance.randint(10, 99)
@@ -112,7 +112,7 @@ async def _complete(request: web.Request) -> web.StreamResponse:
 def _answer(name: str, question: str, *, wants_json: bool) -> str:
     found = re.search(r"(Add|Multiply) (\d+) (?:and|by) (\d+)", question)
     if found is None:
-        return '{"answer": 0}' if wants_json else f"I am {name} and can calculate only."
+        return '{"answer": 0}' if wants_json else f"I am {name} and can only do arithmetic."
     a, b = int(found[2]), int(found[3])
     right, share = (a + b, MODELS[name][3]) if found[1] == "Add" else (a * b, MODELS[name][4])
     given = right if random.Random(f"{name} {question}").random() < share else right + 10

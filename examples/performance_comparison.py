@@ -1,9 +1,9 @@
-"""Learning against every strategy that LiteLLM has built in, on the same questions and models.
+"""Conduit compared with every built-in strategy of LiteLLM, on the same questions and models.
 
     python examples/performance_comparison.py [--requests 400]
 
-Each strategy gets a router of its own. Half of the questions come first and are not counted: Conduit learns in
-them, and the others may fill their windows. What is shown is the second half. The models are made up, so the numbers
+Each strategy has its own router. The first half of the questions does not count: Conduit learns from it, and the other
+strategies can fill their windows. The results are those of the second half. The models are simulated, so the numbers
 show how it works, not what to expect; for that, see `conduit demo` and the benchmarks.
 """
 
@@ -22,7 +22,7 @@ BUILT_IN = ["simple-shuffle", "least-busy", "latency-based-routing", "cost-based
 
 class Score(NamedTuple):
     right: float
-    """Share of the answers."""
+    """Share of correct answers."""
     usd: float
     """Per thousand requests."""
 

@@ -36,14 +36,14 @@ DEFAULT_POLICIES = ("conduit", *ONLINE, *REFERENCES)
     type=click.FloatRange(0.0, 100.0),
     default=(0.0, 0.05, 0.2),
     show_default=True,
-    help="What the dearest model's price costs in quality; repeatable.",
+    help="How much quality the most expensive model's price is worth; repeatable.",
 )
 @click.option(
     "--max-prompts",
     default=5_000,
     show_default=True,
     type=click.IntRange(50),
-    help="Use at most so many prompts per stream; each order draws its own at random.",
+    help="Maximum number of prompts per stream; each order takes its own random sample.",
 )
 @click.option(
     "--policy",
@@ -101,7 +101,7 @@ def main(
     report: Path | None,
 ) -> None:
     """Replay recorded outcomes through Conduit, its peers and its references, and compare them."""
-    # Read by the processes that play: many small products are fastest on one thread, and LiteLLM needs no network.
+    # For the worker processes: many small products are fastest on one thread, and LiteLLM needs no network.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -123,7 +123,7 @@ def main(
             policies=tuple(present),
             tradeoffs=tuple(sorted(set(tradeoffs))),
             seeds=seeds,
-            most=max_prompts,
+            max_prompts=max_prompts,
             delays=Delays(snapshot_every, outcome_delay, feedback_delay, feedback_share),
         )
         results = study(plan, processes=jobs, left_out=missing)

@@ -1,4 +1,4 @@
-"""Fixed rules, LiteLLM's own strategies, and references that know the outcomes beforehand."""
+"""Baselines: fixed rules, LiteLLM's own strategies, and references that know the outcomes in advance."""
 
 import random
 from itertools import pairwise
@@ -24,7 +24,7 @@ Matrix = NDArray[np.float64]
 
 
 class RandomPolicy:
-    """Every arm alike: what LiteLLM's ``simple-shuffle`` does with deployments of equal weight."""
+    """Uniformly random choice, as LiteLLM's ``simple-shuffle`` does with deployments of equal weight."""
 
     def __init__(self, requests: Requests, seed: int) -> None:
         self._arms = len(requests.models)
@@ -39,9 +39,9 @@ class RandomPolicy:
 
 
 class CheapestPerTokenPolicy:
-    """What LiteLLM's ``cost-based-routing`` does: the least sum of input and output price per token.
+    """LiteLLM's ``cost-based-routing``, which takes the lowest sum of input and output price per token.
 
-    Prices are those that explain the recorded costs; data without tokens is ranked by mean cost instead.
+    Prices are fitted to the recorded costs; data without tokens is ranked by mean cost instead.
     """
 
     def __init__(self, requests: Requests) -> None:
@@ -62,11 +62,11 @@ class CheapestPerTokenPolicy:
 class AdaptiveRouterPolicy:
     """LiteLLM's ``adaptive_router``, run from the installed LiteLLM: its classifier, cells, scores and cap.
 
-    What is assumed, in its favour: its own reward signals are patterns in later turns of a conversation, which
-    single prompts do not have, so it would never learn anything here. Instead it gets the same feedback as
-    everybody: a quality of q counts as q of a satisfied and 1 - q of a dissatisfied turn. All models start in the
-    middle tier without declared strengths. Its price list is the true mean cost of each model. Its weights of
-    quality and cost are 1 and t, scaled to sum to 1; it scales costs linearly, as always.
+    Some assumptions favour it. Its own reward signals are patterns in later turns of a conversation, which single
+    prompts do not have, so it would never learn here. Instead it gets the same feedback as all policies: a quality of q
+    counts as q of a satisfied and 1 - q of a dissatisfied turn. All models start in the middle tier without declared
+    strengths. Its price list is the true mean cost of each model. Its weights of quality and cost are 1 and t, scaled
+    to sum to 1; as always, it scales costs linearly.
     """
 
     def __init__(self, requests: Requests, seed: int) -> None:
@@ -105,22 +105,22 @@ class AdaptiveRouterPolicy:
 
 
 def best_fixed(stream: Stream) -> int:
-    """Return the arm with the largest mean utility over the whole stream: known only in hindsight."""
+    """Return the arm with the largest mean utility over the whole stream, which is known only in hindsight."""
     return int(stream.utility.mean(axis=0).argmax())
 
 
 def oracle(stream: Stream) -> Indices:
-    """Return the best arm of every single request: no policy can know it."""
+    """Return the best arm of every single request, which no policy can know."""
     best: Indices = stream.utility.argmax(axis=1)
     return best
 
 
 def full_information(stream: Stream, features: Matrix) -> Indices:
-    """Return the choices of a router trained off line, with every model's outcome on the first half of the stream.
+    """Return the choices of a router trained offline on every model's outcome on the first half of the stream.
 
     One ridge regression per model predicts the utility; its penalty is the one that routes best in five-fold
-    cross-validation. Only the choices on the second half are its own; on the first half it is given the best
-    fixed arm, which nobody may count.
+    cross-validation. Only the choices on the second half are its own. On the first half it gets the best fixed arm,
+    and those choices must not be evaluated.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def full_information(stream: Stream, features: Matrix) -> Indices:
 
 
 def text_features(stream: Stream) -> Matrix:
-    """Return what a router without any limit of time might look at: the context, and 1,024 hashed word weights.
+    """Return features for a router without time limits: the context, and 1,024 hashed word weights.
 
     Shape (n, d + 1024): tf-idf with logarithmic counts, unit length (the usual bag of words).
     """

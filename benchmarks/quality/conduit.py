@@ -1,4 +1,4 @@
-"""Conduit itself as a policy: the shipped decision code and the shipped learner, joined by encoded events."""
+"""Conduit as a policy: the shipped decision code and the shipped learner, connected by encoded events."""
 
 import math
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ _DECISION_MS = 1_000
 
 
 class ConduitPolicy:
-    """Routes by the newest snapshot of a learner that reads the log of this policy's own decisions.
+    """Routes with the newest snapshot of a learner that learns from this policy's own decisions.
 
     Parameters
     ----------
     requests
         The stream.
     settings
-        How to learn; None is what an installation gets that changes nothing.
+        The learning settings; None for the defaults.
     prices
-        Whether LiteLLM's price map knows the models. As in the plugin, the learner is told when it changes.
+        Whether LiteLLM's price map knows the models. As in the plugin, the learner is told when prices change.
     """
 
     def __init__(self, requests: Requests, settings: LearningSettings | None = None, *, prices: bool = True) -> None:
@@ -86,7 +86,7 @@ class ConduitPolicy:
         return chosen
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:
-        """Log what has become known, and take the learner's next snapshot."""
+        """Log the outcomes and feedback that have become known, and take the learner's next snapshot."""
         for row, position in enumerate(outcomes.positions.tolist()):
             failed = outcomes.failed is not None and bool(outcomes.failed[row])
             self._append(
@@ -103,7 +103,7 @@ class ConduitPolicy:
             )
         for row, position in enumerate(feedback.positions.tolist()):
             if feedback.failed is not None and feedback.failed[row]:
-                continue  # nobody rates an answer that never came
+                continue  # an answer that never arrived is not rated
             self._append(
                 Feedback(
                     policy=POLICY,
@@ -115,7 +115,7 @@ class ConduitPolicy:
         self.beliefs = Beliefs(self._learner.snapshot(POLICY))
 
     def _tell_prices(self, position: int) -> None:
-        """Do what the plugin does before each selection; it looks at the prices every half a minute."""
+        """Do what the plugin does before each selection; it checks the prices every half a minute."""
         if self._prices is None:
             return
         now = self._now_ms / 1e3
@@ -124,7 +124,7 @@ class ConduitPolicy:
             self._append(LearningChange(policy=POLICY, time=now, settings=settings))
 
     def _deployments(self, position: int) -> Iterator[Any]:
-        """Yield what a LiteLLM Router would know of the models there are to choose from."""
+        """Yield what a LiteLLM Router would know about the available models."""
         prices = self._requests.price(position).tolist()
         for arm in self._requests.arms(position):
             name, (per_input, per_output) = self._requests.models[arm], prices[arm]

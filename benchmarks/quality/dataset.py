@@ -1,4 +1,4 @@
-"""A folder of recorded outcomes, made ready for replay: contexts, and what each choice is worth."""
+"""A folder of recorded outcomes, prepared for replay: contexts, and the utility of each choice."""
 
 import math
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from conduit_schemas.fields import MAX_ARMS, Id
 __all__ = ["Dataset", "load"]
 
 MIN_PROMPTS = 50
-"""Fewer than that do not fill a stream with delays."""
+"""Minimum number of prompts; fewer do not fill a stream with delays."""
 
-_FREE = 1e-3
-"""A pool whose cheapest model costs nothing is scaled as if it cost this part of the dearest one."""
+_FREE_MODEL_COST = 1e-3
+"""A model that costs nothing is treated as if it cost this fraction of the most expensive model's cost."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Recorded outcomes of n prompts on k models.
 
-    Everybody is judged by one utility: ``quality - t * c``, where c is the logarithm of the request's
-    recorded cost, 0 at the mean cost of the cheapest model, 1 at that of the dearest, and clipped to 0..1.
+    All policies are evaluated with one utility, ``quality - t * c``. Here c is the logarithm of the request's recorded
+    cost, scaled to 0 at the cheapest model's mean cost and 1 at the most expensive model's, and clipped to 0..1.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Dataset:
 
     @cached_property
     def _contexts(self) -> tuple[NDArray[np.bool_], NDArray[np.int16]]:
-        """Which contexts were made already, and those: a folder holds more prompts than a stream asks for."""
+        """Contexts computed so far, because a folder holds more prompts than a stream needs."""
         return np.zeros(len(self), np.bool_), np.zeros((len(self), TextFeaturizer().dimension), np.int16)
 
     @cached_property
     def mean_cost(self) -> NDArray[np.float64]:
-        """Shape (k,), USD per request: what a price list would tell beforehand."""
+        """Shape (k,), USD per request: what a price list would say in advance."""
         mean: NDArray[np.float64] = self.outcomes.cost_usd.mean(axis=0)
         return mean
 
@@ -63,12 +63,12 @@ class Dataset:
 
     def scaled(self, cost_usd: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return c of the utility for costs in USD."""
-        dearest = float(self.mean_cost.max())
-        cheapest = float(self.mean_cost.min()) or _FREE * dearest
-        if cheapest == dearest:
+        most_expensive = float(self.mean_cost.max())
+        cheapest = float(self.mean_cost.min()) or _FREE_MODEL_COST * most_expensive
+        if cheapest == most_expensive:
             return np.zeros_like(cost_usd)
-        cost = np.clip(cost_usd, cheapest, dearest)
-        scaled: NDArray[np.float64] = np.log(cost / cheapest) / math.log(dearest / cheapest)
+        cost = np.clip(cost_usd, cheapest, most_expensive)
+        scaled: NDArray[np.float64] = np.log(cost / cheapest) / math.log(most_expensive / cheapest)
         return scaled
 
     @cached_property
@@ -85,19 +85,19 @@ class Dataset:
         return np.maximum(np.array(prices), 0.0)
 
     def utility(self, tradeoff: float) -> NDArray[np.float64]:
-        """Return what each choice is worth, shape (n, k)."""
+        """Return the utility of each choice, shape (n, k)."""
         return self.outcomes.quality - tradeoff * self.scaled_cost
 
 
-def load(directory: Path, name: str | None = None, *, most: int | None = None) -> Dataset:
-    """Read a folder of recorded outcomes, or at most so many of its prompts, drawn at random.
+def load(directory: Path, name: str | None = None, *, max_prompts: int | None = None) -> Dataset:
+    """Read a folder of recorded outcomes, or a random sample of at most ``max_prompts`` of its prompts.
 
     Raises
     ------
     RecordedDataError
-        When the data cannot be used; the message says what is wrong, where, and what to do.
+        When the data cannot be used; the message names what is wrong, where, and what to do.
     """
-    outcomes = read_outcomes(directory, most=most)
+    outcomes = read_outcomes(directory, max_prompts=max_prompts)
     prompts_file, outcomes_file = directory / "prompts.parquet", directory / "outcomes.parquet"
     if len(outcomes) < MIN_PROMPTS:
         raise RecordedDataError(
@@ -105,11 +105,11 @@ def load(directory: Path, name: str | None = None, *, most: int | None = None) -
         )
     if len(outcomes.models) < 2:
         raise RecordedDataError(
-            f"{outcomes_file} knows one model only, {outcomes.models[0]!r}; routing needs a choice: add another"
+            f"{outcomes_file} has only one model, {outcomes.models[0]!r}; routing needs a choice: add another"
         )
     if len(outcomes.models) > MAX_ARMS:
         raise RecordedDataError(
-            f"{outcomes_file} knows {len(outcomes.models)} models; a policy chooses among {MAX_ARMS} at most: drop some"
+            f"{outcomes_file} has {len(outcomes.models)} models; a policy chooses among at most {MAX_ARMS}: drop some"
         )
     for model in outcomes.models:
         try:

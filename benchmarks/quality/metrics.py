@@ -1,4 +1,4 @@
-"""What a run was worth: means with confidence intervals, and the frontier of quality against cost."""
+"""Metrics of a run: means with confidence intervals, and the frontier of quality against cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Indices = NDArray[np.intp]
 
 
 class Point(NamedTuple):
-    """Where a policy stands: mean cost, USD per request, and mean quality."""
+    """A policy's mean cost, in USD per request, and mean quality."""
 
     cost_usd: float
     quality: float
@@ -28,9 +28,9 @@ class Part(NamedTuple):
     quality: float
     cost_usd: float
     regret: float
-    """Utility of the arm that is best over the whole stream, less that of the policy, on the same requests."""
+    """Utility of the arm that is best over the whole stream, minus that of the policy, on the same requests."""
     oracle_regret: float
-    """Utility of the best arm of each request, less that of the policy."""
+    """Utility of the best arm of each request, minus that of the policy."""
 
 
 class Score(NamedTuple):
@@ -43,7 +43,7 @@ class Score(NamedTuple):
 
 
 def score(stream: Stream, arms: Indices, *, counted_from: int = 0) -> Score:
-    """Judge the arms chosen on a stream; positions before ``counted_from`` do not count."""
+    """Evaluate the arms chosen on a stream; positions before ``counted_from`` do not count."""
     positions = np.arange(len(stream))
     utility = stream.utility[positions, arms]
     best = stream.utility[:, stream.utility.mean(axis=0).argmax()]
@@ -61,7 +61,7 @@ def score(stream: Stream, arms: Indices, *, counted_from: int = 0) -> Score:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean over seeds and half the width of its 95 % interval (Student's t); None for one seed.
+    """Return the mean over seeds and the half-width of its 95 % interval (Student's t), which is None for one seed.
 
     Examples
     --------
@@ -76,9 +76,9 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def jackknife(estimate: Callable[[Sequence[int]], float | None], seeds: int) -> tuple[float | None, float | None]:
-    """Return an estimate from all seeds, and half the width of its 95 % interval by leaving out one at a time.
+    """Return an estimate from all seeds, and the half-width of its 95 % jackknife interval.
 
-    The width is None when there is one seed only, or when the estimate does not exist without one of them.
+    The half-width is None if there is only one seed, or if the estimate does not exist without one of them.
     """
     value = estimate(range(seeds))
     if value is None or seeds < 2:
@@ -93,10 +93,10 @@ def jackknife(estimate: Callable[[Sequence[int]], float | None], seeds: int) -> 
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """Return the corners of what mixing the points at random can reach: least cost first, quality rising.
+    """Return the corners of what random mixes of the points can reach, by ascending cost and quality.
 
-    Cost and quality of a random mix are the mixes of cost and quality, so this is the upper concave hull,
-    as far as it rises.
+    Cost and quality of a random mix are the weighted means of the points' values, so this is the rising part of the
+    upper concave hull.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 
 
 def cost_for(points: Sequence[Point], quality: float) -> float | None:
-    """Return the least cost at which a mix of the points reaches a quality, or None when none does.
+    """Return the lowest cost at which a mix of the points reaches a quality, or None if no mix does.
 
     Examples
     --------
@@ -131,14 +131,14 @@ def cost_for(points: Sequence[Point], quality: float) -> float | None:
     return low.cost_usd + (high.cost_usd - low.cost_usd) * (quality - low.quality) / (high.quality - low.quality)
 
 
-def frontier_area(points: Sequence[Point], cheapest: Point, dearest_usd: float) -> float:
-    """Return the mean quality reached over all budgets from the cheapest model's cost to the dearest's.
+def frontier_area(points: Sequence[Point], cheapest: Point, most_expensive_usd: float) -> float:
+    """Return the mean quality over all budgets from the cheapest model's cost to the most expensive model's.
 
-    Budgets are spaced evenly on a log scale. Below its own cheapest point a policy is mixed with the cheapest model,
-    which anybody can do; above its dearest it keeps its best quality.
+    Budgets are spaced evenly on a log scale. Below its own cheapest point, a policy is mixed at random with the
+    cheapest model; above its most expensive point, it keeps its best quality.
     """
     hull = frontier([*points, cheapest])
-    budgets = np.geomspace(max(cheapest.cost_usd, 1e-3 * dearest_usd), dearest_usd, 200)
+    budgets = np.geomspace(max(cheapest.cost_usd, 1e-3 * most_expensive_usd), most_expensive_usd, 200)
     return float(np.interp(budgets, [p.cost_usd for p in hull], [p.quality for p in hull]).mean())
 
 

@@ -1,7 +1,7 @@
-"""Other packages' online learners behind one interface; each is optional and imported only when it plays.
+"""Other packages' online learners behind one interface; each is optional and imported only when it is used.
 
-All of them see the same contexts as Conduit, and learn the utility itself, trade-off included: unlike Conduit they
-cannot change it afterwards.
+All of them get the same contexts as Conduit. They learn the utility itself, including the trade-off, so unlike Conduit
+they cannot change the trade-off later.
 """
 
 import logging
@@ -20,7 +20,7 @@ Indices = NDArray[np.intp]
 
 
 class RiverPolicy:
-    """river's ``LinUCBDisjoint``, with a prior ten times its default, which does much better here."""
+    """river's ``LinUCBDisjoint``, with a prior ten times its default, which performs much better here."""
 
     def __init__(self, requests: Requests, seed: int) -> None:
         from river import bandit  # noqa: PLC0415  # optional
@@ -50,8 +50,8 @@ class RiverPolicy:
 class VowpalWabbitPolicy:
     """Vowpal Wabbit's ``cb_explore_adf``, with the context crossed with the arm (``-q SA``).
 
-    Its costs are ``(1 - utility) / (1 + t)``, which is within 0..1, the range it expects. The probability it is taught
-    with is the one its own prediction gave the arm.
+    Its costs are ``(1 - utility) / (1 + t)``, which lies within 0..1, the range it expects. It learns with the
+    probability that its own prediction gave the arm.
     """
 
     def __init__(self, requests: Requests, seed: int, exploration: str) -> None:
@@ -96,7 +96,7 @@ class VowpalWabbitPolicy:
 
 
 class MabWiserPolicy:
-    """MABWiser's LinUCB and LinTS; uniform until the first feedback, without which it refuses to predict."""
+    """MABWiser's LinUCB and LinTS; uniform until the first feedback, because they cannot predict without any."""
 
     def __init__(self, requests: Requests, seed: int, policy: str, parameters: Mapping[str, float]) -> None:
         from mabwiser.mab import MAB, LearningPolicy  # noqa: PLC0415  # optional
@@ -124,7 +124,7 @@ class MabWiserPolicy:
             self._fitted = True
 
     def _best_offered(self, positions: range) -> Indices:
-        """Return the arm it expects most of, of those that there are."""
+        """Return the available arm with the highest expectation."""
         expected = self._bandit.predict_expectations(self._features[positions.start : positions.stop])
         return np.array(
             [
@@ -140,9 +140,9 @@ class MabWiserPolicy:
 class ParetoBanditPolicy:
     """The router of the package ``paretobandit``, cold start with the settings it recommends for that.
 
-    It learns quality and subtracts ``cost_penalty`` times a known price on a log scale. So that its utility is
-    ours, the penalty is t, the prices are each model's true mean cost, and the scale ends at the pool's cheapest
-    and dearest model. When prices change it is told, and models that are not there are kept from it by a floor.
+    It learns quality and subtracts ``cost_penalty`` times a known price on a log scale. To match this benchmark's
+    utility, the penalty is t, the prices are each model's true mean cost, and the scale ends at the pool's cheapest and
+    most expensive model. It is told when prices change, and a floor keeps it from choosing unavailable models.
     """
 
     def __init__(self, requests: Requests, seed: int) -> None:
@@ -155,7 +155,7 @@ class ParetoBanditPolicy:
         self._models = requests.models
         self._requests = requests
         self._features = requests.features
-        # Where every model is free, any one price does.
+        # If every model is free, any single price will do.
         self._least = 1e-3 * (requests.mean_cost.max() or 1.0)
         price = np.maximum(requests.mean_cost, self._least)
         self._router = BanditRouter.create(
@@ -182,13 +182,13 @@ class ParetoBanditPolicy:
         return arms
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:
-        """Report the quality of each judged answer."""
+        """Report the quality of each rated answer."""
         del outcomes
         for position, quality in zip(feedback.positions.tolist(), feedback.quality.tolist(), strict=True):
             self._router.process_feedback(self._ids[position], quality)
 
     def _keep_up(self, position: int) -> None:
-        """Tell the router what has changed of prices, and of what there is."""
+        """Tell the router about changed prices and changed availability."""
         price = np.maximum(self._requests.cost(position), self._least).tolist()
         offered = self._requests.arms(position)
         if self._known == (price, offered):
@@ -200,12 +200,12 @@ class ParetoBanditPolicy:
 
 
 def _charging(usd: float) -> dict[str, float]:
-    """Return prices per million tokens; one request counts as 1,000 of them, as do the ends of the scale."""
+    """Return prices per million tokens; a request counts as 1,000 tokens, and so do the ends of the scale."""
     return {"input_cost_per_m": 1e3 * usd, "output_cost_per_m": 1e3 * usd}
 
 
 class _GivenFeatures:
-    """Stands where ``paretobandit`` would embed the prompt: hands over the context as it is."""
+    """Takes the place of ``paretobandit``'s prompt embedding and returns the context unchanged."""
 
     bias_index = 0
 

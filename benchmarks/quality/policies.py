@@ -1,4 +1,4 @@
-"""Everything that can play, by name."""
+"""All policies of the benchmark, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Contestant:
 
     about: str
     arms: Callable[[Stream, int], Indices]
-    """From a stream and a seed of its own to the arm chosen at each position."""
+    """Maps a stream and a seed to the arm chosen at each position."""
     needs: str | None = None
-    """Module without which it is left out."""
+    """Module that the policy needs; without it, the policy is left out."""
     package: str | None = None
-    """What to install to get that module."""
+    """Package that provides the module."""
     half: bool = False
     """Only its choices on the second half of the stream count."""
 
@@ -67,8 +67,8 @@ def _mabwiser(policy: str, **parameters: float) -> Contestant:
 
 
 CONDUIT: Mapping[str, Contestant] = {
-    "conduit": Contestant("Conduit with the default settings", _conduit()),
-    "conduit_without_prices": Contestant("the same, where no price map knows the models", _conduit(prices=False)),
+    "conduit": Contestant("Conduit with default settings", _conduit()),
+    "conduit_without_prices": Contestant("the same, without a price map for the models", _conduit(prices=False)),
     **{
         f"conduit_{name}": Contestant(f"Conduit, algorithm {name}", _conduit(name))
         for name in ALGORITHMS
@@ -77,9 +77,11 @@ CONDUIT: Mapping[str, Contestant] = {
 }
 
 ONLINE: Mapping[str, Contestant] = {
-    "random": Contestant("every model alike", _online(baselines.RandomPolicy)),
-    "cheapest": Contestant("the model of the lowest mean cost", _fixed(lambda s: int(s.data.mean_cost.argmin()))),
-    "most_expensive": Contestant("the model of the highest", _fixed(lambda s: int(s.data.mean_cost.argmax()))),
+    "random": Contestant("uniformly random choice", _online(baselines.RandomPolicy)),
+    "cheapest": Contestant("the model with the lowest mean cost", _fixed(lambda s: int(s.data.mean_cost.argmin()))),
+    "most_expensive": Contestant(
+        "the model with the highest mean cost", _fixed(lambda s: int(s.data.mean_cost.argmax()))
+    ),
     "litellm_simple_shuffle": Contestant("LiteLLM simple-shuffle, equal weights", _online(baselines.RandomPolicy)),
     "litellm_cost_based": Contestant(
         "LiteLLM cost-based-routing", _online(lambda requests, seed: baselines.CheapestPerTokenPolicy(requests))
@@ -93,8 +95,8 @@ ONLINE: Mapping[str, Contestant] = {
     "river_linucb": Contestant(
         "river LinUCBDisjoint(alpha=10)", _online(peers.RiverPolicy), needs="river", package="river"
     ),
-    # Parameters are the best of those tried on three sets of real outcomes; with the packages' own defaults every
-    # one of them does worse.
+    # Parameters are the best of those tried on three sets of real outcomes; with its package's defaults, every one of
+    # them performs worse.
     "vw_squarecb": _vw("--squarecb --gamma_scale 1000 -l 0.1"),
     "vw_regcb": _vw("--regcbopt --mellowness 0.00001"),
     "vw_cover": _vw("--cover 5 --psi 0.01 --nounif -l 0.1"),
@@ -112,12 +114,12 @@ ONLINE: Mapping[str, Contestant] = {
 REFERENCES: Mapping[str, Contestant] = {
     "best_fixed": Contestant("the best single model in hindsight", _fixed(baselines.best_fixed)),
     "full_information": Contestant(
-        "trained off line on every model's outcome of the first half, same contexts; judged on the second half",
+        "trained offline on every model's outcome in the first half, same contexts; evaluated on the second half",
         lambda stream, seed: baselines.full_information(stream, stream.requests().features),
         half=True,
     ),
     "full_information_words": Contestant(
-        "the same with 1,024 hashed word weights besides",
+        "the same with 1,024 additional hashed word weights",
         lambda stream, seed: baselines.full_information(stream, baselines.text_features(stream)),
         half=True,
     ),
@@ -128,21 +130,21 @@ POLICIES: Mapping[str, Contestant] = {**CONDUIT, **ONLINE, **REFERENCES}
 
 
 def available(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Split names into those that can play and, with the package to install, those that cannot.
+    """Split names into the policies that can run and those that cannot, with the package to install.
 
     Raises
     ------
     ConfigurationError
-        When there is no policy of such a name.
+        When there is no policy with such a name.
     """
     if unknown := [name for name in names if name not in POLICIES]:
-        raise ConfigurationError(f"no policy {unknown[0]!r}; there are {', '.join(POLICIES)}")
+        raise ConfigurationError(f"unknown policy {unknown[0]!r}; known policies are {', '.join(POLICIES)}")
     missing = {name: POLICIES[name].package or "" for name in names if not _importable(POLICIES[name].needs)}
     return [name for name in names if name not in missing], missing
 
 
 def chosen_arms(name: str, stream: Stream) -> Indices:
-    """Return the arm that a policy chooses at each position of a stream; the same on every call."""
+    """Return the arm that a policy chooses at each position of a stream; reproducible."""
     seed = crc32(f"{name}/{stream.seed}/{stream.tradeoff!r}".encode())
     return POLICIES[name].arms(stream, seed)
 

@@ -1,4 +1,4 @@
-"""The results for people: a table for the terminal, and an HTML page with pictures and nothing to load."""
+"""The results as a table for the terminal and as a self-contained HTML page with charts."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -17,12 +17,12 @@ _COLOURS = (
     *("#17becf", "#b8a800", "#14365f", "#0b6e4f", "#a05dff", "#f2a900"),
 )
 _MAX_LABELS = 12
-"""With more models than that, only those on the frontier are named in the picture; all are in the tooltips."""
+"""With more models than this, the chart names only those on the frontier; tooltips name all of them."""
 _SINGLE = {
     *("best_fixed", "oracle", "random", "cheapest", "most_expensive"),
     *("litellm_simple_shuffle", "litellm_cost_based"),
 }
-"""Policies that do not learn, and so get no line."""
+"""Policies that do not learn, and therefore get no line."""
 
 
 def table(results: Json) -> str:
@@ -121,7 +121,7 @@ tr.leader {{ font-weight: 600; }}
 dt {{ font-weight: 600; }}
 </style>
 <h1>Quality of routing</h1>
-<p>Recorded outcomes, replayed: every policy routes the same prompts in the same order, and gets the same late
+<p>A replay of recorded outcomes: every policy routes the same prompts in the same order and gets the same delayed
 feedback. Settings: {escape(settings)}.</p>
 {sections}
 <h2>Policies</h2><dl>{about}</dl>
@@ -185,7 +185,7 @@ def _curves(data: Json, index: int, tradeoff: float) -> str:
 
 
 def _drawn(data: Json) -> dict[str, str]:
-    """Return the policies worth a line, with their colours: those that choose by what they learned."""
+    """Return the policies that learn, each with the colour of its line."""
     peers = [name for name in data["policies"] if name not in _SINGLE | {_LEADER}]
     colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(peers)}
     return {**colours, **({_LEADER: "#d1242f"} if _LEADER in data["policies"] else {})}

@@ -1,4 +1,4 @@
-"""One replay: the order of the prompts, what becomes known when, and the loop that plays a policy."""
+"""One replay: the order of the prompts, the delays of outcomes and feedback, and the loop that runs a policy."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,39 +17,39 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """How late everything is, in decisions."""
+    """Delays, as numbers of decisions."""
 
     snapshot_every: int = 50
-    """What a policy has learned takes effect every so many decisions."""
+    """What a policy has learned takes effect at intervals of this many decisions."""
     outcome: int = 20
-    """Cost, latency and tokens of a decision are known after so many further ones."""
+    """A decision's cost, latency and tokens become known after this many further decisions."""
     feedback: int = 200
-    """Its quality is known after so many further ones, if ever."""
+    """Its quality becomes known after this many further decisions, if ever."""
     feedback_share: float = 1.0
-    """The part of the decisions whose quality becomes known; which ones is decided by the seed."""
+    """Share of the decisions whose quality becomes known; the seed determines which ones."""
 
 
 class Observed(NamedTuple):
-    """What has become known of some decisions: of the chosen arm only."""
+    """The outcomes that have become known for some decisions, of the chosen arm only."""
 
     positions: Indices
-    """Their places in the stream."""
+    """The decisions' positions in the stream."""
     arms: Indices
     cost_usd: Vector
     latency_s: Vector
-    """NaN where it was not measured; so are the tokens."""
+    """NaN where not measured, as for the tokens."""
     input_tokens: Vector
     output_tokens: Vector
     quality: Vector
     utility: Vector
-    """At the stream's trade-off. Both are only to be read where this is feedback."""
+    """Utility at the stream's trade-off. Quality and utility may be used only if this is feedback."""
     failed: NDArray[np.bool_] | None = None
-    """Whether the call failed; None where none did."""
+    """Whether each call failed; None if none did."""
 
 
 @dataclass(frozen=True)
 class Requests:
-    """What a policy may know beforehand: everything but the outcomes."""
+    """What a policy may know in advance: everything except the outcomes."""
 
     texts: tuple[str, ...]
     """In the order of the stream."""
@@ -57,31 +57,31 @@ class Requests:
     """Shape (n, d), fixed point, in the order of the stream."""
     models: tuple[str, ...]
     mean_cost: Vector
-    """Shape (k,), USD: for policies that need a price list."""
+    """Shape (k,), USD, for policies that need a price list."""
     token_prices: NDArray[np.float64] | None
-    """Shape (k, 2), USD per input and output token, where the data tells them."""
+    """Shape (k, 2), USD per input and output token; None if the data does not determine them."""
     tradeoff: float
     seed: int
     offered: NDArray[np.bool_] | None = None
-    """Shape (n, k): which models there are to choose from at each position; None where always all."""
+    """Shape (n, k): the models available at each position; None if always all."""
 
     charged: NDArray[np.float64] | None = None
-    """Shape (n, k): what each model charges at each position, as a multiple of its list price; None where always 1."""
+    """Shape (n, k): each model's price at each position, as a multiple of its list price; None if always 1."""
 
     def cost(self, position: int) -> Vector:
-        """Return what a request costs on average at this position's prices, USD, shape (k,)."""
+        """Return a request's mean cost at this position's prices, USD, shape (k,)."""
         return self.mean_cost if self.charged is None else self.mean_cost * self.charged[position]
 
     def price(self, position: int) -> NDArray[np.float64]:
-        """Return what a price list says at this position, USD per input and output token, shape (k, 2).
+        """Return the price list at this position, USD per input and output token, shape (k, 2).
 
-        Where the data tells no tokens, a request counts as 1,000 of them.
+        If the data has no tokens, a request counts as 1,000 tokens.
         """
         listed = np.tile(self.mean_cost[:, None] / 1e3, 2) if self.token_prices is None else self.token_prices
         return listed if self.charged is None else listed * self.charged[position, :, None]
 
     def arms(self, position: int) -> list[int]:
-        """Return the models there are to choose from."""
+        """Return the available models."""
         count = len(self.models)
         return list(range(count)) if self.offered is None else np.flatnonzero(self.offered[position]).tolist()
 
@@ -95,40 +95,40 @@ class Policy(Protocol):
     """Anything that routes."""
 
     def choose(self, positions: range) -> Indices:
-        """Return the arm for each of these consecutive requests, with what was learned so far."""
+        """Return the arm for each of these consecutive requests, based on what was learned so far."""
         ...
 
     def learn(self, outcomes: Observed, feedback: Observed) -> None:
-        """Take in what has become known since the last call."""
+        """Learn from what has become known since the last call."""
         ...
 
 
 class Stream:
-    """A data set's prompts in the order a seed gives, at one trade-off.
+    """A data set's prompts in the order given by a seed, at one trade-off.
 
     Parameters
     ----------
     data
         The outcomes.
     seed
-        Decides the order, which prompts are used, and which decisions get feedback; equal for all policies.
+        Determines the order, which prompts are used, and which decisions get feedback; the same for all policies.
     tradeoff
         t of the utility.
     delays
-        When things become known.
-    most
-        At most so many prompts are used.
+        When outcomes and feedback become known.
+    max_prompts
+        Maximum number of prompts.
     """
 
     def __init__(
-        self, data: Dataset, *, seed: int, tradeoff: float, delays: Delays | None = None, most: int | None = None
+        self, data: Dataset, *, seed: int, tradeoff: float, delays: Delays | None = None, max_prompts: int | None = None
     ) -> None:
         self.data = data
         self.seed = seed
         self.tradeoff = tradeoff
         self.delays = delays or Delays()
         random = np.random.default_rng([seed, 1])
-        self.rows: Indices = random.permutation(len(data))[:most]
+        self.rows: Indices = random.permutation(len(data))[:max_prompts]
         self.judged = np.random.default_rng([seed, 2]).random(len(self.rows)) < self.delays.feedback_share
         self.outcomes = data.outcomes.take(self.rows)
         self.utility = data.utility(tradeoff)[self.rows]
@@ -142,7 +142,7 @@ class Stream:
         return slice(len(self) - len(self) // 3, len(self))
 
     def requests(self) -> Requests:
-        """Return what policies may know beforehand."""
+        """Return what policies may know in advance."""
         return Requests(
             texts=self.outcomes.texts,
             contexts=self.data.contexts(self.rows),
@@ -174,11 +174,11 @@ class Stream:
 
 
 def play(policy: Policy, stream: Stream) -> Indices:
-    """Let a policy route a whole stream; return the arm it chose at each position.
+    """Let a policy route a whole stream, and return the arm that it chose at each position.
 
-    The outcome of decision i is known to decision j when j - i > the delay, and then takes effect with the
-    next snapshot: the policy learns only before every ``snapshot_every``-th decision. That a call failed is known with
-    its outcome, and is feedback, too.
+    The outcome of decision i is known at decision j if j - i exceeds the delay, and takes effect with the next
+    snapshot, because the policy learns only before every ``snapshot_every``-th decision. A failed call becomes known
+    with its outcome, and counts as feedback too.
     """
     delays = stream.delays
     arms: Indices = np.zeros(len(stream), np.intp)

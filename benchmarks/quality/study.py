@@ -1,4 +1,4 @@
-"""All runs of a benchmark, spread over processes, and the figures that come of them."""
+"""All runs of a benchmark, distributed over processes, and their figures."""
 
 import sys
 import time
@@ -28,7 +28,7 @@ from benchmarks.quality.stream import Delays, Stream
 __all__ = ["Plan", "study"]
 
 TARGETS = (100, 98, 95)
-"""Per cent of the best fixed arm's quality at which the saved cost is stated."""
+"""Percentages of the best fixed arm's quality at which the saved cost is reported."""
 _POOL = 50_000
 
 
@@ -37,18 +37,18 @@ class Plan:
     """What to run."""
 
     folders: Mapping[str, Path]
-    """By the data sets' names."""
+    """Folders by data set name."""
     policies: tuple[str, ...]
     tradeoffs: tuple[float, ...] = (0.0, 0.05, 0.2)
     seeds: int = 5
-    most: int = 5_000
-    """At most so many prompts per stream."""
+    max_prompts: int = 5_000
+    """Maximum number of prompts per stream."""
     delays: Delays = field(default_factory=Delays)
 
     @property
     def pool(self) -> int:
-        """At most so many prompts of a folder, from which every order draws its own."""
-        return max(self.most, _POOL)
+        """Maximum number of a folder's prompts, from which every order takes its sample."""
+        return max(self.max_prompts, _POOL)
 
 
 class _Job(NamedTuple):
@@ -61,16 +61,16 @@ class _Job(NamedTuple):
 class _Result(NamedTuple):
     score: Score
     fixed: tuple[tuple[Point, Point], ...]
-    """Per model: where always choosing it stands, over the whole stream and over its last third."""
+    """By model, the point of always choosing it, over the whole stream and over its last third."""
 
 
 def study(plan: Plan, *, processes: int = 1, left_out: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run everything and return the report; progress goes to standard error.
+    """Run everything and return the report; progress is written to standard error.
 
     Raises
     ------
     RecordedDataError
-        When a folder cannot be used, before anything is run.
+        When a folder cannot be used; nothing has run then.
     """
     data = {name: _load(folder, name, plan.pool) for name, folder in plan.folders.items()}
     results = _run(plan, processes)
@@ -79,14 +79,14 @@ def study(plan: Plan, *, processes: int = 1, left_out: Mapping[str, str] | None 
         "settings": {
             "seeds": plan.seeds,
             "tradeoffs": list(plan.tradeoffs),
-            "max_prompts": plan.most,
+            "max_prompts": plan.max_prompts,
             **asdict(plan.delays),
         },
         "policies": {name: POLICIES[name].about for name in plan.policies},
         "left_out": dict(left_out or {}),
         "units": {
             "utility": "quality - tradeoff * c per request; c = ln(cost), 0 at the mean cost of the cheapest model, 1 "
-            "at that of the dearest, clipped to 0..1",
+            "at that of the most expensive one, clipped to 0..1",
             "ci95": "half the width of the 95 % confidence interval of the utility over seeds",
             "regret": "utility of the best fixed model less that of the policy, per request",
             "savings_at": "share of the best fixed model's cost saved (1 = all), last third, at that per cent of its "
@@ -121,7 +121,7 @@ def _played(plan: Plan, jobs: Sequence[_Job], processes: int) -> Iterator[tuple[
     if processes == 1:
         yield from ((job, _play(plan, job)) for job in jobs)
         return
-    # Fresh processes, not forks: Vowpal Wabbit and numerical libraries keep threads that a fork would lose.
+    # Fresh processes, not forks: Vowpal Wabbit and numerical libraries have threads that a fork would lose.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_play, plan, job): job for job in jobs}
         for done in as_completed(futures):
@@ -130,12 +130,14 @@ def _played(plan: Plan, jobs: Sequence[_Job], processes: int) -> Iterator[tuple[
 
 @lru_cache(maxsize=1)
 def _load(folder: Path, name: str, pool: int) -> Dataset:
-    return load(folder, name, most=pool)
+    return load(folder, name, max_prompts=pool)
 
 
 @lru_cache(maxsize=1)
-def _stream(folder: Path, name: str, *, seed: int, tradeoff: float, most: int, pool: int, delays: Delays) -> Stream:
-    return Stream(_load(folder, name, pool), seed=seed, tradeoff=tradeoff, delays=delays, most=most)
+def _stream(
+    folder: Path, name: str, *, seed: int, tradeoff: float, max_prompts: int, pool: int, delays: Delays
+) -> Stream:
+    return Stream(_load(folder, name, pool), seed=seed, tradeoff=tradeoff, delays=delays, max_prompts=max_prompts)
 
 
 def _play(plan: Plan, job: _Job) -> _Result:
@@ -144,7 +146,7 @@ def _play(plan: Plan, job: _Job) -> _Result:
         job.dataset,
         seed=job.seed,
         tradeoff=job.tradeoff,
-        most=plan.most,
+        max_prompts=plan.max_prompts,
         pool=plan.pool,
         delays=plan.delays,
     )
@@ -188,7 +190,7 @@ def _dataset_report(plan: Plan, name: str, data: Dataset, results: Mapping[_Job,
     savings, areas = _frontiers(points, fixed)
     return {
         "prompts": data.outcomes.recorded,
-        "prompts_per_stream": min(len(data), plan.most),
+        "prompts_per_stream": min(len(data), plan.max_prompts),
         "models": list(data.outcomes.models),
         "policies": entries,
         "savings_at": {policy: {target: s[0] for target, s in row.items()} for policy, row in savings.items()},
@@ -231,7 +233,7 @@ def _part(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def _advantage(ours: Sequence[Score], theirs: Sequence[Score], half: bool) -> dict[str, Any]:
-    """Return Conduit's utility less that of another policy, seed by seed on the same stream."""
+    """Return Conduit's utility minus another policy's, for each seed on the same stream."""
     pairs = list(zip(ours, theirs, strict=True))
     last, last_width = interval([a.last_third.utility - b.last_third.utility for a, b in pairs])
     advantage: dict[str, Any] = {"last_third": {"utility": last, "ci95": last_width}}
@@ -242,7 +244,7 @@ def _advantage(ours: Sequence[Score], theirs: Sequence[Score], half: bool) -> di
 
 
 def _full_information_gain(plan: Plan, scores: Any) -> dict[str, Any]:
-    """Return, per trade-off, the gain over the best fixed arm in the last third: Conduit's, and what was possible."""
+    """Return, for each trade-off, Conduit's gain over the best fixed arm in the last third, and the possible gain."""
     gains: dict[str, Any] = {}
     for policy in ("conduit", "full_information", "full_information_words"):
         if policy in plan.policies:
@@ -259,7 +261,7 @@ _Estimate = tuple[float | None, float | None]
 def _frontiers(
     points: Mapping[str, Sequence[Sequence[Point]]], fixed: Sequence[Sequence[tuple[Point, Point]]]
 ) -> tuple[dict[str, dict[str, _Estimate]], dict[str, _Estimate]]:
-    """Return each policy's savings at each target, and the area under its frontier."""
+    """Return each policy's savings at each quality target, and the area under its frontier."""
     seeds = len(fixed)
     models = range(len(fixed[0]))
 
@@ -268,25 +270,27 @@ def _frontiers(
 
     best = max(models, key=lambda arm: _mean_point([seed[arm][0] for seed in fixed]).quality)
     cheapest = min(models, key=lambda arm: _mean_point([seed[arm][0] for seed in fixed]).cost_usd)
-    dearest_usd = max(_mean_point([seed[arm][0] for seed in fixed]).cost_usd for arm in models)
+    most_expensive_usd = max(_mean_point([seed[arm][0] for seed in fixed]).cost_usd for arm in models)
     savings: dict[str, dict[str, _Estimate]] = {}
     areas: dict[str, _Estimate] = {}
     for policy, by_seed in points.items():
 
         def saved(target: int, used: Sequence[int], by_seed: Sequence[Sequence[Point]] = by_seed) -> float | None:
             goal = last(best, used)
-            # A little slack, so that rounding does not keep the best arm itself from reaching 100 %.
+            # A small tolerance, so that rounding does not keep the best arm itself from reaching 100 %.
             cost = cost_for(_mean_points([by_seed[seed] for seed in used]), goal.quality * target / 100.0 - 1e-12)
             return None if cost is None or not goal.cost_usd else 1.0 - cost / goal.cost_usd
 
         def area(used: Sequence[int], by_seed: Sequence[Sequence[Point]] = by_seed) -> float:
-            return frontier_area(_mean_points([by_seed[seed] for seed in used]), last(cheapest, used), dearest_usd)
+            return frontier_area(
+                _mean_points([by_seed[seed] for seed in used]), last(cheapest, used), most_expensive_usd
+            )
 
         savings[policy] = {
             str(target): jackknife(lambda used, t=target: saved(t, used), seeds)  # type: ignore[misc]  # bound per target
             for target in TARGETS
         }
-        areas[policy] = jackknife(area, seeds) if dearest_usd else (None, None)
+        areas[policy] = jackknife(area, seeds) if most_expensive_usd else (None, None)
     return savings, areas
 
 

@@ -9,11 +9,11 @@ __all__ = ["Chart", "Marker"]
 
 _WIDTH, _HEIGHT = 980.0, 380.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 720.0, 14.0, 330.0
-"""The plot's edges; the legend stands right of it."""
+"""The plot's edges; the legend is to its right."""
 
 
 class Marker(NamedTuple):
-    """A dot with a tooltip, and perhaps a label beside it."""
+    """A dot with a tooltip and an optional label."""
 
     x: float
     y: float
@@ -23,7 +23,7 @@ class Marker(NamedTuple):
 
 
 class Chart:
-    """A chart with room for the given values.
+    """A chart whose axes cover the given values.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class Chart:
         self._legend: list[tuple[str, str, bool]] = []
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, name: str, *, strong: bool = False) -> None:
-        """Join points, from left to right, and name the line in the legend."""
+        """Connect points from left to right, and add the line to the legend."""
         corners = " ".join(f"{self._across(x):.1f},{self._down(y):.1f}" for x, y in sorted(points))
         self._body.append(
             f'<polyline points="{corners}" fill="none" stroke="{colour}" stroke-width="{3 if strong else 1.3}"/>'
@@ -115,7 +115,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers within a range, about six of them.
+    """Return about six round numbers within a range.
 
     Examples
     --------

@@ -63,8 +63,8 @@ def main(
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Replay recorded outcomes in a world that changes on the way, and see who follows."""
-    # Read by the processes that play: many small products are fastest on one thread, and LiteLLM needs no network.
+    """Replay recorded outcomes in a world that changes on the way, and compare how policies adapt."""
+    # For the worker processes: many small products are fastest on one thread, and LiteLLM needs no network.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")

@@ -1,4 +1,4 @@
-"""Playing the scenarios, and what came of it."""
+"""Run the scenarios and summarise the results."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ from benchmarks.scenarios.worlds import SCENARIOS, World
 __all__ = ["Plan", "adapted_after", "study", "summary"]
 
 WINDOW = 200
-"""Decisions over which a loss is averaged to tell whether it is back."""
+"""Number of decisions over which the loss is averaged to decide whether it is back to normal."""
 
 STEP = 50
 SLACK = 0.02
-"""So far above what was usual a loss may be and still count as back."""
+"""How far above normal the loss may be and still count as back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class _Job(NamedTuple):
 
 class _Run(NamedTuple):
     loss: NDArray[np.float64]
-    """Per decision: the utility of the part's best model less that of the policy."""
+    """By decision, the utility of the part's best model minus that of the policy."""
     parts: tuple[int, ...]
 
 
 def study(plan: Plan, *, processes: int = 1) -> dict[str, Any]:
-    """Run everything and return the report; progress goes to standard error."""
+    """Run everything and return the report; progress is written to standard error."""
     for name, folder in plan.folders.items():
         _load(folder, name)  # refuses what cannot be used before anything is run
     jobs = [
@@ -97,9 +97,9 @@ def study(plan: Plan, *, processes: int = 1) -> dict[str, Any]:
 def summary(
     found: Mapping[str, Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]],
 ) -> dict[str, dict[str, float]]:
-    """Return, by scenario and policy, what is lost per 1,000 decisions from the change on, averaged over data sets.
+    """Return the loss per 1,000 decisions after the change, by scenario and policy, averaged over data sets.
 
-    Where nothing happens, that is the whole stream.
+    If nothing changes, the loss is that of the whole stream.
     """
     by_scenario: dict[str, dict[str, list[float]]] = {}
     for scenarios in found.values():
@@ -115,7 +115,7 @@ def summary(
 
 
 def adapted_after(loss: NDArray[np.float64], begin: int, end: int, usual: float) -> int | None:
-    """Return the decisions after ``begin`` until the loss is back to what is usual; None when it is not before ``end``.
+    """Return the number of decisions after ``begin`` until the loss is back to normal, or None if not before ``end``.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def adapted_after(loss: NDArray[np.float64], begin: int, end: int, usual: float)
 
 
 def _entry(runs: Sequence[_Run]) -> list[dict[str, Any]]:
-    """Return one entry per part of the stream."""
+    """Return one entry for each part of the stream."""
     parts, count = runs[0].parts, len(runs[0].loss)
     mean = np.mean([run.loss for run in runs], axis=0)
     ends = (*parts[1:], count)
@@ -138,7 +138,7 @@ def _entry(runs: Sequence[_Run]) -> list[dict[str, Any]]:
         lost, width = interval([float(run.loss[begin:end].sum()) for run in runs])
         entry: dict[str, Any] = {"from": begin, "decisions": end - begin, "lost": lost, "ci95": width}
         if number:
-            # Measured against the end of the first part: nothing had happened then, and the beginning was learning.
+            # Normal is the end of the first part: nothing has changed yet, and the policy has finished learning.
             usual = max(0.0, float(mean[parts[1] // 2 : parts[1]].mean()))
             entry["adapted_after"] = adapted_after(mean, begin, end, usual)
         entries.append(entry)

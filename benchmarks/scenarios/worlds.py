@@ -1,4 +1,4 @@
-"""The scenarios: what happens to a stream, and when."""
+"""The scenarios: what changes in a stream, and when."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ Table = NDArray[np.float64]
 
 
 class World(Stream):
-    """A stream in which something happens. It starts as the recorded outcomes, in random order, over and over.
+    """A stream in which something changes. Initially it repeats the recorded outcomes in random order.
 
     Parameters
     ----------
@@ -36,21 +36,21 @@ class World(Stream):
         self.parts: tuple[int, ...] = (0,)
         """Where each part begins."""
         self.offered = np.ones((decisions, len(data.outcomes.models)), np.bool_)
-        """Which models there are to choose from."""
+        """Which models are available."""
         self.failed = np.zeros_like(self.offered)
         """Which would answer with an error."""
         self.price = np.ones(self.offered.shape)
-        """What each costs, as a multiple of what it used to."""
+        """Each model's price, as a multiple of its original price."""
         self.rearranged()
 
     def rearranged(self) -> None:
-        """Take the outcomes anew, after the order has changed."""
+        """Read the outcomes again after the order has changed."""
         self.outcomes = self.data.outcomes.take(self.rows)
         self.value = self.data.utility(self.tradeoff)[self.rows]
-        """Utility of every choice before anything happens."""
+        """Utility of every choice before the change."""
 
     def bent(self, *, quality: Table | None = None) -> None:
-        """Let what has been noted take effect on outcomes and utilities."""
+        """Apply the changes to outcomes and utilities."""
         quality = self.outcomes.quality if quality is None else quality
         cost = self.outcomes.cost_usd * self.price
         quality, cost = np.where(self.failed, 0.0, quality), np.where(self.failed, 0.0, cost)
@@ -58,17 +58,17 @@ class World(Stream):
         self.utility = quality - self.tradeoff * np.where(self.failed, 0.0, self.data.scaled(cost))
 
     def best(self, part: slice) -> int:
-        """Return the model that is best over a part of the stream, of those that there are."""
+        """Return the best available model over a part of the stream."""
         worth = np.where(self.offered[part], self.utility[part], 0.0).mean(axis=0)
         worth[~self.offered[part].all(axis=0)] = -np.inf
         return int(worth.argmax())
 
     def requests(self) -> Requests:
-        """Return what policies may know beforehand, and at each position what there is and what it charges."""
+        """Return what policies may know in advance, with the available models and their prices at each position."""
         return replace(super().requests(), offered=self.offered, charged=self.price)
 
     def served(self, positions: range, arms: Indices) -> Indices:
-        """Return the arms that serve: where the chosen one is not there, any other does."""
+        """Return the arms that serve; if the chosen one is unavailable, another one serves."""
         served = arms.copy()
         for row, position in enumerate(positions):
             if not self.offered[position, arms[row]]:
@@ -82,12 +82,12 @@ class World(Stream):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One thing that happens."""
+    """One change."""
 
     about: str
     happen: Callable[[World], None]
     tradeoff: float = 0.0
-    """At which it is played, unless another is asked for: prices matter only where cost counts."""
+    """Default trade-off of the scenario, because prices matter only if cost counts."""
 
 
 def _favourite(world: World) -> int:
@@ -170,12 +170,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     "quality_drop": Scenario(
         "the best model answers 60 % of the requests with nonsense from the middle on", _quality_drop
     ),
-    "quality_recovery": Scenario("the same in the middle third; then it is as before, without telling", _recovery),
-    "outage": Scenario("the best model fails in the middle third, then comes back", _outage),
-    "price_rise": Scenario("the best model becomes 20 times dearer in the middle", _price_rise, tradeoff=0.2),
+    "quality_recovery": Scenario("the same in the middle third only; it recovers without notice", _recovery),
+    "outage": Scenario("the best model fails in the middle third, then recovers", _outage),
+    "price_rise": Scenario("the best model becomes 20 times more expensive in the middle", _price_rise, tradeoff=0.2),
     "price_cut": Scenario("another model becomes 20 times cheaper in the middle", _price_cut, tradeoff=0.2),
     "new_arm": Scenario("the best model appears in the middle", _new_arm),
-    "removed_arm": Scenario("the best model is taken away in the middle", _removed_arm),
+    "removed_arm": Scenario("the best model is removed in the middle", _removed_arm),
     "mix_shift": Scenario("the shorter half of the prompts come first, then the longer half", _mix_shift),
-    "nothing": Scenario("nothing happens: what watching costs", _nothing),
+    "nothing": Scenario("nothing changes: the cost of watching for changes", _nothing),
 }

@@ -1,4 +1,4 @@
-"""Small SVG charts, drawn without scripts; colours are the page's style variables, so they follow its theme."""
+"""Small SVG charts without scripts; colours are the page's style variables, so they follow its theme."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _LABEL_GAP = 15.0
 
 
 class Line(NamedTuple):
-    """A curve over the requests, or a level when all its values are equal."""
+    """A curve over the requests, or a horizontal line if all its values are equal."""
 
     label: str
     values: Array
@@ -88,13 +88,13 @@ def areas(title: str, first: int, labels: Sequence[str], shares: Array) -> str:
 def scatter(
     title: str, points: Sequence[Point], mix: Sequence[tuple[float, float]], show: Callable[[float], str]
 ) -> str:
-    """Return quality over cost, cost on a logarithmic scale, with the best fixed mixes as a curve."""
+    """Return quality over cost, with cost on a logarithmic scale and the best random mixes as a curve."""
     xs, ys = [math.log10(point.x) for point in points], [point.y for point in points]
     across = _Axis(min(xs), max(xs), _LEFT, _WIDTH - 24, margin=0.12, powers=True)
     up = _Axis(min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP, margin=0.1)
-    body = [_grid(across, up, lambda value: show(10.0**value), lambda value: f"{value:.2f}", "cost of 1,000 requests")]
+    body = [_grid(across, up, lambda value: show(10.0**value), lambda value: f"{value:.2f}", "cost per 1,000 requests")]
     curve = _path([(across(math.log10(x)), up(y)) for x, y in mix])
-    body.append(f'<path class="line mix" d="{curve}"><title>best fixed mixes of models</title></path>')
+    body.append(f'<path class="line mix" d="{curve}"><title>best random mixes of models</title></path>')
     for point in points:
         x, y = across(math.log10(point.x)), up(point.y)
         caption = escape(f"{point.label}: quality {point.y:.3f} at {show(point.x)}")
@@ -123,7 +123,7 @@ class _Box(NamedTuple):
 
 
 def _free_place(label: str, x: float, y: float, taken: Sequence[_Box]) -> tuple[tuple[float, float], _Box]:
-    """Return where a dot's label starts so that it covers nothing, or, failing that, to the right of the dot."""
+    """Return a position for a dot's label where it covers nothing; if there is none, to the right of the dot."""
     width = 7.2 * len(label)
     starts = [(x + 11, y + 4), (x - 11 - width, y + 4), (x - width / 2, y - 11), (x - width / 2, y + 19)]
     boxes = [_Box(left, left + width, bottom - 11.0, bottom + 3.0) for left, bottom in starts]
@@ -135,7 +135,7 @@ def _free_place(label: str, x: float, y: float, taken: Sequence[_Box]) -> tuple[
 
 
 class _Axis:
-    """Maps values to places on the page and knows good numbers for its ticks."""
+    """Maps values to positions on the page and provides round numbers for the ticks."""
 
     def __init__(
         self, low: float, high: float, start: float, end: float, *, margin: float = 0.0, powers: bool = False
@@ -146,7 +146,7 @@ class _Axis:
             self.high = self.low + span
         self.start, self.end = start, end
         self.powers = powers
-        """Whether values are decimal logarithms, so that 1, 2, 5, 10, 20, ... are the good numbers."""
+        """Whether values are decimal logarithms, so that ticks are at 1, 2, 5, 10, 20, ..."""
 
     def __call__(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
@@ -177,7 +177,7 @@ def _grid(
 
 
 def _spread(places: Sequence[float]) -> list[float]:
-    """Move labels apart until none covers another, keeping their order."""
+    """Move labels apart until none overlaps another, keeping their order."""
     order = sorted(range(len(places)), key=places.__getitem__)
     moved = list(places)
     above = -math.inf
@@ -200,7 +200,7 @@ def _text(x: float, y: float, text: str, style: str, more: str = "") -> str:
 
 
 def _short(label: str) -> str:
-    """Return a label that fits beside a chart; its full text shows when pointing at the curve."""
+    """Return a label that fits next to a chart; the curve's tooltip shows the full text."""
     return label if len(label) <= 17 else f"{label[:16]}…"
 
 

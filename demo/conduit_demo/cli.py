@@ -25,15 +25,15 @@ __all__ = ["demo"]
 
 @click.command()
 @click.option("--requests", type=click.IntRange(20, 100_000), default=3000, show_default=True, help="Requests to send.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides requests and outcomes.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Repeat with so many seeds.")
-@click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at a time.")
-@click.option("--kafka", metavar="HOST:PORT", help="Go through this broker, with a separate learner process.")
-@click.option("--log", metavar="ADDRESS", help="Go through any log: kafka://..., file:///... or another adapter's.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Random seed of requests and outcomes.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="How many seeds to run.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Parallel requests.")
+@click.option("--kafka", metavar="HOST:PORT", help="Use this Kafka broker, with a separate learner process.")
+@click.option("--log", metavar="ADDRESS", help="Use any log: kafka://..., file:///... or another adapter's.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Replay recorded prompts and outcomes: a folder with prompts.parquet and outcomes.parquet.",
+    help="Replay recorded prompts and outcomes from a folder with prompts.parquet and outcomes.parquet.",
 )
 @click.option("--path", type=click.Path(path_type=Path, file_okay=False), help="Keep the embedded log in this folder.")
 @click.option(
@@ -43,7 +43,7 @@ __all__ = ["demo"]
     show_default=True,
     help="Where to write the report.",
 )
-@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON on standard output at the end.")
 def demo(
     *,
     requests: int,
@@ -57,33 +57,33 @@ def demo(
     report: Path,
     as_json: bool,
 ) -> None:
-    """Serve real requests and watch the choice become better.
+    """Serve real requests and watch Conduit's choices improve.
 
-    A LiteLLM Router sends requests of many kinds over HTTP to a local server that stands for six models with
-    published prices, scores and speeds. Conduit chooses the model, learns from half of the answers being rated later,
-    and is compared with LiteLLM's simple-shuffle and with fixed choices on the same requests. No key is needed and
-    nothing leaves this machine.
+    A LiteLLM Router sends requests of many kinds over HTTP to a local server that simulates six models with published
+    prices, scores and speeds. Conduit chooses the model and learns from ratings that arrive later for half of the
+    answers. It is compared with LiteLLM's simple-shuffle and with fixed choices on the same requests. You need no key,
+    and nothing leaves this machine.
 
     \b
     Examples:  conduit demo
                conduit demo --kafka localhost:9092
                conduit demo --data recorded/ --seeds 5
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the log cannot be reached.
+    Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 3 log unreachable.
     """
     named = [log, f"kafka://{kafka}" if kafka else None, f"file:{path}" if path else None]
     if len(addresses := list(filter(None, named))) > 1:
-        raise click.UsageError("--kafka, --path and --log each say where the log is: give one of them")
+        raise click.UsageError("--kafka, --path and --log all name the log: give only one of them")
     address = addresses[0] if addresses else None
     if address is not None and open_log(LogSettings(log=address)).capabilities.hosts_learner and seeds > 1:
-        raise click.UsageError("a log that is named keeps what was learned, so with it --seeds must be 1")
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # the prices LiteLLM ships; no download
+        raise click.UsageError("--seeds must be 1 with a given log, because that log keeps what was learned")
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # use the prices that LiteLLM ships, no download
     console = Console(stderr=as_json)
     with console.status("loading LiteLLM"):
         from conduit_demo.report import write_report  # noqa: PLC0415  # imports LiteLLM, which takes seconds
         from conduit_demo.run import Settings, demonstrate  # noqa: PLC0415  # as above
     for name in ("LiteLLM", "LiteLLM Router"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # its remarks on retries would tear the display
+        logging.getLogger(name).setLevel(logging.ERROR)  # its messages on retries would break the display
     results = []
     for number in range(seed, seed + seeds):
         settings = Settings(requests=requests, seed=number, concurrency=concurrency, data=data, log=address)
@@ -99,7 +99,7 @@ def demo(
 
 
 class _Display:
-    """Progress while requests are served: how many, which models, how good and how dear so far."""
+    """Shows progress while requests are served: their number, models, quality and cost so far."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
@@ -139,7 +139,7 @@ class _Display:
         self._cost_usd += answer.cost_usd
         self._chosen[answer.model] += 1
         self._progress.advance(self._task)
-        # Where nothing can be drawn over, a line now and then shows that it goes on.
+        # Where nothing can be redrawn, an occasional line shows the progress.
         if not self._console.is_terminal and time.monotonic() - self._said_at > _SAY_EVERY_S:
             self._said_at = time.monotonic()
             self._console.print(
@@ -176,10 +176,10 @@ def _show(console: Console, figures: Sequence[dict[str, Any]]) -> None:
         for sentence in sentences(result):
             console.print(sentence, highlight=False)
     if len(figures) > 1:
-        cost, quality = (_spread(column) for column in _against_dearest(figures).T.tolist())
+        cost, quality = (_spread(column) for column in _against_most_expensive(figures).T.tolist())
         console.print(
             f"[bold]Over {len(figures)} seeds[/bold], mean (standard deviation): {_percent(cost)} less cost than "
-            f"always the most expensive model, at {_percent(quality)} of its quality.",
+            f"always using the most expensive model, at {_percent(quality)} of its quality.",
             highlight=False,
         )
 
@@ -201,7 +201,7 @@ def _table(result: dict[str, Any], title: str) -> Table:
 
 
 def _shares(result: dict[str, Any]) -> Table:
-    """Show the share of each model, for the policies that mix them."""
+    """Return a table of each model's share, for the policies that use several models."""
     mixing = [policy for policy in POLICIES if "model" not in result["policies"][policy]]
     table = Table("model", *(POLICIES[policy] for policy in mixing), title="share of the requests")
     for model in judged(result, "conduit")["share"]:
@@ -209,8 +209,8 @@ def _shares(result: dict[str, Any]) -> Table:
     return table
 
 
-def _against_dearest(figures: Sequence[dict[str, Any]]) -> Any:
-    """Return, per run, the share of cost saved and the share of quality kept."""
+def _against_most_expensive(figures: Sequence[dict[str, Any]]) -> Any:
+    """Return, for each run, the shares of cost saved and of quality reached, against the most expensive model."""
     rows = []
     for result in figures:
         conduit, dear = judged(result, "conduit"), judged(result, "most_expensive")
@@ -219,10 +219,10 @@ def _against_dearest(figures: Sequence[dict[str, Any]]) -> Any:
 
 
 def _merged(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one run as it is, or the means of several, with their spread and each of them beside."""
+    """Return a single run unchanged, or the means of several runs, with their spread and the runs themselves."""
     if len(figures) == 1:
         return figures[0]
-    cost, quality = _against_dearest(figures).T.tolist()
+    cost, quality = _against_most_expensive(figures).T.tolist()
     return {
         **_mean(figures),
         "spread": {
@@ -243,7 +243,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _mean(values: Sequence[Any]) -> Any:
-    """Return the mean of equally shaped JSON values, number by number; what is no number must agree, or is left out."""
+    """Return the mean of equally shaped JSON values, number by number; other values are left out unless all agree."""
     first = values[0]
     if isinstance(first, dict):
         merged = {

@@ -1,4 +1,4 @@
-"""The programming exercises of the demo: what is asked, a right and a buggy solution, and unit tests."""
+"""The demo's programming exercises: each with a task, a correct and a buggy solution, and unit tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ class Function:
     right: str
     wrong: str
     expected: Callable[[Any, int], Any]
-    """The reference: argument and number to result."""
+    """The reference solution: maps argument and number to the result."""
     inputs: tuple[Any, ...]
 
 
 def passes(source: str, name: str, function: Function, number: int) -> bool:
     """Return whether the source defines ``name`` and passes the exercise's unit tests.
 
-    The source is executed: it must come from the demo's own server.
+    The source is executed, so it must come from the demo's own server.
     """
     scope: dict[str, Any] = {}
     try:
         exec(compile(source, "<answer>", "exec"), scope)
         return all(scope[name](given) == function.expected(given, number) for given in function.inputs)
-    except Exception:  # whatever a wrong program raises, it has failed its tests
+    except Exception:  # any exception means that the program failed its tests
         return False
 
 

@@ -1,4 +1,4 @@
-"""What each policy achieved, and what fixed policies would have achieved on the same requests."""
+"""The results of each policy, and of fixed policies on the same requests."""
 
 import math
 from collections.abc import Mapping
@@ -18,40 +18,40 @@ __all__ = [
     "at_random",
     "best_by_objective",
     "best_by_quality",
-    "dearest",
     "figures",
     "mixed_quality",
+    "most_expensive",
     "replayed",
 ]
 
 Array = NDArray[np.float64]
 
 WARM_UP = 1000
-"""Requests after which a learning policy is judged as a trained one."""
+"""Number of requests after which a learning policy counts as trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a policy made of n requests, in order."""
+    """A policy's results on n requests, in order."""
 
     chosen: NDArray[np.int64]
-    """Shape (n,): the model that was called last; -1 where none was."""
+    """Shape (n,): the model that was called last; -1 if none was called."""
     quality: Array
     """Shape (n,), 0..1. A request that ends without an answer has quality 0."""
     cost_usd: Array
     """Shape (n,)."""
     latency_s: Array
-    """Shape (n,), real seconds, failed calls included; NaN where it is unknown."""
+    """Shape (n,), real seconds, including failed calls; NaN where unknown."""
     error: NDArray[np.bool_]
     """Shape (n,): no answer, even after the retries."""
     retried: NDArray[np.bool_]
-    """Shape (n,): at least one call failed on the way."""
+    """Shape (n,): at least one call failed."""
 
 
 def replayed(table: Table, calls: Mapping[int, list[int]]) -> Served:
-    """Return what a policy that made these calls achieved: per request, the models in the order they were called.
+    """Return the results of a policy, given the models that it called for each request, in order.
 
-    The last call of a request brought its answer, unless it failed as well.
+    The last call of a request returned its answer, unless it failed as well.
     """
     count = len(table)
     served = Served(
@@ -79,7 +79,7 @@ def replayed(table: Table, calls: Mapping[int, list[int]]) -> Served:
 
 
 def always(table: Table, model: int) -> Served:
-    """Return what one model would have achieved on every request."""
+    """Return the results of using one model for every request."""
     calls = {
         row: [model] * min(MAX_ATTEMPTS, 1 + int(failures)) for row, failures in enumerate(table.failures[:, model])
     }
@@ -87,7 +87,7 @@ def always(table: Table, model: int) -> Served:
 
 
 def at_random(table: Table, seed: int) -> Served:
-    """Return what choosing blindly, every model alike, would have achieved; a failed call is tried elsewhere."""
+    """Return the results of a uniformly random choice; a failed call is retried on another model."""
     random = Random(f"{seed}/random")
     calls = {}
     for row in range(len(table)):
@@ -99,8 +99,8 @@ def at_random(table: Table, seed: int) -> Served:
     return replayed(table, calls)
 
 
-def dearest(table: Table) -> int:
-    """Return the model that costs most over all requests."""
+def most_expensive(table: Table) -> int:
+    """Return the model with the highest total cost over all requests."""
     return int(table.cost_usd.sum(axis=0).argmax())
 
 
@@ -110,15 +110,15 @@ def best_by_quality(table: Table) -> int:
 
 
 def best_by_objective(table: Table, weights: Mapping[str, float]) -> int:
-    """Return the fixed model with the highest utility in hindsight, under the weights that Conduit was given.
+    """Return the fixed model with the highest utility in hindsight, with the weights that Conduit was given.
 
-    The utility is that of :class:`conduit_policy.Objective`: mean quality, less the weighted places of mean ln
-    cost and mean ln latency between the pool's lowest and highest.
+    The utility is that of :class:`conduit_policy.Objective`: the mean quality, minus the weighted positions of the mean
+    ln cost and mean ln latency between the pool's lowest and highest.
 
     Parameters
     ----------
     weights
-        Of ``quality``, ``cost`` and ``latency``.
+        Weights of ``quality``, ``cost`` and ``latency``.
     """
     quality = np.array([always(table, model).quality.mean() for model in range(len(table.models))])
     return int(
@@ -131,25 +131,25 @@ def best_by_objective(table: Table, weights: Mapping[str, float]) -> int:
 
 
 def _place(values: Array) -> Array:
-    """Return where each model's mean ln stands, from 0 (lowest) to 1; unknown values count for nothing."""
+    """Return the position of each model's mean ln, from 0 (lowest) to 1 (highest); all 0 if a model has no values."""
     known = np.where(np.nan_to_num(values) > 0.0, values, math.nan)
     if np.isnan(known).all(axis=0).any():
         return np.zeros(values.shape[1])
     level = np.nanmean(np.log(known), axis=0)
-    # A pool within a factor of 4 is scaled as if it spanned one, as conduit_policy does.
+    # A pool that spans less than a factor of 4 is scaled as if it spanned 4, as in conduit_policy.
     return np.asarray((level - level.min()) / max(float(np.ptp(level)), math.log(4.0)))
 
 
 def mixed_quality(table: Table, cost_usd: float, start: int = 0) -> float:
     """Return the best mean quality that a fixed random mix of models reaches at a mean cost per request.
 
-    This is the bar for anything that claims to have learned from the requests themselves: a mix knows nothing about
-    them. It is the upper hull of the models' (cost, quality) points.
+    A policy that has learned from the requests' content must do better than this, because a random mix ignores their
+    content. The result lies on the upper hull of the models' (cost, quality) points.
 
     Parameters
     ----------
     cost_usd
-        What may be spent per request on average.
+        Mean cost allowed per request.
     start
         The first request that counts.
     """
@@ -157,18 +157,18 @@ def mixed_quality(table: Table, cost_usd: float, start: int = 0) -> float:
     best = max(
         (float(q) for c, q in zip(cost, quality, strict=True) if c <= cost_usd), default=float(quality[cost.argmin()])
     )
-    for cheap in np.flatnonzero(cost <= cost_usd):
-        for dear in np.flatnonzero(cost > cost_usd):
-            share = (cost_usd - cost[cheap]) / (cost[dear] - cost[cheap])
-            best = max(best, float((1.0 - share) * quality[cheap] + share * quality[dear]))
+    for low in np.flatnonzero(cost <= cost_usd):
+        for high in np.flatnonzero(cost > cost_usd):
+            share = (cost_usd - cost[low]) / (cost[high] - cost[low])
+            best = max(best, float((1.0 - share) * quality[low] + share * quality[high]))
     return best
 
 
 def figures(served: Served, models: tuple[str, ...], start: int = 0) -> dict[str, Any]:
     """Return the figures of one policy from request ``start`` on.
 
-    ``cost_usd`` is per request, ``latency_s`` the mean in real seconds (null where unknown), ``errors`` the share of
-    requests without an answer and ``retried`` the share that met a failing call on the way.
+    ``cost_usd`` is per request, ``latency_s`` is the mean in real seconds (null if unknown), ``errors`` is the share of
+    requests without an answer and ``retried`` the share of requests with at least one failed call.
 
     Examples
     --------

@@ -1,17 +1,15 @@
 """The models of the demo: real ones, with published prices, scores and speeds.
 
-Nothing here is invented or tuned to flatter a router; each number says where it was published. The pool is
-what a team might really run: two strong models, two in the middle, two small ones, from three makers.
-GPT-4.1 mini is left out on purpose: it scores like GPT-4.1 at a fifth of the price, and beside it any
-router would look good.
+No number here is invented or tuned to flatter a router; each one names its source. The pool is one that a team might
+really use: two strong models, two medium ones and two small ones, from three vendors. GPT-4.1 mini is left out on
+purpose: it scores like GPT-4.1 at a fifth of the price, so any router would look good with it.
 
-Prices are not in this file: they are read from the price list that LiteLLM ships, which is also what LiteLLM
-bills with.
+Prices are not in this file: they are read from the price list that LiteLLM ships and computes costs with.
 
 Sources
 -------
 [E] github.com/openai/simple-evals, README at commit ee3b031 (July 2025): GPQA, MATH, HumanEval, MGSM, and DROP
-    (F1, 3-shot); the rows of other makers are their own reports as collected there.
+    (F1, 3-shot); other vendors' rows are their own reports as collected there.
 [V] github.com/vectara/hallucination-leaderboard, README of 16 October 2025: factual consistency rate, and average
     summary length in words.
 [A] artificialanalysis.ai, medians: Claude 3.5 Sonnet (provider page), GPT-4.1 (OpenAI: 89 tokens/s, 0.52 s),
@@ -19,7 +17,7 @@ Sources
 [K] kickllm.com/research/llm-speed-benchmark.html, April 2026: medians of 50 requests; the 70B row is Llama 3.3,
     which has the size and architecture of Llama 3.1.
 [D] Datadog, "State of AI Engineering 2026": in March 2026, 2 % of model calls failed, about 30 % of those with
-    a rate limit. The report does not tell models apart, so every model here fails alike.
+    a rate limit. The report does not distinguish models, so all models here fail equally often.
 """
 
 from collections.abc import Mapping
@@ -35,7 +33,7 @@ SERVER_ERROR_RATE = 0.02 * 0.70  # [D]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as the demo's server plays it."""
+    """A model that the demo's server simulates."""
 
     name: str
     price_key: str
@@ -47,7 +45,7 @@ class Model:
     tokens_per_s: float
     """Median output speed."""
     summary_words: float
-    """Average length of a summary, in words: how talkative the model is."""
+    """Average length of a summary in words, as a measure of verbosity."""
 
 
 def _ability(
@@ -55,8 +53,8 @@ def _ability(
 ) -> dict[str, float]:
     """Map published scores, in per cent, to the demo's tasks.
 
-    A benchmark stands for a kind of task as a whole; how a model does on a single prompt is simulated. MGSM (sums
-    told in eleven languages) stands for translation, since no published translation score covers all six models.
+    A benchmark represents a kind of task as a whole; a model's result on a single prompt is simulated. MGSM (word
+    problems in eleven languages) represents translation, because no published translation score covers all six models.
     """
     return {
         "reasoning": gpqa / 100.0,
@@ -121,7 +119,7 @@ MODELS = (
 
 
 def list_price(model: Model) -> tuple[float, float]:
-    """Return a model's published price, USD per input and per output token.
+    """Return a model's published prices in USD per input and per output token.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Recorded outcomes: real prompts that real models answered, read from two Parquet files and checked."""
+"""Recorded outcomes: real prompts, answered by real models, read from two Parquet files and validated."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ class RecordedDataError(ConduitError):
 
 @dataclass(frozen=True, slots=True)
 class RecordedOutcomes:
-    """What each of k models made of each of n prompts."""
+    """The outcomes of n prompts on each of k models."""
 
     prompt_ids: tuple[str, ...]
     texts: tuple[str, ...]
@@ -38,19 +38,19 @@ class RecordedOutcomes:
     cost_usd: Figures
     """Shape (n, k)."""
     latency_s: Figures
-    """Shape (n, k); NaN where it was not measured."""
+    """Shape (n, k); NaN where not measured."""
     input_tokens: Figures
     """Shape (n, k); NaN where unknown."""
     output_tokens: Figures
     """Shape (n, k); NaN where unknown."""
     recorded: int
-    """Prompts in the folder: n, or more where only some were kept."""
+    """Number of prompts in the folder: n, or more if only some were read."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: NDArray[np.intp]) -> Self:
-        """Return these prompts only, in this order."""
+        """Return only these prompts, in this order."""
         return type(self)(
             prompt_ids=tuple(self.prompt_ids[row] for row in rows),
             texts=tuple(self.texts[row] for row in rows),
@@ -73,43 +73,43 @@ _MAY_BE_NULL = {"latency_s", "input_tokens", "output_tokens"}
 _ROW_FOR = {"prompts.parquet": "prompt", "outcomes.parquet": "prompt and model"}
 
 
-def read_outcomes(directory: Path, *, most: int | None = None) -> RecordedOutcomes:
-    """Read and check a folder of recorded outcomes.
+def read_outcomes(directory: Path, *, max_prompts: int | None = None) -> RecordedOutcomes:
+    """Read and validate a folder of recorded outcomes.
 
     Parameters
     ----------
     directory
-        Holds ``prompts.parquet`` (``prompt_id``, ``text``) and ``outcomes.parquet``: one row per prompt and model with
-        ``prompt_id``, ``model``, ``quality`` (0..1), ``cost_usd``, ``latency_s``, ``input_tokens`` and
-        ``output_tokens``, the last three null or left out where unknown. Every prompt needs an outcome for every
-        model. Other columns are ignored, and so are outcomes of prompts that are not listed.
-    most
-        Where there are more prompts, keep so many: drawn at random, always the same ones, in the order of the file.
-        Files are read piece by piece, so memory grows with what is kept and with the identifiers only.
+        Folder with ``prompts.parquet`` (``prompt_id``, ``text``) and ``outcomes.parquet``, which has one row per prompt
+        and model with ``prompt_id``, ``model``, ``quality`` (0..1), ``cost_usd``, ``latency_s``, ``input_tokens`` and
+        ``output_tokens``. The last three may be null or missing. Every prompt needs an outcome for every model. Other
+        columns are ignored, as are outcomes of prompts that are not listed.
+    max_prompts
+        Maximum number of prompts. If there are more, a random sample is used, always the same one, in file order. Files
+        are read in pieces, so memory grows only with the sample and the identifiers.
 
     Raises
     ------
     RecordedDataError
-        When the data cannot be used; the message says which file, row and column, what is wrong, and what to do.
+        When the data cannot be used; the message names the file, row and column, what is wrong, and what to do.
     """
     prompts_file, outcomes_file = directory / "prompts.parquet", directory / "outcomes.parquet"
     _check_columns(prompts_file, _PROMPT_COLUMNS)
     _check_columns(outcomes_file, _OUTCOME_COLUMNS)
     identifiers = [piece["prompt_id"] for _, piece in _pieces(prompts_file, _only("prompt_id", _PROMPT_COLUMNS))]
-    everyone = pa.concat_tables([pa.table({"prompt_id": column}) for column in identifiers])["prompt_id"]
-    _check_unique(prompts_file, everyone)
-    kept = _drawn(len(everyone), most)
+    all_ids = pa.concat_tables([pa.table({"prompt_id": column}) for column in identifiers])["prompt_id"]
+    _check_unique(prompts_file, all_ids)
+    kept = _sample(len(all_ids), max_prompts)
     texts: list[str] = []
     for start, piece in _pieces(prompts_file, _only("text", _PROMPT_COLUMNS)):
         low, high = np.searchsorted(kept, (start, start + len(piece)))
         texts += piece["text"].take(pa.array(kept[low:high] - start)).to_pylist()
-    prompt_ids = everyone.take(pa.array(kept)).combine_chunks()
+    prompt_ids = all_ids.take(pa.array(kept)).combine_chunks()
     models, figures = _pivot(outcomes_file, prompt_ids)
-    return RecordedOutcomes(tuple(prompt_ids.to_pylist()), tuple(texts), models, **figures, recorded=len(everyone))
+    return RecordedOutcomes(tuple(prompt_ids.to_pylist()), tuple(texts), models, **figures, recorded=len(all_ids))
 
 
 _PIECE = 1 << 17
-"""Rows of a file that are looked at together."""
+"""Number of rows read at once."""
 
 
 def _only(name: str, columns: Columns) -> Columns:
@@ -135,11 +135,11 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             f"{path} does not exist; a data folder holds prompts.parquet and outcomes.parquet"
         ) from error
     except (pa.ArrowException, OSError) as error:
-        raise RecordedDataError(f"{path} cannot be read as Parquet: {_line(error)}; write it anew") from error
+        raise RecordedDataError(f"{path} cannot be read as Parquet: {_line(error)}; write it again") from error
 
 
 def _pieces(path: Path, columns: Columns) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the file's rows, checked and in the wanted types, with the number of the first one."""
+    """Yield pieces of the file, validated and converted, each with the number of its first row."""
     start = 0
     with _opened(path) as file:
         present = set(file.schema_arrow.names)
@@ -192,15 +192,15 @@ def _check_unique(path: Path, prompt_ids: pa.ChunkedArray) -> None:
             )
 
 
-def _drawn(count: int, most: int | None) -> NDArray[np.intp]:
-    """Return the rows to keep, rising."""
-    if most is None or count <= most:
+def _sample(count: int, max_rows: int | None) -> NDArray[np.intp]:
+    """Return the rows to use, in ascending order."""
+    if max_rows is None or count <= max_rows:
         return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+    return np.sort(np.random.default_rng(0).choice(count, max_rows, replace=False))
 
 
 def _pivot(path: Path, prompt_ids: pa.StringArray) -> tuple[tuple[str, ...], dict[str, Figures]]:
-    """Return the models and, per figure, an array of shape (prompts, models)."""
+    """Return the models, and an array of shape (prompts, models) for each figure."""
     numbers: dict[str, int] = {}
     found: list[tuple[NDArray[np.intp], NDArray[np.intp], list[Figures]]] = []
     for _, piece in _pieces(path, _OUTCOME_COLUMNS):

@@ -1,4 +1,4 @@
-"""A world made of recorded outcomes: real prompts that real models answered, read from Parquet."""
+"""A world of recorded outcomes: real prompts, answered by real models, read from Parquet files."""
 
 import math
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ __all__ = ["RecordedDataError", "ReplayedWorld"]
 
 
 class ReplayedWorld:
-    """Recorded prompts, in random order, and what each model made of them.
+    """Recorded prompts, in random order, with each model's outcome.
 
     Parameters
     ----------
     directory
-        Holds recorded outcomes; see :func:`conduit_demo.outcomes.read_outcomes`. Prompts whose text occurred before are
-        left out.
+        Folder of recorded outcomes; see :func:`conduit_demo.outcomes.read_outcomes`. Of several prompts with the same
+        text, only one is used.
     requests
-        At most so many prompts are used.
+        Maximum number of prompts.
     seed
-        Decides the order of the prompts, and which are used.
+        Determines which prompts are used and their order.
 
     Raises
     ------
     RecordedDataError
-        When the data cannot be used; the message says which file, what is wrong, and what to do.
+        When the data cannot be used; the message names the file, what is wrong, and what to do.
     """
 
     def __init__(self, directory: Path, requests: int, seed: int) -> None:
@@ -43,7 +43,7 @@ class ReplayedWorld:
         self.models: tuple[str, ...] = self._outcomes.models
 
     def reply(self, index: int, model: int, attempt: int) -> Reply:
-        """Return what a model answered: a text that only :meth:`grade` understands, and the recorded figures."""
+        """Return a model's recorded reply, with a placeholder text that :meth:`grade` understands."""
         del attempt  # recorded calls do not fail
         recorded = self._outcomes
         latency_s = float(recorded.latency_s[index, model])
@@ -57,7 +57,7 @@ class ReplayedWorld:
         )
 
     def grade(self, index: int, text: str) -> float:
-        """Return the quality that was recorded for this answer."""
+        """Return the recorded quality of this answer."""
         model = self.models.index(text.removeprefix("recorded answer of "))
         return float(self._outcomes.quality[index, model])
 
@@ -75,10 +75,10 @@ class ReplayedWorld:
         )
 
     def deployments(self, url: str) -> list[dict[str, Any]]:
-        """Return the Router's model list. The server itself sends the recorded bill, as a LiteLLM proxy does."""
+        """Return the Router's model list; the server itself sends the recorded costs, as a LiteLLM proxy does."""
         return [deployment(model, url, column) for column, model in enumerate(self.models)]
 
 
 def _count(tokens: float) -> int:
-    """Return a token count; unknown ones are reported as 0, since the recorded bill does not depend on them."""
+    """Return a token count; an unknown count is reported as 0, because the recorded cost does not depend on it."""
     return 0 if math.isnan(tokens) else round(tokens)

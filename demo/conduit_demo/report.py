@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, in light and dark."""
+"""The report of a run: one self-contained HTML file with a light and a dark theme."""
 
 from collections.abc import Sequence
 from html import escape
@@ -46,7 +46,7 @@ def _tiles(figures: dict[str, Any]) -> str:
     tiles = (
         (
             f"{100.0 * (1.0 - conduit['cost_usd'] / dear['cost_usd']):.0f} %" if dear["cost_usd"] else "-",
-            f"less cost than always {name}",
+            f"less cost than always using {name}",
         ),
         (
             f"{100.0 * conduit['quality'] / dear['quality']:.1f} %" if dear["quality"] else "-",
@@ -82,7 +82,7 @@ def _charts(result: Result, figures: dict[str, Any]) -> list[tuple[str, str, str
             ),
         ]
 
-    caption = f"mean of the last {window} requests; dashed lines are means of the whole run"
+    caption = f"mean of the last {window} requests; dashed lines are means over the whole run"
     dollars = "${:.2f}".format
     models = result.table.models
     shares = _shares(served["conduit"], len(models), window)
@@ -90,7 +90,7 @@ def _charts(result: Result, figures: dict[str, Any]) -> list[tuple[str, str, str
         ("Quality", caption, charts.lines("Quality over time", window, curves("quality", 1.0), "{:.2f}".format)),
         (
             "Cost",
-            "US dollars per 1,000 requests, measured in the same way",
+            "US dollars per 1,000 requests, averaged in the same way",
             charts.lines("Cost over time", window, curves("cost_usd", 1000.0), dollars),
         ),
         (
@@ -99,8 +99,8 @@ def _charts(result: Result, figures: dict[str, Any]) -> list[tuple[str, str, str
             charts.areas("Share per model over time", window, models, shares),
         ),
         (
-            "Quality for money",
-            "up and to the left is better; the curve is what fixed mixes of models reach",
+            "Quality against cost",
+            "higher and further left is better; the curve shows the best random mixes of models",
             charts.scatter("Quality against cost", *_money_map(result, figures), dollars),
         ),
     ]
@@ -110,15 +110,15 @@ def _money_map(result: Result, figures: dict[str, Any]) -> tuple[list[Point], li
     start = 1000 if figures["policies"]["conduit"]["after_1000"] else 0
     table = result.table
     cost, quality = table.cost_usd[start:].mean(axis=0), table.quality[start:].mean(axis=0)
-    least = 1e-9  # keeps free models on a logarithmic axis
+    min_cost = 1e-9  # lets free models appear on a logarithmic axis
     points = [
-        Point(model, 1000.0 * max(least, float(c)), float(q), f"m{column % 10}")
+        Point(model, 1000.0 * max(min_cost, float(c)), float(q), f"m{column % 10}")
         for column, (model, c, q) in enumerate(zip(table.models, cost, quality, strict=True))
     ]
     for policy, label in (("simple_shuffle", "simple-shuffle"), ("conduit", "Conduit")):
         entry = judged(figures, policy)
-        points.append(Point(label, 1000.0 * max(least, entry["cost_usd"]), entry["quality"], policy))
-    costs = np.geomspace(max(least, float(cost.min())), max(least, float(cost.max())), 60)
+        points.append(Point(label, 1000.0 * max(min_cost, entry["cost_usd"]), entry["quality"], policy))
+    costs = np.geomspace(max(min_cost, float(cost.min())), max(min_cost, float(cost.max())), 60)
     mix = [(1000.0 * c, mixed_quality(table, c * (1.0 + 1e-9), start)) for c in costs.tolist()]
     return points, mix
 
@@ -157,22 +157,22 @@ def _table(figures: dict[str, Any], part: str | None) -> str:
 
 
 def _method(result: Result, figures: dict[str, Any]) -> str:
-    process = "the same process" if result.settings.hosts_learner else "a process of its own"
+    process = "the same process" if result.settings.hosts_learner else "a separate process"
     weights = ", ".join(f"{name} {weight:g}" for name, weight in figures["objective"].items())
     said = [
-        f"Each of the {figures['requests']:,} requests went over HTTP through a LiteLLM Router to a local server that "
-        f"answers as the models would, {result.settings.speed:g} times faster than in reality; latencies here are "
-        f"scaled back. Events travelled over a log ({figures['log']}), with the learner in {process}. Half of the "
-        f"answers were rated by the application, 30 to 300 requests later. Objective: {weights}.",
-        "Conduit and simple-shuffle were really run. What comes of a request on a model is fixed beforehand, so "
-        "the other policies are read from the table of all outcomes, for the same requests.",
+        f"Each of the {figures['requests']:,} requests was sent over HTTP through a LiteLLM Router to a local server "
+        f"that simulates the models, {result.settings.speed:g} times faster than in reality; the latencies shown are "
+        f"scaled back to reality. Events went through a log ({figures['log']}), with the learner in {process}. The "
+        f"application rated half of the answers, 30 to 300 requests later. Objective: {weights}.",
+        "Conduit and simple-shuffle actually ran. Every request's outcome on every model is determined in advance, so "
+        "the other policies' results are read from the table of all outcomes, for the same requests.",
     ]
     if result.settings.data is not None:
-        said.append("Prompts and outcomes are recorded ones, given with --data.")
+        said.append("Prompts and outcomes were recorded; they were given with --data.")
         return "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
     said.append(
-        "Models, prices, benchmark scores and speeds are published ones; their sources are listed in "
-        "conduit_demo/models.py. Single prompts, their difficulty and the length of answers are simulated."
+        "Models, prices, benchmark scores and speeds are published ones; conduit_demo/models.py lists their sources. "
+        "Individual prompts, their difficulty and the length of answers are simulated."
     )
     rows = []
     for column, model in enumerate(MODELS):

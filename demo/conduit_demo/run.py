@@ -1,4 +1,4 @@
-"""One run of the demo: Conduit and LiteLLM's own shuffle on real requests, fixed policies on the same table."""
+"""One run of the demo: Conduit and LiteLLM's simple-shuffle on real requests, and fixed policies on the same table."""
 
 import asyncio
 import sys
@@ -32,7 +32,7 @@ class LearnerFailedError(ConduitError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to run."""
+    """The settings of a run."""
 
     requests: int = 2000
     seed: int = 1
@@ -46,7 +46,7 @@ class Settings:
 
     @property
     def address(self) -> Address:
-        """Where the log is; without a folder where that is a temporary one."""
+        """The log's address, without a folder if that is a temporary one."""
         return Address.parse(self.log or "file:")
 
     @property
@@ -56,38 +56,38 @@ class Settings:
 
 
 class Watch(Protocol):
-    """Sees the run while it goes on."""
+    """Is told of a run's progress."""
 
     def begin(self, policy: str, requests: int, models: tuple[str, ...]) -> None:
-        """Learn that a policy starts to serve."""
+        """Called when a policy starts to serve requests."""
         ...
 
     def answered(self, answer: Answer) -> None:
-        """Learn of one more request that is done."""
+        """Called after each finished request."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a run."""
+    """The results of a run."""
 
     settings: Settings
     objective: Objective
     table: Table
     served: dict[str, Served]
-    """By policy."""
+    """Results by policy."""
     fixed: dict[str, str]
-    """Policies that use one model only, and which."""
+    """The model of each policy that uses a single one."""
     snapshots: int
-    """How many the Router took over while it served."""
+    """Number of snapshots that the plugin received while serving."""
     feedbacks: int
     selection_us: dict[str, list[float]] = field(repr=False)
-    """How long selections took on an idle router after the run, by policy that really ran; microseconds."""
+    """Durations of selections on an idle router after the run, in microseconds, by policy that actually ran."""
     seconds: float
-    """Wall clock, everything included."""
+    """Wall-clock time of the whole run."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return all figures as one JSON object; ``after_1000`` is null in runs that are too short."""
+        """Return all figures as one JSON object; ``after_1000`` is null if the run is too short."""
         policies: dict[str, Any] = {}
         long_enough = len(self.table) > metrics.WARM_UP
         for name, served in self.served.items():
@@ -157,7 +157,7 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
     fixed = {
         "best_fixed": metrics.best_by_objective(table, objective.weights()),
         "best_quality": metrics.best_by_quality(table),
-        "most_expensive": metrics.dearest(table),
+        "most_expensive": metrics.most_expensive(table),
     }
     return Result(
         settings=settings,
@@ -179,7 +179,7 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
 
 @asynccontextmanager
 async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[ConduitRoutingStrategy]:
-    """Run a strategy on the log that was asked for: with a learner in this process, or in one of its own."""
+    """Run a strategy on the requested log, with a learner in this process or in a separate one."""
     with tempfile.TemporaryDirectory(prefix="conduit-demo-") as folder:
         address = settings.log or f"file:{folder}"
         if settings.hosts_learner:
@@ -190,7 +190,7 @@ async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[C
                 await strategy.aclose()
             return
         prefix = f"conduit-demo-{uuid4().hex[:12]}"
-        # One policy needs one partition; and a broker that is not there is better noticed now.
+        # One policy needs only one partition. Creating the topics here reports an unreachable broker early.
         async with open_log(LogSettings.resolve(log=address, prefix=prefix, partitions=1)) as log:
             await log.create_topics()
         async with _learner(address, prefix):
@@ -203,14 +203,14 @@ async def _strategy(settings: Settings, objective: Objective) -> AsyncIterator[C
 
 @asynccontextmanager
 async def _learner(address: str, prefix: str) -> AsyncIterator[None]:
-    """Run ``conduit learner`` in a process of its own."""
+    """Run ``conduit learner`` in a separate process."""
     arguments = ["--log", address, "--prefix", prefix]
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "conduit_learner", "learner", *arguments)
     try:
         yield
         if process.returncode is not None:
             raise LearnerFailedError(
-                f"the learner ended with exit code {process.returncode} while the demo ran; its messages are above"
+                f"the learner ended with exit code {process.returncode} during the demo; see its messages above"
             )
     finally:
         if process.returncode is None:

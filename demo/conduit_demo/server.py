@@ -1,7 +1,7 @@
-"""A local server that speaks the OpenAI chat API and stands for all models of the demo.
+"""A local server with the OpenAI chat API that simulates all models of the demo.
 
-It runs in a process of its own, so that its work does not slow down the application it serves. Each model has
-a base address ``/COLUMN/v1``. What it answers depends on nothing but the message and the model.
+It runs in a separate process, so that it does not slow down the application. Each model has the base address
+``/COLUMN/v1``. An answer depends only on the message and the model.
 """
 
 import argparse
@@ -20,14 +20,14 @@ __all__ = ["application", "main"]
 
 
 def application(world: World, speed: float) -> web.Application:
-    """Return the server.
+    """Return the server's application.
 
     Parameters
     ----------
     world
-        Knows the answers.
+        Provides the answers.
     speed
-        How many times faster than in reality answers come.
+        How many times faster than in reality the models answer.
     """
     rows = {text: row for row, text in enumerate(world.texts)}
     calls: list[tuple[int, int]] = []
@@ -39,7 +39,7 @@ def application(world: World, speed: float) -> web.Application:
         text = body["messages"][-1]["content"]
         row = rows.get(text)
         if row is None or column >= len(world.models):
-            return _error(404, "this server knows neither this model nor this message")
+            return _error(404, "this server does not know this model or this message")
         reply = world.reply(row, column, attempts[row, column])
         attempts[row, column] += 1
         calls.append((row, column))
@@ -70,7 +70,7 @@ def application(world: World, speed: float) -> web.Application:
         )
 
     async def take_calls(request: web.Request) -> web.Response:
-        """Return every call as (row, column) in order, and forget them: the next policy finds the same world."""
+        """Return every call as (row, column), in order, and reset the server for the next policy."""
         del request
         taken = list(calls)
         calls.clear()
@@ -96,13 +96,13 @@ async def _serve(world: World, speed: float) -> None:
     await site.start()
     port = runner.addresses[0][1]
     print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
-    # Whoever started this process holds the other end of its standard input: it ends when that one does.
+    # Standard input ends when the parent process ends, and then this process ends too.
     await asyncio.to_thread(sys.stdin.read)
     await runner.cleanup()
 
 
 def main() -> None:
-    """Serve until standard input ends; print the address first."""
+    """Print the server's address, then serve until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m conduit_demo.server", description=main.__doc__)
     parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def open_world(data: Path | None, requests: int, seed: int) -> World:
-    """Return the world that the options describe; equal options give equal worlds in every process."""
+    """Return the world for these options; equal options give equal worlds in every process."""
     if data is None:
         return SimulatedWorld(requests, seed)
     from conduit_demo.replay import ReplayedWorld  # noqa: PLC0415  # pyarrow is only needed for recorded data

@@ -1,4 +1,4 @@
-"""What a run says in words and tables; the terminal and the report say the same."""
+"""A run's results in words and tables, for both the terminal and the report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,20 +15,20 @@ POLICIES = {
     "best_quality": "best quality",
     "most_expensive": "most expensive",
 }
-"""The policies in the order in which they are shown, and what people call them."""
+"""The policies in display order, with their display names."""
 
 COLUMNS = ("quality", "$ / 1,000", "latency", "p95", "failed", "retried")
-"""The figures that every table shows."""
+"""The columns of every table."""
 
 
 def judged(result: Mapping[str, Any], policy: str) -> dict[str, Any]:
-    """Return a policy's figures after the warm-up, or over the whole of a run that is shorter."""
+    """Return a policy's figures after the warm-up, or over the whole run if it is shorter."""
     entry: dict[str, Any] = result["policies"][policy]
     return entry["after_1000"] or entry
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:
-    """Return what was achieved, plainly, what is good and what is not.
+    """Return the results as sentences, both the good and the bad ones.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     long_enough = result["policies"]["conduit"]["after_1000"] is not None
     when = f"After the first {WARM_UP:,} requests" if long_enough else f"Over all {result['requests']:,} requests"
     saved = 1.0 - conduit["cost_usd"] / dear["cost_usd"] if dear["cost_usd"] else 0.0
-    dearer = (
+    difference = (
         f"{saved:.0%}".replace("%", " %") + " less" if saved >= 0.0 else f"{-saved:.0%}".replace("%", " %") + " more"
     )
     share = f"{100.0 * conduit['quality'] / dear['quality']:.1f} %" if dear["quality"] else "an unknown share"
@@ -53,11 +53,12 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     fixed, best = judged(result, "best_fixed"), result["policies"]["best_fixed"]["model"]
     against = "above" if conduit["quality"] > conduit["mix_quality"] else "below"
     return [
-        f"{when} Conduit cost {dearer} than always using {name}, at {share} of its quality.",
+        f"{when} Conduit cost {difference} than always using {name}, at {share} of its quality.",
         f"The best single model in hindsight, {best}, reached quality {fixed['quality']:.3f} at "
-        f"{_money(fixed['cost_usd'])} per 1,000 requests; Conduit, which had to find out, {conduit['quality']:.3f} at "
-        f"{_money(conduit['cost_usd'])}. That is {against} the {conduit['mix_quality']:.3f} which the best "
-        "random mix of models reaches at Conduit's cost when all outcomes are known beforehand.",
+        f"{_money(fixed['cost_usd'])} per 1,000 requests. Conduit, which had to learn this, reached "
+        f"{conduit['quality']:.3f} at {_money(conduit['cost_usd'])}. That is {against} the "
+        f"{conduit['mix_quality']:.3f} that the best random mix of models reaches at Conduit's cost when all outcomes "
+        "are known in advance.",
         served,
     ]
 

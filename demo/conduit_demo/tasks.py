@@ -1,7 +1,7 @@
-"""The requests of the demo: six kinds of work, told in many words, each with an answer that can be graded.
+"""The demo's requests: six kinds of tasks in many phrasings, each with an answer that can be graded.
 
-A :class:`Prompt` is what the application sends plus what its own tests know: the parts of a right answer and
-of a plausible wrong one. The kind of work is nowhere in the request except in what it says.
+A :class:`Prompt` holds the text that the application sends, and what its tests know: the parts of a correct answer and
+of a plausible wrong one. Only the text itself reveals the kind of task.
 """
 
 import json
@@ -20,25 +20,25 @@ __all__ = ["TASKS", "Prompt", "answer", "compose", "grade"]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One request and how to judge its answer."""
+    """One request, and how to grade its answer."""
 
     text: str
     task: str
     right: tuple[str, ...]
-    """The parts of a right answer, each of which a model gets right or wrong."""
+    """The parts of a correct answer, each of which a model gets right or wrong."""
     wrong: tuple[str, ...]
-    """For each part, what a model says that gets it wrong."""
+    """A wrong version of each part."""
     check: tuple[Any, ...] = ()
-    """What the kind's grader needs besides ``right``."""
+    """What the task's grader needs in addition to ``right``."""
 
 
 def compose(random: Random, task: str, difficulty: float) -> Prompt:
-    """Return a new prompt; the more difficult, the longer.
+    """Return a new prompt; a more difficult prompt is longer.
 
     Parameters
     ----------
     random
-        Decides everything that varies.
+        Source of everything that varies.
     task
         One of :data:`TASKS`.
     difficulty
@@ -63,10 +63,10 @@ def answer(prompt: Prompt, correct: Sequence[bool]) -> str:
 
 
 def grade(prompt: Prompt, text: str) -> float:
-    """Return the quality of an answer, 0..1, from its text alone: the application's own check.
+    """Return the quality of an answer, 0..1, from its text alone, as the application itself checks it.
 
-    Code is run against unit tests, numbers and letters are compared with the key, JSON and translations field
-    by field and sentence by sentence, and a summary's figures are looked up in its source.
+    Code is run against unit tests. Numbers and letters are compared with the key, JSON field by field, and translations
+    sentence by sentence. A summary's figures are looked up in its source.
 
     Examples
     --------
@@ -304,7 +304,7 @@ def _summary(random: Random, size: int) -> Prompt:
 
 
 def _grade_summary(prompt: Prompt, text: str) -> float:
-    """Return the share of the wanted sentences whose every figure stands in the source."""
+    """Return the share of the expected sentences whose figures all occur in the source."""
     known = set(re.findall(r"\d+", prompt.check[0]))
     found = [set(re.findall(r"\d+", line)) for line in text.splitlines()]
     supported = sum(bool(figures) and figures <= known for figures in found)
@@ -337,4 +337,4 @@ _GRADERS: dict[str, Callable[[Prompt, str], float]] = {
 }
 
 TASKS = tuple(_COMPOSERS)
-"""The kinds of work."""
+"""The kinds of tasks."""

@@ -1,4 +1,4 @@
-"""The application of the demo: it sends requests through a LiteLLM Router, grades the answers, and says so later."""
+"""The demo's application: it sends requests through a LiteLLM Router, grades the answers, and rates some later."""
 
 import asyncio
 import heapq
@@ -36,7 +36,7 @@ class ServerFailedError(ConduitError):
 
 
 class Answer(NamedTuple):
-    """What the application knows of one request once it is done."""
+    """What the application knows about a finished request."""
 
     row: int
     model: str | None
@@ -49,12 +49,12 @@ class Answer(NamedTuple):
 
 
 Feedback = Callable[[Answer], Awaitable[object]]
-"""Called when the application, at last, says how good an answer was."""
+"""Called when the application rates an answer."""
 
 
 @asynccontextmanager
 async def model_server(data: Path | None, requests: int, seed: int, speed: float) -> AsyncIterator[str]:
-    """Run the model server in a process of its own; yields its address."""
+    """Run the model server in a separate process; yields its address."""
     arguments = ["--requests", str(requests), "--seed", str(seed), "--speed", str(speed)]
     if data is not None:
         arguments += ["--data", str(data)]
@@ -67,7 +67,7 @@ async def model_server(data: Path | None, requests: int, seed: int, speed: float
     try:
         line = await process.stdout.readline()
         if not line:
-            raise ServerFailedError(f"the model server ended at its start with exit code {await process.wait()}")
+            raise ServerFailedError(f"the model server did not start: it ended with exit code {await process.wait()}")
         yield str(json.loads(line)["url"])
     finally:
         process.stdin.close()
@@ -79,7 +79,7 @@ async def model_server(data: Path | None, requests: int, seed: int, speed: float
 
 
 def new_router(world: World, url: str, speed: float) -> Router:
-    """Return a Router over all models with LiteLLM's defaults; a cooldown passes as fast as all else here."""
+    """Return a Router over all models with LiteLLM's defaults; cooldowns are sped up like everything else here."""
     return Router(
         model_list=[
             {**entry, "litellm_params": {**entry["litellm_params"], "max_retries": 0}}
@@ -102,13 +102,13 @@ class Traffic:
     router
         Chooses the model.
     concurrency
-        Requests under way at the same time.
+        Maximum number of parallel requests.
     feedback_share
-        The share of answered requests whose quality the application reports.
+        Share of answered requests that the application rates.
     feedback_delay
-        The report comes when so many further requests have been sent: uniform between the two numbers.
+        A rating follows after this many further requests, uniformly distributed between the two numbers.
     seed
-        Decides which requests get feedback, and when.
+        Determines which requests get feedback, and when.
     """
 
     world: World
@@ -127,7 +127,7 @@ class Traffic:
         on_answer
             Called after each request, in the order of the answers.
         feedback
-            Called with the answers the application reports on; without it, it reports on none.
+            Called with each answer that the application rates; without it, no answer is rated.
         """
         rows = iter(range(len(self.world.texts)))
 
@@ -147,7 +147,7 @@ class Traffic:
     async def _ask(self, row: int) -> Answer:
         try:
             response = await self.router.acompletion(model=GROUP, messages=_messages(self.world.texts[row]))
-        except Exception:  # LiteLLM has exceptions of many families; the application only sees that there is no answer
+        except Exception:  # LiteLLM raises many kinds of exceptions; to the application they all mean "no answer"
             return Answer(row, None, 0.0, 0.0, None)
         hidden = response._hidden_params
         quality = self.world.grade(row, response.choices[0].message.content or "")
@@ -164,7 +164,7 @@ class Traffic:
 
 
 async def take_calls(url: str) -> dict[int, list[int]]:
-    """Return, per request, the models that were really called, in order; the server then forgets them."""
+    """Return the models that were called for each request, in order, and make the server forget the calls."""
     async with aiohttp.ClientSession() as session, session.post(f"{url}/calls") as response:
         calls: dict[int, list[int]] = {}
         for row, column in await response.json():
@@ -173,10 +173,10 @@ async def take_calls(url: str) -> dict[int, list[int]]:
 
 
 async def time_selections(router: Router, world: World, count: int = 100) -> list[float]:
-    """Return how many microseconds each of some selections takes on a router that has nothing else to do.
+    """Return the duration of each of ``count`` selections on an idle router, in microseconds.
 
-    The selections lead to no calls. Where Conduit is on the router it logs them as decisions without an outcome,
-    from which nothing is learned.
+    No calls follow the selections. If Conduit is installed on the router, it logs them as decisions without an
+    outcome, from which nothing is learned.
     """
     times_us: list[float] = []
     for number in range(count):
@@ -184,7 +184,7 @@ async def time_selections(router: Router, world: World, count: int = 100) -> lis
         start = time.perf_counter()
         await select_deployment(router, GROUP, messages, {"metadata": {}})
         times_us.append((time.perf_counter() - start) * 1e6)
-        await asyncio.sleep(0)  # LiteLLM leaves tasks behind, which are to run outside of the measurement
+        await asyncio.sleep(0)  # lets the tasks that LiteLLM starts run outside the measurement
     return times_us
 
 

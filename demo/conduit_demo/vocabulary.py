@@ -110,7 +110,7 @@ FIELDS: dict[str, tuple[str, Callable[[Random], str | int]]] = {
     "invoice_number": ("Please quote reference R-{}.", lambda random: random.randint(10_000, 99_999)),
     "contact": ("On our side {} looks after it.", _person),
 }
-"""Per field, how a letter mentions it, and its values."""
+"""By field, how a letter mentions it, and its values."""
 EXTRACTION_REQUESTS = (
     "Extract the fields {fields} from the message below and return them as a JSON object.",
     "Return valid JSON with exactly these keys: {fields}. Source:",

@@ -1,6 +1,6 @@
-"""The world the demo runs in: requests, models, and what would come of every request on every model.
+"""The demo's world: requests, models, and the outcome of every request on every model.
 
-Whatever happens is decided beforehand from a seed, so that any policy can be judged on the same requests: the
+A seed determines all outcomes in advance, so that every policy can be evaluated on the same requests: the
 :class:`Table` holds the outcome of each request on each model, although a run sees only one of them.
 """
 
@@ -24,7 +24,7 @@ GROUP = "assistant"
 """The Router's model group that holds all models."""
 
 MAX_ATTEMPTS = 3
-"""One call and two retries, as LiteLLM does by default. Without an answer after that, the request has failed."""
+"""One call and two retries, LiteLLM's default. A request without an answer after that has failed."""
 
 SYSTEM_PROMPT = "You are the assistant of a small company. Answer the user's request."
 
@@ -33,19 +33,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What each of n requests would bring on each of k models."""
+    """The outcome of each of n requests on each of k models."""
 
     models: tuple[str, ...]
     quality: Array
-    """Shape (n, k), 0..1: of the answer, once there is one."""
+    """Shape (n, k), 0..1: quality of the answer, if there is one."""
     cost_usd: Array
-    """Shape (n, k): of the answer; a failed call costs nothing."""
+    """Shape (n, k): cost of the answer; a failed call costs nothing."""
     latency_s: Array
-    """Shape (n, k), real seconds: of the call that brings the answer; NaN where it was not measured."""
+    """Shape (n, k), real seconds: latency of the call that returns the answer; NaN where it was not measured."""
     failures: NDArray[np.int64]
-    """Shape (n, k): calls that fail before one succeeds; at most `MAX_ATTEMPTS`, and then there is no answer."""
+    """Shape (n, k): calls that fail before one succeeds; with `MAX_ATTEMPTS` failures there is no answer."""
     lost_s: Array
-    """Shape (n, k), real seconds: spent on those failures."""
+    """Shape (n, k), real seconds: time spent on those failures."""
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -62,11 +62,11 @@ class Reply(NamedTuple):
     latency_s: float
     """Real seconds until the answer is complete."""
     cost_usd: float | None = None
-    """The bill, where it is known beforehand; otherwise LiteLLM applies its list price."""
+    """The cost, if it was recorded; otherwise LiteLLM applies its list price."""
 
 
 class World(Protocol):
-    """What the server and the run need to know."""
+    """The interface that the server and a run use."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -84,11 +84,11 @@ class World(Protocol):
         ...
 
     def reply(self, index: int, model: int, attempt: int) -> Reply:
-        """Return what a model answers when it gets a request for the first time (0), the second (1), ..."""
+        """Return a model's reply when it gets a request for the first time (0), the second time (1), ..."""
         ...
 
     def grade(self, index: int, text: str) -> float:
-        """Return the quality, 0..1, of an answer to a request: the application's own check."""
+        """Return the quality, 0..1, of an answer to a request, as the application itself checks it."""
         ...
 
     def deployments(self, url: str) -> list[dict[str, Any]]:
@@ -97,9 +97,9 @@ class World(Protocol):
 
 
 def deployment(name: str, url: str, column: int, **params: float) -> dict[str, Any]:
-    """Return one entry of a Router's model list; the server tells models apart by their column.
+    """Return one entry of a Router's model list; the server identifies a model by its column.
 
-    LiteLLM's Router does the retrying, on whichever model it then selects, so the client below it does none.
+    LiteLLM's Router retries failed calls, possibly on another model, so the client below it must not retry.
     """
     address = {"api_base": f"{url}/{column}/v1", "api_key": "none", "max_retries": 0}
     return {
@@ -119,9 +119,9 @@ class SimulatedWorld:
     Parameters
     ----------
     requests
-        How many requests.
+        Number of requests.
     seed
-        Decides everything.
+        Determines everything.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class SimulatedWorld:
         ]
 
     def reply(self, index: int, model: int, attempt: int) -> Reply:
-        """Return what a model answers; the same once it has answered at all."""
+        """Return a model's reply; after its first answer it always gives the same answer."""
         replies = self._replies[index][model]
         return replies[min(attempt, len(replies) - 1)]
 
@@ -165,7 +165,7 @@ class SimulatedWorld:
         )
 
     def deployments(self, url: str) -> list[dict[str, Any]]:
-        """Return the Router's model list. All speak the OpenAI protocol here, so each entry names its maker's price."""
+        """Return the Router's model list. All entries use the OpenAI protocol, so each states its own price."""
         entries = []
         for column, model in enumerate(MODELS):
             for_input, for_output = list_price(model)
@@ -190,7 +190,7 @@ def _prompts(requests: int, seed: int) -> tuple[list[Prompt], list[float]]:
 
 
 def _replies(random: Random, prompt: Prompt, difficulty: float, model: Model) -> list[Reply]:
-    """Return the failures, if any, and then the answer."""
+    """Return the failed replies, if any, followed by the answer."""
     ability = math.sqrt(2.0) * NormalDist().inv_cdf(model.ability[prompt.task])
     correct = [ability - difficulty - random.gauss(0.0, 1.0) > 0.0 for _ in prompt.right]
     tokens = _LENGTHS[prompt.task] * len(prompt.right) * model.summary_words / _MEAN_WORDS
@@ -210,7 +210,7 @@ def _first_token(random: Random, model: Model) -> float:
 
 
 _LENGTHS = {"maths": 160.0, "reasoning": 320.0, "code": 180.0, "extraction": 14.0, "translation": 16.0, "summary": 25.0}
-"""Usual output tokens per part of an answer, working included: an assumption, no published figure. How much more or
-less than usual a model says is measured: the length of its summaries."""
+"""Typical output tokens per part of an answer, including intermediate steps: an assumption, not a published figure. How
+much more or less than that a model writes is measured by the length of its summaries."""
 _MEAN_WORDS = sum(model.summary_words for model in MODELS) / len(MODELS)
 _CHARACTERS_PER_TOKEN = 4.0

@@ -145,7 +145,7 @@ def test_bad_data_ends_with_code_2_and_a_plain_sentence(tmp_path: Path, write: A
     assert "prompts.parquet does not exist" in missing.stderr
     unknown = run("--data", str(folder), *chosen("best_ever"))
     assert unknown.exit_code == 2
-    assert "no policy 'best_ever'" in unknown.stderr
+    assert "unknown policy 'best_ever'" in unknown.stderr
 
 
 def test_what_would_fail_at_the_end_is_refused_at_the_start(easy: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_too_little_data_is_refused(tmp_path: Path, write: Any, tables: Tables) 
     with pytest.raises(RecordedDataError, match="20 prompts; a replay needs at least 50"):
         load(write(tmp_path, few, outcomes))
     one = {name: column[::2] for name, column in outcomes.items()}
-    with pytest.raises(RecordedDataError, match="one model only, 'cheap'"):
+    with pytest.raises(RecordedDataError, match="only one model, 'cheap'"):
         load(write(tmp_path, prompts, one))
 
 
@@ -101,7 +101,7 @@ def refused(folder: Path) -> str:
 
 def test_of_many_prompts_a_part_is_drawn_the_same_every_time(tmp_path: Path, write: Any, tables: Tables) -> None:
     folder = write(tmp_path, *tables)
-    everything, part = read_outcomes(folder), read_outcomes(folder, most=25)
+    everything, part = read_outcomes(folder), read_outcomes(folder, max_prompts=25)
     assert (len(part), part.recorded, everything.recorded) == (25, 60, 60)
     rows = np.array([everything.prompt_ids.index(prompt_id) for prompt_id in part.prompt_ids])
     assert (np.diff(rows) > 0).all()
@@ -110,8 +110,8 @@ def test_of_many_prompts_a_part_is_drawn_the_same_every_time(tmp_path: Path, wri
     assert part.texts == same.texts
     assert np.array_equal(part.quality, same.quality)
     assert np.array_equal(part.latency_s, same.latency_s, equal_nan=True)
-    assert read_outcomes(folder, most=25).prompt_ids == part.prompt_ids
-    assert read_outcomes(folder, most=60).prompt_ids == everything.prompt_ids
+    assert read_outcomes(folder, max_prompts=25).prompt_ids == part.prompt_ids
+    assert read_outcomes(folder, max_prompts=60).prompt_ids == everything.prompt_ids
 
 
 def test_files_are_the_same_read_in_pieces_as_at_once(
@@ -124,9 +124,9 @@ def test_files_are_the_same_read_in_pieces_as_at_once(
     whole = read_outcomes(folder)
     assert whole.cost_usd.ravel().tolist() == outcomes["cost_usd"]
     monkeypatch.setattr("conduit_demo.outcomes._PIECE", 7)
-    for most in (None, 25):
-        pieces, once = read_outcomes(folder, most=most), whole
-        if most is not None:
+    for max_prompts in (None, 25):
+        pieces, once = read_outcomes(folder, max_prompts=max_prompts), whole
+        if max_prompts is not None:
             once = whole.take(np.array([whole.prompt_ids.index(prompt_id) for prompt_id in pieces.prompt_ids]))
         assert (pieces.texts, pieces.models) == (once.texts, once.models)
         assert pieces.cost_usd.tolist() == once.cost_usd.tolist()
@@ -134,7 +134,7 @@ def test_files_are_the_same_read_in_pieces_as_at_once(
     assert refused(write(tmp_path, prompts, outcomes)).startswith("outcomes.parquet: row 100 has quality -0.5; ")
     # What is wrong is told even where it would not be drawn.
     with pytest.raises(RecordedDataError, match="row 100 has quality"):
-        read_outcomes(tmp_path, most=1)
+        read_outcomes(tmp_path, max_prompts=1)
 
 
 def test_what_may_be_unknown_may_be_left_out(tmp_path: Path, write: Any, tables: Tables) -> None:
@@ -204,4 +204,4 @@ def test_models_that_no_policy_could_name_are_refused(tmp_path: Path, write: Any
         for name in ("prompt_id", "quality", "cost_usd")
     }
     told = refused(write(tmp_path, prompts, {**many, "model": [f"m{number}" for number in range(257)] * 60}))
-    assert told == "outcomes.parquet knows 257 models; a policy chooses among 256 at most: drop some"
+    assert told == "outcomes.parquet has 257 models; a policy chooses among at most 256: drop some"

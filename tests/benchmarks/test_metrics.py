@@ -58,7 +58,7 @@ def test_jackknife_of_a_mean_is_its_interval() -> None:
 
 
 def test_score_is_what_a_plain_loop_finds(easy: Path) -> None:
-    stream = Stream(load(easy), seed=2, tradeoff=0.2, most=300)
+    stream = Stream(load(easy), seed=2, tradeoff=0.2, max_prompts=300)
     arms = np.random.default_rng(0).integers(3, size=300)
     utility = [float(stream.utility[position, arm]) for position, arm in enumerate(arms)]
     best = max(range(3), key=lambda arm: float(stream.utility[:, arm].sum()))

@@ -50,7 +50,7 @@ def test_conduit_uses_context_where_its_algorithm_has_any(name: str, stream: Str
 @pytest.mark.parametrize("name", available(list(POLICIES))[0])
 def test_a_seed_decides_everything(name: str, data: Dataset) -> None:
     def play(seed: int) -> list[int]:
-        short = Stream(data, seed=seed, tradeoff=0.05, most=260)
+        short = Stream(data, seed=seed, tradeoff=0.05, max_prompts=260)
         found: list[int] = chosen_arms(name, short).tolist()
         return found
 
@@ -109,7 +109,7 @@ def test_adaptive_router_weighs_cost_by_the_tradeoff(data: Dataset) -> None:
 
 
 def test_an_unknown_policy_is_refused_and_a_missing_package_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError, match="no policy 'best_ever'; there are conduit"):
+    with pytest.raises(ConfigurationError, match="unknown policy 'best_ever'; known policies are conduit"):
         available(["best_ever"])
     monkeypatch.setattr("benchmarks.quality.policies.find_spec", lambda module: None)
     assert available(["random", "vw_bag", "paretobandit"]) == (

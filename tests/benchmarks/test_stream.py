@@ -37,7 +37,9 @@ class Watcher:
 
 
 def test_everything_is_known_once_and_as_late_as_it_should_be(data: Dataset) -> None:
-    stream = Stream(data, seed=1, tradeoff=0.1, delays=Delays(snapshot_every=30, outcome=20, feedback=200), most=500)
+    stream = Stream(
+        data, seed=1, tradeoff=0.1, delays=Delays(snapshot_every=30, outcome=20, feedback=200), max_prompts=500
+    )
     watcher = Watcher()
     arms = play(watcher, stream)
     assert arms.tolist() == [position % 3 for position in range(500)]
@@ -80,7 +82,7 @@ def test_seed_alone_decides_the_order(data: Dataset) -> None:
     assert one.rows.tolist() == other.rows.tolist()
     assert sorted(one.rows.tolist()) == list(range(900))
     assert one.rows.tolist() != Stream(data, seed=2, tradeoff=0.0).rows.tolist()
-    short = Stream(data, seed=1, tradeoff=0.0, most=100)
+    short = Stream(data, seed=1, tradeoff=0.0, max_prompts=100)
     assert short.rows.tolist() == one.rows.tolist()[:100]
     assert short.requests().texts[0] == data.outcomes.texts[one.rows[0]]
     assert (short.last_third.start, short.last_third.stop) == (67, 100)

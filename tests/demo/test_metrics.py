@@ -61,7 +61,7 @@ def test_unknown_latencies_are_left_out() -> None:
 
 
 def test_the_fixed_policies_are_found(table: Table) -> None:
-    assert metrics.dearest(table) == DEAR
+    assert metrics.most_expensive(table) == DEAR
     assert metrics.best_by_quality(table) == DEAR  # 3.5 of 4 against 1 of 4
     assert metrics.best_by_objective(table, {"quality": 1.0, "cost": 0.1, "latency": 0.0}) == DEAR
     # From dear to cheap is the whole span, so a weight above the loss of quality (0.625) tips the balance.

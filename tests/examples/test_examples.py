@@ -57,7 +57,7 @@ def test_basic_usage(run):
 def test_litellm_backend(run):
     said = run("litellm_backend.py")
     assert said.count("attempt(s)") == 6 and "22 from openai/" in said
-    assert "as cheap as can be: " in said and "streamed: 8" in said and "250 tokens" in said
+    assert "as cheaply as possible: " in said and "streamed: 8" in said and "250 tokens" in said
     assert "ModelUnavailableError: openai/broken did not answer" in said
 
 
