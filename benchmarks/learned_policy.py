@@ -42,7 +42,7 @@ def new_router(**options: Any) -> Router:
 
 
 async def learn(folder: str, requests: int = 300) -> None:
-    """Let a learner make a snapshot from requests whose answers got feedback."""
+    """Let a learner build a snapshot from requests whose answers were rated."""
     strategy = ConduitRoutingStrategy(log_path=folder)
     router = new_router()
     strategy.install(router)
@@ -53,7 +53,7 @@ async def learn(folder: str, requests: int = 300) -> None:
         await strategy.record_feedback(
             arm, cost=1e-4 * 2**rank, latency=0.5 + 0.1 * rank, quality_score=0.5 + 0.1 * rank
         )
-    # Outcomes that the application reports wait two seconds for LiteLLM's own, which do not come here.
+    # Outcomes reported by the application wait two seconds for LiteLLM's own, which never arrive here.
     await until(lambda: strategy.events_waiting == 0, "the events to be delivered")
     await until(lambda: outcomes_learned(strategy) == requests, "a snapshot")
     await strategy.aclose(timeout_s=10.0)
