@@ -400,6 +400,20 @@ class TestReport:
         assert arms["small"]["doubt"] == "it has served only 0 requests"
         assert arms["large"]["doubt"] == "it has served only 15 requests"
 
+    def test_failures_alone_say_nothing_of_quality(self) -> None:
+        events: list[Event] = []
+        for n in range(200):
+            status = "error" if n % 33 == 0 else "success"
+            events += [
+                selection(f"d{n}", chosen=n % 2, probabilities=(0.5, 0.5, 0.0)),
+                outcome(f"d{n}", status=status, cost_usd=0.1),
+            ]
+        saved = policy_report(only(events), "all", now_ms=2_000_000)["savings"]
+        assert saved["best"] is None
+        assert [(arm["quality"], arm["utility"], arm["quality_ahead"]) for arm in saved["arms"]] == 3 * [
+            (None, None, None)
+        ]
+
     def test_nothing_is_claimed_of_what_had_no_chance(self) -> None:
         chosen = [selection(f"d{n}", chosen=n % 2, probabilities=(0.5, 0.5, 0.0)) for n in range(100)]
         policy = only([event for made in chosen for event in (made, outcome(made.decision_id, cost_usd=0.1))])

@@ -31,6 +31,9 @@ BLOCK = 2_000
 MEASURES = ("cost_usd", "quality", "utility")
 """See :data:`conduit_learner.evaluation.measures.MEASURES`."""
 
+_FROM_RATINGS = frozenset({"quality", "utility"})
+"""Measures that need ratings. Failures are worth 0, but they do not say how good the other answers were."""
+
 _FLAT = np.array([[0.0, math.inf]] * len(AMOUNTS))
 """The scale of a pool without known amounts, with which no amount counts."""
 
@@ -201,9 +204,10 @@ def _compare(decisions: Sequence[ShownDecision], scale: Vector) -> dict[str, Com
         comparisons[arm] = Comparison(selections=int((chosen == index).sum()), blind=int(blind.sum()))
     own = np.eye(len(arms))
     propensity = logging[np.arange(len(decisions)), chosen]
+    is_rated = any(decision.ratings for decision in decisions)
     for name in MEASURES:
         reward, feedback = measured[name]
-        if np.isnan(reward).all():
+        if np.isnan(reward).all() or (name in _FROM_RATINGS and not is_rated):
             continue  # nothing is known about this measure
         table = LoggedDecisions(
             chosen=chosen,
