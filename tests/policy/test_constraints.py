@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conduit_policy import (
+    LIMITED,
     SIGNALS,
     UNCONSTRAINED,
     Beliefs,
@@ -195,13 +196,12 @@ def test_every_change_has_a_flag_and_every_flag_is_known() -> None:
         believed, signals = arms(
             list(random.uniform(0.2, 1.0, 3)),
             list(10.0 ** random.uniform(-4.0, -1.0, 3)),
-            latency=list(random.uniform(0.1, 5.0, 3)),
             success=list(random.choice([0.1, 1.0], 3)),
             ratings=list(random.choice([0.0, 500.0], 3)),
         )
+        signals = signals._replace(limited={signal.name: random.normal(size=3) for signal in LIMITED})
         limits = Constraints(
-            max_cost_usd=10.0 ** random.uniform(-4.5, -1.0),
-            max_latency_s=random.uniform(0.05, 5.0),
+            **{signal.limit: math.exp(random.normal()) for signal in LIMITED},
             floor_relative=random.choice([None, 0.9]),
             budget_price=random.choice([0.0, 0.5]),
             budget_spent=random.choice([0.0, 1.0]),
