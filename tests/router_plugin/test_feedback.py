@@ -176,7 +176,7 @@ async def test_a_rating_by_id_finds_its_decision_and_the_answer_of_a_request_tha
     assert strategy.rate(1.0, decision_id="failed") == outcome.decision_id
     assert strategy.rate(1.0, decision_id="elsewhere") is None and strategy.rate(1.0) is None
     assert strategy.rate(1.0, decision_id="elsewhere", policy="default/chat") == "elsewhere"
-    with pytest.raises(ValueError, match="quality=2 is not a quality between 0 and 1"):
+    with pytest.raises(ValueError, match="quality=2 must be a number between 0 and 1"):
         strategy.rate(2, decision_id=outcome.decision_id)
     given = await events.of_kind(strategy, "feedback", 3)
     assert [(one.decision_id, one.quality, one.source, one.key) for one in given] == [

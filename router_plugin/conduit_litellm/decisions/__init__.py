@@ -1,1 +1,1 @@
-"""What this process has decided, and what is still to be told of it."""
+"""Which deployments this process has chosen, and what it still has to log about them."""

@@ -1,4 +1,4 @@
-"""What was in force for one request when its deployment was chosen."""
+"""The mode, goal and limits that applied to one request when its deployment was chosen."""
 
 from typing import NamedTuple
 
@@ -9,16 +9,17 @@ __all__ = ["Directive"]
 
 
 class Directive(NamedTuple):
-    """What is in force for one request, and logged with its selection."""
+    """The mode, goal and limits that apply to one request. They are logged with its selection."""
 
     mode: Mode
     fallback: Fallback | None
-    """Why LiteLLM is to choose; None where Conduit is."""
+    """Why LiteLLM chooses; None if Conduit chooses."""
     objective: Objective
     weights: dict[str, float]
     constraints: Constraints
     logged: dict[str, float]
-    """The constraints by name."""
+    """The constraints by name, as the event carries them."""
     scope: str | None = None
+    """The key or team whose override applies, if any."""
     session: tuple[str, str] | None = None
-    """Policy and session, where it matters which arm serves it."""
+    """Policy and session, if the settings depend on which deployment served the session last."""

@@ -1,4 +1,4 @@
-"""What the request path and the callbacks note; the events are built of it later, in the background."""
+"""Drafts of events: the request path and the callbacks only collect the data, a background thread builds the event."""
 
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, Protocol, Self
@@ -17,7 +17,7 @@ __all__ = ["ChangeDraft", "Draft", "FeedbackDraft", "OutcomeDraft", "SelectionDr
 
 
 class Draft(Protocol):
-    """What is to be logged: noted in a moment, and made an event later, in the background."""
+    """The data of an event. Collecting it is quick; the event is built later, in the background."""
 
     def event(self) -> Event:
         """Build the event."""
@@ -25,7 +25,7 @@ class Draft(Protocol):
 
 
 class SelectionDraft(NamedTuple):
-    """What the request path notes of a selection; the event is built later, elsewhere."""
+    """The data of a selection, as the request path collects it."""
 
     time: float
     policy: str
@@ -41,7 +41,7 @@ class SelectionDraft(NamedTuple):
     fallback: Fallback | None
     directive: Directive | None = None
     shadow: Choice | None = None
-    """What Conduit would have chosen where it was not to be obeyed."""
+    """What Conduit would have chosen, if LiteLLM chose because of the mode (shadow, or outside the canary)."""
 
     def event(self) -> Selection:
         """Build the event."""
@@ -77,12 +77,12 @@ class SelectionDraft(NamedTuple):
 
     def _predictions(self, beliefs: Beliefs) -> dict[str, tuple[float, ...]]:
         rows = predictions(beliefs, self.context, self.arms).tolist()
-        # What nobody has observed is the prior's, which says nothing of an arm.
+        # Without observations a prediction is only the prior, which says nothing about a deployment.
         return {signal: tuple(rows[row]) for signal, row in ROWS.items() if beliefs.is_observed(signal)}
 
 
 class OutcomeDraft(NamedTuple):
-    """What a callback, or the application, told of a decision."""
+    """How the attempt went, as a callback or the application reported it."""
 
     time: float
     decision: Decision
@@ -101,7 +101,7 @@ class OutcomeDraft(NamedTuple):
 
 
 class FeedbackDraft(NamedTuple):
-    """What somebody thought of the answer."""
+    """A rating of the answer."""
 
     time: float
     policy: str
@@ -115,7 +115,7 @@ class FeedbackDraft(NamedTuple):
 
     @classmethod
     def of(cls, decision: Decision, judgement: Judgement, time: float) -> Self:
-        """Return what a judgement says about a decision."""
+        """Return the draft for a judgement about a decision."""
         return cls(
             time,
             decision.policy,
@@ -134,7 +134,7 @@ class FeedbackDraft(NamedTuple):
 
 
 class ChangeDraft(NamedTuple):
-    """How a policy is to be learned or used, which is an event already."""
+    """A change of a policy's settings. It is an event already."""
 
     change: LearningChange | RoutingChange
 
@@ -143,10 +143,13 @@ class ChangeDraft(NamedTuple):
         return self.change
 
 
-attempts_of_request: ContextVar[list[SelectionDraft] | None] = ContextVar("conduit_noted", default=None)
-"""Where whoever makes a request wants to see its selections, one per attempt, the first one first."""
+attempts_of_request: ContextVar[list[SelectionDraft] | None] = ContextVar("conduit_attempts", default=None)
+"""A list that collects the selections of the current request, one per attempt, oldest first.
+
+Code that makes a request sets it in order to see them. None, the default, collects nothing.
+"""
 
 
 def _valid_id(value: object) -> str | None:
-    """Return a caller's id where the contract allows it."""
+    """Return a caller's id, or None if the contract does not allow it."""
     return value if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable() else None

@@ -1,4 +1,4 @@
-"""How one attempt at a request went, in Conduit's own words."""
+"""How one attempt of a request went, in Conduit's own types."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ __all__ = ["Facts", "failure_facts"]
 
 
 class Facts(NamedTuple):
-    """How one attempt went; the fields of :class:`conduit_schemas.Outcome`."""
+    """How one attempt went. The fields are those of :class:`conduit_schemas.Outcome`."""
 
     status: OutcomeStatus
     cost_usd: float | None = None
@@ -21,7 +21,7 @@ class Facts(NamedTuple):
 
 
 def failure_facts(error: object, latency_s: float | None = None) -> Facts:
-    """Return what an error tells: its class, and the HTTP status that clients put on their exceptions.
+    """Return the facts of a failed attempt: the error's class, and the HTTP status if the client put one on it.
 
     Examples
     --------

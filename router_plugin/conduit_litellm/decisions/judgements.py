@@ -1,4 +1,4 @@
-"""The forms in which users say what they think of an answer, turned into what can be learned."""
+"""The forms of feedback on an answer (thumbs, stars, edits, ...), converted into numbers to learn from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,30 +15,32 @@ _MAX_CHARACTERS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What somebody, or something, thinks of an answer.
+    """A verdict on an answer, by a person or a program.
 
-    Who judges good and bad answers alike teaches *quality*. Who speaks up about bad ones only, as by asking again,
-    would make every answer look bad that way; that teaches *success*, of which all other answers count as 1.
+    A source that rates good and bad answers alike teaches *quality*. A source that reports only bad ones (a user who
+    asks again, for example) teaches *success*: every answer that it does not report counts as 1. As ratings of quality,
+    its reports would make every deployment look bad.
     """
 
     value: float
     """0 (useless, failed) to 1 (perfect, worked)."""
     signal: Literal["quality", "success"] = "quality"
     source: Label = "app"
-    """Who says so."""
+    """Who judged."""
     key: Label = ""
-    """Tells several judgements by one source apart."""
+    """Distinguishes several judgements by the same source."""
     details: Mapping[str, str | float | bool | None] = field(default_factory=dict)
-    """What else there is to say, for people and programs that read the log; never the answer's text."""
+    """Further information for readers of the log; never the answer's text."""
     sampling_probability: float | None = None
+    """The probability with which this answer was picked to be judged; None if all answers are judged."""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.value, Real) and 0.0 <= self.value <= 1.0):  # which NaN is not, either
-            raise ValueError(f"quality={self.value!r} is not a quality between 0 and 1")
+        if not (isinstance(self.value, Real) and 0.0 <= self.value <= 1.0):  # refuses NaN, too
+            raise ValueError(f"quality={self.value!r} must be a number between 0 and 1")
 
 
 def thumbs(up: bool, *, source: str = "user") -> Judgement:
-    """Return what a thumb up or down says.
+    """Return the judgement of a thumb up (quality 1) or down (quality 0).
 
     Examples
     --------
@@ -49,17 +51,19 @@ def thumbs(up: bool, *, source: str = "user") -> Judgement:
 
 
 def rating(stars: float, *, best: float = 5.0, worst: float = 1.0, source: str = "user") -> Judgement:
-    """Return what a rating on a scale says.
+    """Return the judgement of a rating on a scale, such as one to five stars.
 
     Parameters
     ----------
     stars
-        The rating, from ``worst`` to ``best``; either may be the larger number.
+        The rating, from ``worst`` to ``best``.
+    best, worst
+        The ends of the scale. Either may be the larger number.
 
     Raises
     ------
     ValueError
-        When the rating is not on the scale, or the scale is none.
+        If the rating is not on the scale, or ``best`` equals ``worst``.
 
     Examples
     --------
@@ -73,10 +77,10 @@ def rating(stars: float, *, best: float = 5.0, worst: float = 1.0, source: str =
 
 
 def edited(answer: str, accepted: str, *, source: str = "user") -> Judgement:
-    """Return what it says that an answer was accepted after an edit: how much of it was kept.
+    """Return the judgement of an answer that a user edited before accepting it: the share that was kept.
 
-    The share of characters that both texts have in common, in order (Ratcliff & Obershelp): 1 for an answer
-    accepted as it was. Of longer texts the first 20,000 characters are compared. The texts stay here.
+    The quality is the similarity of both texts (Ratcliff & Obershelp), from 0 to 1 for an answer that was accepted
+    unchanged. At most the first 20,000 characters of each text are compared. The texts do not leave this function.
 
     Examples
     --------
@@ -90,7 +94,7 @@ def edited(answer: str, accepted: str, *, source: str = "user") -> Judgement:
 
 
 def regenerated(*, source: str = "user") -> Judgement:
-    """Return what it says that somebody asked for another answer: this one did not work.
+    """Return the judgement of an answer that a user had regenerated: it did not succeed.
 
     Examples
     --------

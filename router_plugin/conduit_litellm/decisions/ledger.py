@@ -1,4 +1,4 @@
-"""The decisions of this process that an outcome or a feedback may still refer to."""
+"""The recent decisions of this process, which outcomes and feedback may still refer to."""
 
 from collections import deque
 from contextvars import ContextVar
@@ -11,7 +11,7 @@ _PER_DEPLOYMENT = 1000
 
 @dataclass(slots=True, eq=False)
 class Decision:
-    """One choice of a deployment for one attempt at a request."""
+    """One choice of a deployment, for one attempt of a request."""
 
     id: str
     policy: str
@@ -19,39 +19,39 @@ class Decision:
     time: float
     """Seconds since 1970."""
     call: str | None = None
-    """LiteLLM's id of the call that came of it."""
+    """LiteLLM's id of the call that followed."""
     traces: tuple[str, ...] = ()
-    """LiteLLM's id, and the caller's, of the trace that it belongs to; several requests may share one."""
+    """The ids of its trace, LiteLLM's and the caller's. Several requests may share a trace."""
     earlier: "Decision | None" = None
-    """In a proxied request, the decision of the attempt before this one."""
+    """The decision of the previous attempt of the same proxied request, if any."""
     failure: tuple[str | None, str | None] | None = None
     """Class and code of the error that was reported, if any."""
     scope: str = ""
-    """The team or key whose own goal was in force, if any."""
+    """The team or key whose override applied; empty if none did."""
     has_outcome: bool = False
     has_feedback: bool = False
     is_checked: bool = False
-    """Whether the answer was given to the checks."""
+    """Whether the answer was submitted to the answer checks."""
 
     @property
     def attempts(self) -> "list[Decision]":
-        """The decisions of all attempts at the same proxied request so far, the first one first."""
-        found = [self]
-        while found[-1].earlier is not None:
-            found.append(found[-1].earlier)
-        return found[::-1]
+        """The decisions of all attempts of the same proxied request so far, oldest first."""
+        decisions = [self]
+        while decisions[-1].earlier is not None:
+            decisions.append(decisions[-1].earlier)
+        return decisions[::-1]
 
 
 class Ledger:
-    """Remembers the newest decisions, so that each gets one outcome and feedback finds its own.
+    """Remembers the newest decisions: each gets exactly one outcome, and feedback finds the decision it is about.
 
-    Every operation is a step or two on a built-in container, so any thread may call any method without
-    a lock.
+    Every operation takes one or two steps on a built-in container. Any thread may therefore call any method, and no
+    lock is needed.
 
     Parameters
     ----------
     limit
-        Decisions remembered; the oldest are forgotten first.
+        Number of decisions to remember. The oldest are forgotten first.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Ledger:
         self._current: ContextVar[Decision | None] = ContextVar("conduit_decision", default=None)
 
     def add(self, decision: Decision) -> None:
-        """Remember a decision, and that the running task or thread made it."""
+        """Remember a decision, and make it the current one of the running task or thread."""
         self._decisions[decision.id] = decision
         self._policy_of[decision.deployment] = decision.policy
         self._order.append(decision.id)
@@ -93,25 +93,25 @@ class Ledger:
         self._current.set(decision)
 
     def get(self, decision_id: str) -> Decision | None:
-        """Return a decision, or None when it is unknown or forgotten."""
+        """Return a decision, or None if it is unknown or forgotten."""
         return self._decisions.get(decision_id)
 
     def link(self, decision: Decision, call: str) -> None:
-        """Note which of LiteLLM's calls came of a decision."""
+        """Remember which of LiteLLM's calls followed a decision."""
         if decision.call is None:
             decision.call = call
             self._by_call[call] = decision
 
     def of_call(self, call: str) -> Decision | None:
-        """Return the decision that a call came of, or None."""
+        """Return the decision that led to a call, or None."""
         return self._by_call.get(call)
 
     def of_trace(self, trace: str) -> Decision | None:
-        """Return the newest decision of a trace, or None."""
+        """Return the newest decision in a trace, or None."""
         return self._by_trace.get(trace)
 
     def policy_of(self, deployment: str) -> str | None:
-        """Return the policy that last chose a deployment, or None when none ever did."""
+        """Return the policy that chose a deployment most recently, or None if none has."""
         return self._policy_of.get(deployment)
 
     @property
@@ -120,7 +120,7 @@ class Ledger:
         return self._current.get()
 
     def newest_without_feedback(self, deployment: str) -> Decision | None:
-        """Return the newest decision for a deployment that nobody has given feedback on."""
+        """Return the newest decision for a deployment that has no feedback yet, or None."""
         newest = self._by_deployment.get(deployment)
         while newest:
             try:
@@ -128,12 +128,12 @@ class Ledger:
                 if not decision.has_feedback:
                     return decision
                 newest.pop()
-            except IndexError:  # another thread took the last one
+            except IndexError:  # another thread removed the last one
                 break
         return None
 
     def claim_outcome(self, decision: Decision) -> bool:
-        """Say whether this is the decision's first outcome; from then on it has one."""
+        """Mark the decision as having an outcome; return whether it had none before."""
         first = not decision.has_outcome
         decision.has_outcome = True
         return first

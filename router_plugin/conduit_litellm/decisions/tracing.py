@@ -1,4 +1,4 @@
-"""What was decided, on the span that is current while LiteLLM selects, where OpenTelemetry is installed."""
+"""If OpenTelemetry is installed, describes each decision on the span that is current while LiteLLM selects."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ __all__ = ["annotate_span"]
 
 try:
     from opentelemetry.trace import get_current_span as _current_span
-except ImportError:  # then there are no spans
-    _current_span = None  # type: ignore[assignment]  # a name that may stand for nothing
+except ImportError:  # without the package there are no spans
+    _current_span = None  # type: ignore[assignment]  # None if the package is missing
 
 
 def annotate_span(selection: SelectionDraft) -> None:
-    """Put a decision on the current span, if one is recorded.
+    """Add a decision to the current span, if that span is recorded.
 
-    The names are ``conduit.decision.id``, ``conduit.policy``, ``conduit.deployment``, ``conduit.candidates`` (how many
-    there were), ``conduit.propensity`` (absent where LiteLLM chose) and ``conduit.fallback`` (why it did; absent
-    otherwise).
+    The attributes are ``conduit.decision.id``, ``conduit.policy``, ``conduit.deployment``, ``conduit.candidates`` (the
+    number of deployments to choose from), ``conduit.propensity`` (the probability of the choice; absent unless
+    Conduit chose among several) and ``conduit.fallback`` (why LiteLLM chose instead of Conduit).
     """
     if _current_span is None:
         return

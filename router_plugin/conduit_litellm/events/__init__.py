@@ -1,1 +1,1 @@
-"""Events on their way to the log: queue, spool, connectivity, counts."""
+"""Delivers events to the log: queue, spool, state of the connection, counters."""

@@ -1,4 +1,4 @@
-"""Tells the operator, once each time, that the log went away and that it is back."""
+"""Logs one warning when the event log becomes unavailable, and one message when it is available again."""
 
 import logging
 
@@ -8,9 +8,10 @@ _logger = logging.getLogger("conduit")
 
 
 class LogState:
-    """Whether the log answers its users in this process.
+    """Whether this process can use the event log.
 
-    It is away as soon as one of them says so, and back when all of those have been answered again.
+    The log is unavailable as soon as one of its users (delivery, snapshots) reports a failure. It is available again
+    once every user that reported a failure has reported a success.
 
     Examples
     --------
@@ -20,21 +21,21 @@ class LogState:
     """
 
     def __init__(self) -> None:
-        self._waiting: set[str] = set()
+        self._failing: set[str] = set()
 
     def lost(self, user: str, error: Exception) -> None:
-        """Note a failure."""
-        if not self._waiting:
+        """Report a failure."""
+        if not self._failing:
             _logger.warning(
-                "the event log is unavailable (%s): requests are served as before, events are kept and "
-                "delivered when it is back",
+                "the event log is unavailable (%s): requests are still served, and events are kept and delivered "
+                "when the log is back",
                 error,
             )
-        self._waiting.add(user)
+        self._failing.add(user)
 
     def back(self, user: str) -> None:
-        """Note a success."""
-        if user in self._waiting:
-            self._waiting.discard(user)
-            if not self._waiting:
+        """Report a success."""
+        if user in self._failing:
+            self._failing.discard(user)
+            if not self._failing:
                 _logger.info("the event log is back")

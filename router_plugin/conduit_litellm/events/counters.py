@@ -1,4 +1,4 @@
-"""Counts of what happened, by name."""
+"""Named counters of what happened."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -7,9 +7,9 @@ __all__ = ["Counters"]
 
 
 class Counters(Mapping[str, int]):
-    """Named counts that any thread may add to; a name that was never counted is 0.
+    """Named counters that any thread may increase. A name that was never counted is 0.
 
-    The lock is held for one addition and nothing else, so nobody ever waits behind it for a network.
+    The lock is held for a single addition, so no thread ever waits long for it.
 
     Examples
     --------
@@ -25,7 +25,7 @@ class Counters(Mapping[str, int]):
         self._lock = threading.Lock()
 
     def add(self, name: str, number: int = 1) -> None:
-        """Add to one count."""
+        """Add a number to one counter."""
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + number
 

@@ -1,4 +1,4 @@
-"""Events on their way to the log: a queue the request path appends to, and the task that empties it."""
+"""Delivers events to the log: the request path appends to a queue, and a background task empties it."""
 
 import asyncio
 import logging
@@ -23,34 +23,35 @@ _BATCH = 500
 _IDLE_S = 0.05
 _YIELD_S = 2e-5
 _LONGEST_PAUSE_S = 5.0
-_PATIENCE_S = 1.0
+_SLOW_S = 1.0
 _ADOPTION_S = 10.0
 _SPOOL_RETRY_S = 5.0
-_SET_ASIDE = "%s; the file is set aside, with .damaged after its name"
+_SET_ASIDE = "%s; the file is set aside: .damaged is appended to its name"
 APP_OUTCOME_DELAY_S = 2.0
-"""How long an outcome the application reports waits for LiteLLM's own, which knows more."""
+"""How long an outcome reported by the application waits, in case LiteLLM reports a more detailed one."""
 
 
 class Emitter:
     """A bounded queue of events, and their delivery.
 
-    The request path calls :meth:`put`, which appends to a deque and returns. :meth:`run`, in the background,
-    builds, encodes and appends the events in order, and repeats what the log did not confirm until it does.
+    The request path calls :meth:`put`, which appends to a deque and returns. In the background, :meth:`run` builds
+    and encodes the events, appends them to the log in order, and repeats each batch until the log confirms it.
 
-    As soon as the log fails, or takes longer than a second, everything that waits moves on into the spool and
-    outlives this process there. What the spool holds is delivered before anything newer. It may be delivered twice:
-    when a confirmation got lost, or when the process died between confirmation and removal. Only where the spool,
-    too, takes no more do events wait in memory, and only when that is full as well are new ones dropped: the newest,
-    because what an outcome is worth depends on the selection before it.
+    If the log fails, or takes longer than a second, all waiting events move into the spool, where they survive the
+    end of this process. Spooled events are delivered before newer ones. They may be delivered twice: if a confirmation
+    is lost, or if the process dies between the confirmation and the removal from the spool.
+
+    If the spool takes no more events, they wait in memory. If the memory's limit is reached too, the newest events are
+    dropped. The older ones are kept because an outcome is useless without the selection before it.
 
     Parameters
     ----------
     limit
-        Events that may wait in memory. Beyond it new ones are dropped and counted as ``events_dropped``.
+        Maximum number of events in memory. Further events are dropped and counted as ``events_dropped``.
     delivered
-        Called with the policies of every delivered batch.
+        Called with the policies of each delivered batch.
     spool
-        Where events wait while the log is away; None for memory alone.
+        Where events wait while the log is unavailable. None keeps them in memory.
     """
 
     def __init__(
@@ -72,13 +73,13 @@ class Emitter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything that waits: after a fork it is the parent's to deliver."""
+        """Forget all waiting events. A forked child calls this, since the parent delivers them."""
         self._queue: deque[Draft] = deque()
         self._held: deque[OutcomeDraft] = deque()
-        # In the order of their making: what is being appended, what is encoded, what is queued.
+        # From oldest to newest: the batch being appended, the encoded events, the queue.
         self._batch: list[Message] = []
         self._encoded: list[Message] = []
-        self._origin: SpoolFile | None = None  # the file that the batch heads, if it is on the disk
+        self._origin: SpoolFile | None = None  # the spool file that the batch was read from or written to, if any
         self._closed = False
         self._away = False
         self._next_adoption = 0.0
@@ -87,29 +88,29 @@ class Emitter:
         if self._spool is not None:
             self._spool.leave_to_parent()
 
-    def put(self, pending: Draft, *, even_if_full: bool = False) -> None:
-        """Queue an event; never waits, never raises. After :meth:`close` nothing is taken any more.
+    def put(self, draft: Draft, *, even_if_full: bool = False) -> None:
+        """Queue an event. Never waits and never raises. After :meth:`close`, events are dropped.
 
         Parameters
         ----------
         even_if_full
-            Take it beyond the limit, too: for the few without which the others would be misunderstood.
+            Ignore the limit. For the few events that the meaning of all others depends on.
         """
         if self._closed or (len(self._queue) >= self._limit and not even_if_full):
             self._count(EventFate.DROPPED)
         else:
-            self._queue.append(pending)
+            self._queue.append(draft)
 
-    def put_app_outcome(self, pending: OutcomeDraft) -> None:
-        """Queue an outcome that counts only if LiteLLM reports none in the next moments."""
+    def put_app_outcome(self, draft: OutcomeDraft) -> None:
+        """Queue an outcome that is used only if LiteLLM reports none within :data:`APP_OUTCOME_DELAY_S`."""
         if self._closed or len(self._held) >= self._limit:
             self._count(EventFate.DROPPED)
         else:
-            self._held.append(pending)
+            self._held.append(draft)
 
     @property
     def waiting(self) -> int:
-        """Events not yet confirmed by the log, in memory and in this process's part of the spool."""
+        """Number of events that the log has not confirmed yet, in memory and in this process's spool files."""
         in_memory = len(self._queue) + len(self._held) + len(self._encoded)
         if self._origin is None:
             in_memory += len(self._batch)
@@ -117,22 +118,22 @@ class Emitter:
 
     @property
     def spooled(self) -> int:
-        """How many of them are in the spool."""
+        """Number of events in this process's spool files."""
         return 0 if self._spool is None else self._spool.events
 
     def close(self) -> None:
-        """Take no more events."""
+        """Stop accepting events."""
         self._closed = True
 
     async def run(self, log: EventLog, topic: str, stop: asyncio.Event) -> None:
-        """Deliver until told to stop and nothing waits; a cancelled run can be started again and loses nothing."""
+        """Deliver events until ``stop`` is set and none waits. A cancelled run can be restarted without loss."""
         try:
             await self._run(log, topic, stop)
         finally:
             self.spill()
 
     def spill(self) -> None:
-        """Move everything that waits in memory into the spool, if there is one and it takes it."""
+        """Move all events from memory into the spool, if there is one. Events that it refuses stay in memory."""
         if self._spool is None or time.monotonic() < self._next_spooling:
             return
         try:
@@ -146,14 +147,14 @@ class Emitter:
             if not self._spool_failed:
                 self._spool_failed = True
                 _logger.warning(
-                    "%s; events wait in memory meanwhile, at most %d of them: make room, or choose another folder "
-                    "with spool_path",
+                    "%s; events wait in memory until the spool works again, at most %d of them: free disk space, "
+                    "raise spool_limit_bytes, or choose another folder with spool_path",
                     error,
                     self._limit,
                 )
 
     def hand_over(self) -> None:
-        """Move what waits into the spool, and leave the spool to whichever process comes next."""
+        """Move all waiting events into the spool, and release its files so that another process can deliver them."""
         self._release_held(everything=True)
         self._next_spooling = 0.0
         self.spill()
@@ -167,7 +168,7 @@ class Emitter:
             self._queue.clear()
             self._batch, self._encoded = [], []
             self._count(EventFate.DROPPED, lost)
-            _logger.warning("%d events could be neither delivered nor kept and are lost", lost)
+            _logger.warning("%d events are lost: they could be neither delivered to the log nor saved in a spool", lost)
 
     def _put(self, spool: Spool, messages: list[Message]) -> SpoolFile:
         file = spool.put(messages)
@@ -181,7 +182,7 @@ class Emitter:
             closing = stop.is_set()
             self._release_held(everything=closing)
             if not self._batch:
-                self._next_batch(gently=not closing)
+                self._next_batch(yielding=not closing)
             if not self._batch:
                 if closing:
                     return
@@ -191,7 +192,7 @@ class Emitter:
             try:
                 await self._spilling_meanwhile(log.append(topic, part), stop)
             except RecordError as error:
-                # One of them is refused for good: halve the batch until it stands alone, and leave it out.
+                # The log will never take one of these events. Halve the batch until that event is alone, then skip it.
                 if len(part) == 1:
                     self._refuse(error)
                     self._forget(1)
@@ -211,12 +212,12 @@ class Emitter:
             self._delivered({message.key.decode() for message in part})
 
     async def _spilling_meanwhile(self, work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
-        """Do something that may take long; once it does, bring what waits to safety meanwhile."""
+        """Await work that may take long. While it does, move waiting events into the spool."""
         task = asyncio.ensure_future(work)
         try:
             while True:
-                hurry = self._away or stop.is_set()
-                await asyncio.wait({task}, timeout=_IDLE_S if hurry else _PATIENCE_S)
+                urgent = self._away or stop.is_set()
+                await asyncio.wait({task}, timeout=_IDLE_S if urgent else _SLOW_S)
                 if task.done():
                     break
                 self._release_held(everything=stop.is_set())
@@ -230,12 +231,12 @@ class Emitter:
     def _release_held(self, *, everything: bool) -> None:
         due = time.time() - APP_OUTCOME_DELAY_S
         while self._held and (everything or self._held[0].time <= due):
-            pending = self._held.popleft()
-            if self._ledger.claim_outcome(pending.decision):
-                self._queue.append(pending)
+            draft = self._held.popleft()
+            if self._ledger.claim_outcome(draft.decision):
+                self._queue.append(draft)
 
-    def _next_batch(self, *, gently: bool) -> None:
-        """Take the oldest events there are: of dead processes, of the spool, of the memory."""
+    def _next_batch(self, *, yielding: bool) -> None:
+        """Take the oldest waiting events: first those of dead processes, then the spool's own, then those in memory."""
         if self._spool is not None:
             self._adopt(self._spool)
             while not self._batch and (file := self._spool.oldest()) is not None:
@@ -244,10 +245,10 @@ class Emitter:
                 except SpoolError as error:
                     self._set_aside(file, error)
             if len(self._batch) == _BATCH:
-                self.spill()  # more follow: what is newer waits there rather than here
+                self.spill()  # more spooled events follow, so newer ones join them there
         if not self._batch:
             self._origin = None
-            self._batch, self._encoded = self._encode(gently=gently), []
+            self._batch, self._encoded = self._encode(yielding=yielding), []
 
     def _adopt(self, spool: Spool) -> None:
         if time.monotonic() < self._next_adoption:
@@ -260,10 +261,12 @@ class Emitter:
         else:
             if adopted:
                 self._count(EventFate.ADOPTED, adopted)
-                _logger.info("%d events that ended processes left in %s are delivered now", adopted, spool.folder)
+                _logger.info(
+                    "delivering %d events that other processes left in %s when they ended", adopted, spool.folder
+                )
 
     def _forget(self, count: int) -> None:
-        """Forget the first events of the batch: they are delivered, or never will be."""
+        """Remove the first events of the batch, which were delivered or refused."""
         del self._batch[:count]
         if self._origin is not None:
             try:
@@ -275,26 +278,28 @@ class Emitter:
         _logger.warning(_SET_ASIDE, error)
         self._origin = None
         if self._spool is not None:
-            self._spool.let_go(file, damaged=True)
+            self._spool.release(file, damaged=True)
 
-    def _encode(self, *, gently: bool = True) -> list[Message]:
-        """Fill up the list of encoded events from the queue, and return it."""
+    def _encode(self, *, yielding: bool = True) -> list[Message]:
+        """Fill the list of encoded events from the queue, up to one batch, and return it."""
         while self._queue and len(self._encoded) < _BATCH:
-            if gently:
-                # A thread that serves a request gets the interpreter at once, not after 5 ms (the switch interval).
+            if yielding:
+                # Lets a thread that serves a request run at once, instead of after 5 ms (the switch interval).
                 time.sleep(_YIELD_S)
-            pending = self._queue.popleft()
+            draft = self._queue.popleft()
             try:
-                event = pending.event()
+                event = draft.event()
                 self._encoded.append(Message(event.policy.encode(), encode(event)))
-            except Exception as error:  # one bad event must not keep the others from the log
+            except Exception as error:  # one bad event must not block the others
                 self._refuse(error)
         return self._encoded
 
     def _refuse(self, error: Exception) -> None:
         self._count(EventFate.REFUSED)
         if self._counters[f"events_{EventFate.REFUSED}"] == 1:
-            _logger.warning("an event cannot be logged and is left out: %s", error)
+            _logger.warning(
+                "an event cannot be logged and is left out: %s (counted as events_refused, logged once)", error
+            )
 
     def _count(self, fate: EventFate, number: int = 1) -> None:
         self._counters.add(f"events_{fate}", number)

@@ -1,4 +1,4 @@
-"""Events that wait on the disk while the log is away."""
+"""Keeps events on the disk while the log is unavailable."""
 
 import os
 import re
@@ -21,38 +21,38 @@ _USED = (
     "FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
 )
 
-_left_to_the_parent: list["SpoolFile"] = []
+_owned_by_parent: list["SpoolFile"] = []
 
 
 class SpoolError(ConduitError):
-    """Raised when the disk does not take, or give back, what it should; says which file and why."""
+    """Raised when events cannot be written to or read from the disk. The message names the file and the reason."""
 
 
 class SpoolFile:
-    """One SQLite file of events, first in, first out, that belongs to one process at a time.
+    """A queue of events in one SQLite file. It belongs to one process at a time.
 
-    SQLite's exclusive lock says to whom. The operating system takes it back when the process dies, however it
-    dies, and a forked child does not inherit it.
+    The process that owns the file holds SQLite's exclusive lock on it. The operating system releases the lock when the
+    process dies, whatever the cause, and a forked child does not inherit it.
 
     Parameters
     ----------
     path
-        The file; it is created where it does not exist.
+        The file. It is created if it does not exist.
 
     Raises
     ------
     SpoolError
-        When another process has it, or when it cannot be used.
+        If another process owns the file, or if it cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._position = 0
         try:
-            # No waiting: a file that is locked belongs to a living process.
+            # Do not wait: a locked file belongs to a living process.
             self._sql = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise _explained(path, error) from error
+            raise _spool_error(path, error) from error
         try:
             self._sql.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._sql.execute("PRAGMA journal_mode = WAL")
@@ -63,15 +63,15 @@ class SpoolFile:
             ((self.events,),) = self._sql.execute("SELECT count(*) FROM events").fetchall()
         except sqlite3.Error as error:
             self._sql.close()
-            raise _explained(path, error) from error
+            raise _spool_error(path, error) from error
 
     def put(self, messages: Sequence[Message]) -> None:
-        """Append in one transaction; on return it has reached the disk.
+        """Append events in one transaction. When this returns, they are on the disk.
 
         Raises
         ------
         SpoolError
-            When it has not: then nothing was appended.
+            If they cannot be written; then none was appended.
         """
         try:
             self._sql.execute("BEGIN IMMEDIATE")
@@ -80,57 +80,57 @@ class SpoolFile:
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):  # some errors, a full disk among them, have rolled back already
                 self._sql.execute("ROLLBACK")
-            raise _explained(self.path, error) from error
+            raise _spool_error(self.path, error) from error
         self.events += len(messages)
 
     def peek(self, count: int) -> list[Message]:
-        """Return the oldest events, at most ``count``.
+        """Return the oldest events, at most ``count``, without removing them.
 
         Raises
         ------
         SpoolError
-            When the file cannot be read.
+            If the file cannot be read.
         """
         query = "SELECT key, value FROM events WHERE id > ? ORDER BY id LIMIT ?"
         try:
             with closing(self._sql.execute(query, (self._position, count))) as rows:
                 messages = [Message(key, value) for key, value in rows]
         except sqlite3.Error as error:
-            raise _explained(self.path, error) from error
+            raise _spool_error(self.path, error) from error
         if not messages:
             self.events = 0
         return messages
 
     def remove(self, count: int) -> None:
-        """Forget the oldest ``count`` events, which must be there.
+        """Remove the oldest ``count`` events. There must be that many.
 
-        Where the disk is too full even for a removal, they stay on it, but not in this object; the removal of the
-        whole file makes the room.
+        If the disk is too full even to remove them from the file, this object skips them. Their space is freed when the
+        file as a whole is removed.
 
         Raises
         ------
         SpoolError
-            When the file cannot be read.
+            If the file cannot be read.
         """
         query = "SELECT id FROM events WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
         try:
             ((self._position,),) = self._sql.execute(query, (self._position, count - 1)).fetchall()
         except sqlite3.Error as error:
-            raise _explained(self.path, error) from error
+            raise _spool_error(self.path, error) from error
         self.events -= count
         with suppress(sqlite3.Error):
             self._sql.execute("DELETE FROM events WHERE id <= ?", (self._position,))
 
     def used_bytes(self) -> int:
-        """Return how much of the disk the events take."""
+        """Return the size of the events on the disk, in bytes."""
         try:
             ((used,),) = self._sql.execute(_USED).fetchall()
         except sqlite3.Error as error:
-            raise _explained(self.path, error) from error
+            raise _spool_error(self.path, error) from error
         return int(used)
 
     def close(self) -> None:
-        """Give the file up; one in which nothing waits any more is removed."""
+        """Close the file. If it holds no more events, remove it."""
         self._sql.close()
         if self.events == 0:
             for end in ("", "-wal", "-journal"):
@@ -139,17 +139,17 @@ class SpoolFile:
 
 
 class Spool:
-    """A folder of such files: one for each process that has something to keep.
+    """A folder of spool files, one per process that has events waiting.
 
-    A process writes only into a file it has made itself, and takes over the files of processes that died.
-    It calls every method from one thread.
+    A process writes only into a file that it created itself, and takes over the files of processes that died.
+    It must call all methods from one thread.
 
     Parameters
     ----------
     folder
-        Shared by the processes of one machine that send to the same log; made when first needed.
+        The folder, shared by the processes of one machine that send to the same log. It is created when needed.
     limit_bytes
-        What all files together may take. Several processes that reach it at once may exceed it by a batch each.
+        Maximum size of all files together. Processes that reach it at the same moment may exceed it by one batch each.
 
     Examples
     --------
@@ -171,41 +171,44 @@ class Spool:
 
     @property
     def events(self) -> int:
-        """How many wait in the files that belong to this process."""
+        """Number of events in the files that this process owns."""
         return sum(file.events for file in self._files())
 
     def put(self, messages: Sequence[Message]) -> SpoolFile:
-        """Append to this process's own file, and return it.
+        """Append events to this process's own file, and return that file.
 
         Raises
         ------
         SpoolError
-            When the limit is reached or the disk refuses; nothing was appended.
+            If the limit is reached or the disk refuses; then none was appended.
         """
         file = self._own
         used = self._used_by_others() + (0 if file is None else file.used_bytes())
         if used >= self.limit_bytes:
-            raise SpoolError(f"spool {self.folder}: its limit of {self.limit_bytes:,} bytes is reached")
+            raise SpoolError(f"spool {self.folder}: the limit of {self.limit_bytes:,} bytes is reached")
         if file is None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise SpoolError(f"spool {self.folder}: the folder cannot be made: {error.strerror}") from error
+                raise SpoolError(f"spool {self.folder}: the folder cannot be created: {error.strerror}") from error
             file = SpoolFile(self.folder / f"{uuid.uuid4().hex}{_SUFFIX}")
             self._own = file
         file.put(messages)
         return file
 
     def oldest(self) -> SpoolFile | None:
-        """Return the file to deliver from: those of dead processes come first. None when nothing waits."""
+        """Return the next file to deliver from, or None if none has events. Files of dead processes come first."""
         for file in self._files():
             if file.events:
                 return file
-            self.let_go(file)
+            self.release(file)
         return None
 
-    def let_go(self, file: SpoolFile, *, damaged: bool = False) -> None:
-        """Give one of the files up; if something waits in it, whoever adopts next gets it, unless it is damaged."""
+    def release(self, file: SpoolFile, *, damaged: bool = False) -> None:
+        """Close one of the files and stop owning it.
+
+        If it still holds events, another process may adopt it. A damaged file is renamed, so that none does.
+        """
         file.close()
         if damaged:
             _set_aside(file.path)
@@ -215,17 +218,17 @@ class Spool:
             self._adopted.remove(file)
 
     def adopt(self) -> int:
-        """Take over the files of dead processes; return how many events that brings.
+        """Take over the files of dead processes, and return the number of events in them.
 
         Raises
         ------
         SpoolError
-            When one is damaged; it is set aside.
+            If a file is damaged. It is set aside: ``.damaged`` is appended to its name.
         """
         ours = {file.path for file in self._files()}
         adopted = 0
         for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=_modified):
-            # An empty file is one that its process is about to lock.
+            # A file of size 0 is new: its process has created it and is about to lock it.
             if path in ours or _size(path) == 0:
                 continue
             try:
@@ -234,22 +237,22 @@ class Spool:
                 if getattr(error.__cause__, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DAMAGED:
                     _set_aside(path)
                     raise
-                continue  # a living process has it
+                continue  # it belongs to a living process
             self._adopted.append(file)
             adopted += file.events
         return adopted
 
     def close(self) -> None:
-        """Give all files up."""
+        """Close all files, and stop owning them."""
         for file in self._files():
-            self.let_go(file)
+            self.release(file)
 
     def leave_to_parent(self) -> None:
-        """In a child process after a fork: forget the files, which the parent still uses.
+        """Forget the files, in a child process after a fork: the parent still uses them.
 
-        The connections stay open and untouched, since SQLite forbids even to close one that a fork has copied.
+        The connections stay open and referenced: SQLite forbids using a connection after a fork, even to close it.
         """
-        _left_to_the_parent.extend(self._files())
+        _owned_by_parent.extend(self._files())
         self._adopted = []
         self._own = None
 
@@ -261,15 +264,15 @@ class Spool:
         try:
             with os.scandir(self.folder) as entries:
                 names = [entry.path for entry in entries if not own or not entry.name.startswith(own)]
-        except OSError:  # no folder yet
+        except OSError:  # the folder does not exist yet
             return 0
         return sum(_size(Path(name)) for name in names)
 
 
 def spool_folder(settings: LogSettings, path: Path | None = None) -> Path:
-    """Return where events for a log wait: under ``path``, by default ``spool`` beside the embedded log.
+    """Return the spool folder for a log, inside ``path``. By default, ``path`` is ``spool`` beside the embedded log.
 
-    Installations never share a folder, lest one's events reach the other's log.
+    Each installation has a folder of its own, so that no event reaches the log of another one.
 
     Examples
     --------
@@ -282,7 +285,7 @@ def spool_folder(settings: LogSettings, path: Path | None = None) -> Path:
     return (path or settings.path / "spool") / f"{settings.prefix}@{name}"
 
 
-def _explained(path: Path, error: sqlite3.Error) -> SpoolError:
+def _spool_error(path: Path, error: sqlite3.Error) -> SpoolError:
     return SpoolError(f"spool {path}: {error}")
 
 
@@ -294,12 +297,12 @@ def _set_aside(path: Path) -> None:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # its process has just removed it
+    except OSError:  # its owner has just removed it
         return 0
 
 
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # its process has just removed it
+    except OSError:  # its owner has just removed it
         return 0.0
