@@ -1,7 +1,7 @@
 """The algorithms that come with Conduit.
 
-Each returns the whole probability vector. The arm is then drawn from exactly that vector, so the logged propensity is
-exact even where the vector approximates its textbook rule.
+Each returns the whole probability vector. The arm is then drawn from exactly this vector. The logged propensity is
+therefore exact, even where the vector only approximates the textbook rule.
 """
 
 import math
@@ -20,17 +20,17 @@ __all__ = ["ALGORITHMS", "algorithm", "exploration_rule"]
 class Thompson(BanditAlgorithm):
     """Thompson sampling on one mean per arm, whatever the request.
 
-    The probability that an arm's sampled utility is the largest (Thompson 1933; Chapelle & Li 2011), by
-    one-dimensional quadrature over the largest value.
+    An arm's probability is that of its sampled utility being the largest (Thompson 1933; Chapelle & Li 2011). It is
+    computed by one-dimensional quadrature over the largest value.
 
     Parameters
     ----------
     scale
-        Widens or narrows the posterior.
+        Factor on the standard deviation of the posterior.
     optimistic
-        Above 0: sample the larger of mean and draw (May et al. 2012, "Optimistic Bayesian Sampling").
+        If above 0, sample the larger of mean and draw (May et al. 2012, "Optimistic Bayesian Sampling").
     few_ratings
-        Widens the posterior of arms with about so few ratings, or fewer; 0 widens none.
+        Widens the posterior of arms with about this number of ratings or fewer. 0 widens none.
     """
 
     name = "thompson"
@@ -50,7 +50,7 @@ class Thompson(BanditAlgorithm):
         high = mean + 5.0 * deviation
         low = float(mean.max() if optimistic else (mean - 5.0 * deviation).max())
         if np.count_nonzero(high > low) == 1:
-            return _argmax(high)  # nobody else gets as far as the best arm's worst draw
+            return _argmax(high)  # no other arm reaches the best arm's worst draw
         nodes = low + (float(high.max()) - low) * (_OPTIMISTIC_STEPS if optimistic else _STEPS)
         below = _normal_cdf((nodes - mean[:, None]) / deviation[:, None])
         middle = below[:, 1:] + below[:, :-1]
@@ -58,17 +58,17 @@ class Thompson(BanditAlgorithm):
         np.maximum(middle, 1e-12, out=middle)
         vector = ((below[:, 1:] - below[:, :-1]) / middle) @ middle.prod(axis=0)
         if optimistic:
-            # With every draw below its mean the best mean wins; arms that share it share this chance.
+            # If every draw is below its mean, the best mean wins. Arms that tie share this probability.
             best = mean == low
             vector = vector + best * (float(below[:, 0].prod()) / np.count_nonzero(best))
         return np.asarray(vector / vector.sum())
 
     def _widening(self, ratings: Vector) -> Vector | float:
-        """What each arm's deviation is multiplied by: ``scale``, times ``sqrt(1 + few_ratings / n)`` with n ratings.
+        """Return the factor on each arm's deviation: ``scale``, times ``sqrt(1 + few_ratings / n)`` with n ratings.
 
-        A narrow posterior explores little, which pays once it is known who is good. But an arm whose first ratings were
-        bad luck looks settled to it, too, and would never be heard again. Without any rating nothing is widened: there
-        is no luck to doubt, and failures are to decide.
+        A narrow posterior explores little, which pays off once the good arms are known. But it would also give up an
+        arm whose first few ratings were bad by chance. Without any rating nothing is widened: there is no bad luck to
+        correct, and the failures alone should decide.
         """
         if self.few_ratings <= 0.0:
             return self.scale
@@ -76,7 +76,7 @@ class Thompson(BanditAlgorithm):
 
 
 class ContextualThompson(Thompson):
-    """Chooses each arm as often as it is likely to be the best for this request, never below its mean."""
+    """Chooses each arm with the probability that it is the best for this request, sampling no arm below its mean."""
 
     name = "contextual_thompson"
     contextual = True
@@ -87,9 +87,9 @@ class ContextualThompson(Thompson):
 
 
 class LinUCB(BanditAlgorithm):
-    """Chooses the arm whose upper confidence bound is highest for this request.
+    """Chooses the arm with the highest upper confidence bound for this request.
 
-    Li et al. 2010, LinUCB; ``alpha`` is how many standard deviations the bound lies above the mean.
+    Li et al. 2010, LinUCB. The bound lies ``alpha`` standard deviations above the mean.
     """
 
     name = "linucb"
@@ -105,7 +105,7 @@ class LinUCB(BanditAlgorithm):
 class UCB1(BanditAlgorithm):
     """UCB1 on one mean per arm, whatever the request.
 
-    Auer et al. 2002; ``alpha`` multiplies the bonus. Arms never tried come first.
+    Auer et al. 2002. ``alpha`` multiplies the bonus. Arms that were never tried come first.
     """
 
     name = "ucb1"
@@ -122,9 +122,9 @@ class UCB1(BanditAlgorithm):
 
 
 class InverseGap(BanditAlgorithm):
-    """Chooses an arm the less often the further its prediction falls behind the best one (SquareCB).
+    """Chooses an arm less often the further its prediction falls behind the best one (SquareCB).
 
-    Foster & Rakhlin 2020. What ``gamma`` multiplies grows with the square root of the outcomes seen.
+    Foster & Rakhlin 2020. ``gamma`` is multiplied by the square root of the number of outcomes.
     """
 
     name = "inverse_gap"
@@ -142,7 +142,7 @@ class InverseGap(BanditAlgorithm):
 
 
 class EpsilonGreedy(BanditAlgorithm):
-    """Chooses the best prediction, except for a fixed share spread evenly."""
+    """Chooses the best prediction, except for a fixed share that is spread evenly."""
 
     name = "epsilon_greedy"
 
@@ -155,7 +155,7 @@ class EpsilonGreedy(BanditAlgorithm):
 
 
 class Greedy(BanditAlgorithm):
-    """Chooses the best prediction; explores only through the safeguards."""
+    """Chooses the best prediction. Only the safeguards explore."""
 
     name = "greedy"
 
@@ -165,10 +165,10 @@ class Greedy(BanditAlgorithm):
 
 
 class Uniform(BanditAlgorithm):
-    """Every arm alike: a baseline, and the best teacher for evaluating other policies off line."""
+    """Chooses all arms equally often: a baseline, and the best data for evaluating other policies offline."""
 
     name = "uniform"
-    safeguards = {"cold_ratings": 0.0}  # noqa: RUF012 - never changed; alike also while some arms are cold
+    safeguards = {"cold_ratings": 0.0}  # noqa: RUF012 - never changed; equal also while some arms are cold
 
     def probabilities(self, utilities: Utilities) -> Vector:
         """Return the probability of choosing each arm."""
@@ -177,7 +177,7 @@ class Uniform(BanditAlgorithm):
 
 
 def _argmax(score: Vector) -> Vector:
-    """All probability to the largest score; arms that tie share it, so the order of the arms never matters."""
+    """Give all probability to the largest score. Arms that tie share it, so the order of the arms never matters."""
     best = score == score.max()
     return np.asarray(best / best.sum())
 
@@ -194,8 +194,8 @@ def _normal_cdf(z: Vector) -> Vector:
     return cubic
 
 
-# Cubed steps put the nodes close together near the bottom, where narrow arms change quickly. Against sampling,
-# over 60 problems of 2 to 30 arms, the largest error was .003 (optimistic, 17 nodes) and .007 (plain, 33).
+# Cubed steps put the nodes close together near the bottom, where the curves of narrow posteriors are steep. Compared
+# with sampling on 60 problems of 2 to 30 arms, the largest error was .003 (optimistic, 17 nodes) and .007 (plain, 33).
 _OPTIMISTIC_STEPS = np.linspace(0.0, 1.0, 17) ** 3
 _STEPS = np.linspace(0.0, 1.0, 33) ** 3
 
@@ -204,12 +204,12 @@ ALGORITHMS: Mapping[str, type[BanditAlgorithm]] = {
     known.name: known
     for known in (ContextualThompson, LinUCB, InverseGap, EpsilonGreedy, Greedy, Thompson, UCB1, Uniform)
 }
-"""What :attr:`conduit_schemas.LearningSettings.algorithm` may name, besides algorithms of your own. Every one also
-takes the :data:`conduit_policy.SAFEGUARDS`."""
+"""The algorithms that :attr:`conduit_schemas.LearningSettings.algorithm` may name, besides your own. Each also takes
+the parameters in :data:`conduit_policy.SAFEGUARDS`."""
 
 _RULE_NAMES = {"contextual_thompson": "thompson", "linucb": "ucb"}
-"""What snapshots call an algorithm where that is not its name. Thompson sampling with context is Thompson sampling
-with other parameters, and they are written down."""
+"""Names of rules in snapshots, where they differ from the algorithm's. Contextual Thompson sampling is the rule
+``thompson`` with other parameters, which the snapshot states."""
 
 for _known in ALGORITHMS.values():
     described(_known)
@@ -228,7 +228,7 @@ def algorithm(settings: LearningSettings) -> type[BanditAlgorithm]:
     Raises
     ------
     ConfigurationError
-        When there is no such algorithm, or it does not take one of the parameters.
+        When there is no such algorithm, or it does not have one of the parameters.
 
     Examples
     --------
@@ -254,7 +254,7 @@ def _custom(name: str) -> type[BanditAlgorithm] | None:
 
 
 def exploration_rule(settings: LearningSettings) -> ExplorationRule:
-    """Return the rule with its parameters: the defaults, and over them those that were given.
+    """Return the exploration rule with its parameters: the settings' own, and defaults for the rest.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""What an algorithm is: a class with a name, parameters that are numbers, and one method.
+"""The base class of algorithms: a name, numeric parameters, and one method.
 
-The method turns beliefs into probabilities of choice. The beliefs themselves (a linear-Gaussian posterior per arm and
+The method turns beliefs into choice probabilities. The beliefs themselves (a linear-Gaussian posterior per arm and
 signal) are the same for all algorithms, and so are the safeguards around the choice (:mod:`conduit_policy.rules`).
 """
 
@@ -20,34 +20,33 @@ Vector = NDArray[np.float64]
 
 
 class Utilities(NamedTuple):
-    """What is believed about the utility of K arms."""
+    """The beliefs about the utility of K arms."""
 
     mean: Vector
     """Shape (K,)."""
     deviation: Vector
-    """Shape (K,): standard deviation of the mean's posterior."""
+    """Shape (K,): standard deviation of the posterior of the mean."""
     outcomes: Vector
-    """Shape (K,): (faded) observations behind each arm."""
+    """Shape (K,): (faded) number of observations of each arm."""
     ratings: Vector
-    """Shape (K,): (faded) quality feedbacks among them."""
+    """Shape (K,): (faded) number of ratings of each arm."""
     success: Vector
     """Shape (K,): predicted probability of success, 0..1."""
 
     def of(self, chosen: NDArray[np.bool_]) -> Self:
-        """Return some of the arms."""
+        """Return the utilities of some of the arms, given by a mask of shape (K,)."""
         return type(self)(*(column[chosen] for column in self))
 
 
 class BanditAlgorithm(ABC):
-    """The base of every algorithm, in river's manner: parameters are the constructor's arguments.
+    """The base class of every algorithm. As in river, the parameters are the constructor's arguments.
 
-    Each parameter is a number with a default, is stored under its own name, and can be set as
-    :attr:`conduit_schemas.LearningSettings.params`. One instance serves many decisions, in several threads, and must
-    keep nothing between two of them: everything that was learned is in what it is given, so that any decision can be
-    taken again.
+    Each parameter is a number with a default, is stored under its own name, and can be set in
+    :attr:`conduit_schemas.LearningSettings.params`. One instance serves many decisions in several threads. It must keep
+    no state between them: everything learned is in its arguments, so that any decision can be recomputed.
 
-    Those that come with Conduit are in :data:`conduit_policy.ALGORITHMS`; :func:`conduit_policy.register` makes
-    another one known.
+    :data:`conduit_policy.ALGORITHMS` holds the algorithms that come with Conduit. Add your own with
+    :func:`conduit_policy.register`.
 
     Examples
     --------
@@ -69,21 +68,21 @@ class BanditAlgorithm(ABC):
     """
 
     name: ClassVar[str]
-    """By which settings call for it. An algorithm whose mathematics changes gets a new one: audits take old decisions
-    again."""
+    """The name that settings use. Give the algorithm a new name when its mathematics changes, because audits recompute
+    old decisions by name."""
     contextual: ClassVar[bool] = True
-    """Whether beliefs depend on the request, or are one mean per arm."""
+    """Whether the beliefs depend on the request. If not, they are one mean per arm."""
     safeguards: ClassVar[Mapping[str, float]] = {}
-    """The safeguards that are to be other than usual for this algorithm; see :data:`conduit_policy.SAFEGUARDS`."""
+    """The safeguards with other defaults for this algorithm; see :data:`conduit_policy.SAFEGUARDS`."""
     implicit: ClassVar[frozenset[str]] = frozenset()
-    """Parameters that snapshots name only where they are set. A parameter that an algorithm gets later belongs here,
-    with a default that changes nothing: the snapshots of before keep their hashes."""
+    """Parameters that snapshots contain only if the settings set them. List a parameter here if it is added later, and
+    give it a default that changes nothing, so that existing snapshots keep their hashes."""
 
     about: ClassVar[str] = ""
-    """The first line of the docstring: one sentence for people. Filled in, as the two that follow, by
-    :func:`described`."""
+    """The first line of the docstring: one sentence for people. :func:`described` fills in this and the next two
+    attributes."""
     params: ClassVar[Mapping[str, float]] = {}
-    """What snapshots name, with the defaults: parameters, and safeguards of its own."""
+    """The parameters, and changed safeguards, that snapshots contain, with their defaults."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """Names of all parameters."""
 
@@ -94,16 +93,16 @@ class BanditAlgorithm(ABC):
         Parameters
         ----------
         utilities
-            What is believed of the K arms there are to choose from, at least two, in an order that must not matter.
+            The beliefs about the K arms to choose from, at least two. The result must not depend on their order.
 
         Returns
         -------
-        Shape (K,): finite, none below 0, not all 0. They need not sum to 1.
+        Shape (K,): finite, not negative, not all 0. They need not sum to 1.
         """
 
 
 def described(algorithm: type[BanditAlgorithm]) -> None:
-    """Fill in what an algorithm's class says of itself: its sentence and its parameters.
+    """Set the attributes of an algorithm's class that describe it: ``about``, ``params`` and ``takes``.
 
     Raises
     ------

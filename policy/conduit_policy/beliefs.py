@@ -1,4 +1,4 @@
-"""A snapshot made ready for choosing: per list of candidates, a few stacked arrays."""
+"""A snapshot prepared for choosing: a few stacked arrays for each list of arms."""
 
 import math
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from conduit_policy.signals import AMOUNTS, ROWS, SIGNALS
 from conduit_policy.vectors import pack_vector, unpack_vector
 from conduit_schemas import ArmSnapshot, SignalPosterior, Snapshot
 
-__all__ = ["Beliefs", "Candidates", "Weighed"]
+__all__ = ["Beliefs", "StackedBeliefs", "WeightedBeliefs"]
 
 _QUALITY, _SUCCESS = ROWS["quality"], ROWS["success"]
 _SCORES = _SUCCESS + 1
-"""The scores are the first rows."""
+"""Number of scores. They are the first rows."""
 
 _MIN_SPAN = math.log(4.0)
-"""A pool whose dearest arm costs less than four times its cheapest is scaled as if it were four times, so
-that small differences stay small."""
+"""A pool whose most expensive arm costs less than four times its cheapest is scaled as if it were four times, so that
+small differences stay small."""
 
 _REMEMBERED = 256
 
@@ -31,7 +31,7 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class StackedBeliefs:
     """The beliefs about one ordered list of K arms; S is the number of signals, d the dimension."""
 
     mean: NDArray[np.float32]
@@ -41,22 +41,22 @@ class Candidates:
     baseline: NDArray[np.float64]
     """Shape (S, K)."""
     outcomes: NDArray[np.float64]
-    """Shape (K,): observations behind each arm, the largest over its signals."""
+    """Shape (K,): observations of each arm, the most over its signals."""
     ratings: NDArray[np.float64]
-    """Shape (K,): quality feedbacks behind each arm."""
+    """Shape (K,): ratings of each arm."""
     scale: NDArray[np.float64]
-    """Shape (A, 2): per amount, the pool's least mean and its span, both on the log scale. An infinite span says that
-    nothing is known of it, so that it counts for nothing."""
+    """Shape (A, 2): per amount, the smallest of the arms' means and their span, both on the log scale. The span is
+    infinite while nothing is known about the amount, so that it does not count."""
     coverage: float
-    """0..1: how far the pool's quality is known; 0 without any quality feedback."""
+    """0..1: how well the pool's quality is known; 0 without any rating, 1 from an average of 10 ratings per arm."""
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return every signal's predicted mean at a context, shape (S, K)."""
         return self.baseline + self.mean @ x
 
 
-class Weighed(NamedTuple):
-    """Candidates under one objective, folded into a single product for the request path.
+class WeightedBeliefs(NamedTuple):
+    """Stacked beliefs combined with one objective, as a single matrix product for the request path.
 
     With ``z`` the context followed by its squares, ``matrix @ z + offset`` has five rows of K: the means of
     quality and success, the price (:meth:`conduit_policy.Objective.price`), and the variances of quality and success.
@@ -71,54 +71,54 @@ class Weighed(NamedTuple):
     """Shape (K,), both."""
 
     @classmethod
-    def of(cls, candidates: Candidates, objective: Objective) -> Self:
-        """Fold; amounts count only as far as quality is known."""
-        count, dimension = candidates.mean.shape[1:]
+    def of(cls, stacked: StackedBeliefs, objective: Objective) -> Self:
+        """Combine beliefs and objective. Amounts are weighted by how well quality is known."""
+        count, dimension = stacked.mean.shape[1:]
         matrix = np.zeros((5, count, 2 * dimension), np.float32)
         offset = np.zeros((5, count))
-        matrix[:2, :, :dimension] = candidates.mean[:_SCORES]
-        offset[:2] = candidates.baseline[:_SCORES]
-        matrix[3:, :, dimension:] = candidates.variance
-        for signal, (least, span) in zip(AMOUNTS, candidates.scale, strict=True):
+        matrix[:2, :, :dimension] = stacked.mean[:_SCORES]
+        offset[:2] = stacked.baseline[:_SCORES]
+        matrix[3:, :, dimension:] = stacked.variance
+        for signal, (least, span) in zip(AMOUNTS, stacked.scale, strict=True):
             row = ROWS[signal.name]
-            price = getattr(objective, signal.name) * candidates.coverage / span
-            matrix[2, :, :dimension] += np.float32(price) * candidates.mean[row]
-            offset[2] += price * (candidates.baseline[row] - least)
-        return cls(matrix.reshape(5 * count, -1), offset.ravel(), candidates.outcomes, candidates.ratings)
+            price = getattr(objective, signal.name) * stacked.coverage / span
+            matrix[2, :, :dimension] += np.float32(price) * stacked.mean[row]
+            offset[2] += price * (stacked.baseline[row] - least)
+        return cls(matrix.reshape(5 * count, -1), offset.ravel(), stacked.outcomes, stacked.ratings)
 
 
 class Beliefs:
-    """All arms of one policy, as one snapshot saw them.
+    """All arms of one policy, as described by one snapshot.
 
     Examples
     --------
     >>> from conduit_schemas import ExplorationRule, LearningSettings
     >>> snapshot = Snapshot(policy="default/chat", partition=0, offset=0, stream_time_ms=0, arms={},
     ...                     settings=LearningSettings(), rule=ExplorationRule(name="thompson"))
-    >>> Beliefs(snapshot).candidates(("a", "b")).mean.shape
-    (4, 2, 64)
+    >>> Beliefs(snapshot).stacked(("a", "b")).mean.shape
+    (5, 2, 64)
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._cold = _cold_arm(snapshot)
-        self._weighed: dict[tuple[tuple[str, ...], Objective], Weighed] = {}
-        self._candidates: dict[tuple[str, ...], Candidates] = {}
+        self._weighed: dict[tuple[tuple[str, ...], Objective], WeightedBeliefs] = {}
+        self._stacked: dict[tuple[str, ...], StackedBeliefs] = {}
 
-    def weighed(self, arms: Sequence[str], objective: Objective) -> Weighed:
-        """Return these arms under this objective, remembered for the next call with the same."""
+    def weighted(self, arms: Sequence[str], objective: Objective) -> WeightedBeliefs:
+        """Return the beliefs about these arms under this objective, cached for the next call with the same ones."""
         key = (tuple(arms), objective)
         known = self._weighed.get(key)
         if known is None:
-            known = _remember(self._weighed, key, Weighed.of(self.candidates(arms), objective))
+            known = _remember(self._weighed, key, WeightedBeliefs.of(self.stacked(arms), objective))
         return known
 
-    def candidates(self, arms: Sequence[str]) -> Candidates:
-        """Return the stacked arrays of these arms, remembered likewise."""
+    def stacked(self, arms: Sequence[str]) -> StackedBeliefs:
+        """Return the stacked arrays of these arms, cached for the next call with the same arms."""
         key = tuple(arms)
-        known = self._candidates.get(key)
+        known = self._stacked.get(key)
         if known is None:
-            known = _remember(self._candidates, key, self._stack(key))
+            known = _remember(self._stacked, key, self._stack(key))
         return known
 
     def sigmas(self, arms: Sequence[str], signal: str) -> NDArray[np.float64]:
@@ -126,12 +126,12 @@ class Beliefs:
         return np.array([self._signals(arm)[signal].sigma for arm in arms])
 
     def is_observed(self, signal: str, arm: str | None = None) -> bool:
-        """Say whether anything was observed of a signal: of one arm, or of any. If not, predictions are the prior's."""
+        """Return whether a signal was observed, for one arm or any. If not, predictions come from the prior alone."""
         known = self.snapshot.arms
         arms = known.values() if arm is None else [known[arm]] if arm in known else []
         return any(signal in of_arm.signals and of_arm.signals[signal].is_observed for of_arm in arms)
 
-    def _stack(self, arms: tuple[str, ...]) -> Candidates:
+    def _stack(self, arms: tuple[str, ...]) -> StackedBeliefs:
         rows = [self._signals(arm) for arm in arms]
         posteriors = [[row[signal] for row in rows] for signal in SIGNALS]
         mean = np.array([[unpack_vector(p.mean) for p in signal] for signal in posteriors])
@@ -143,7 +143,7 @@ class Beliefs:
         )
         weight = np.array([[p.weight for p in signal] for signal in posteriors])
         average = np.array([[p.average for p in signal] for signal in posteriors])
-        return Candidates(
+        return StackedBeliefs(
             mean=mean,
             variance=variance,
             baseline=np.array([[p.baseline for p in signal] for signal in posteriors]),
@@ -168,12 +168,12 @@ def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
 def _span(average: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, float]:
     seen = average[weight > 0.0]
     if not len(seen):
-        return 0.0, math.inf  # nothing is known of this signal: it counts for nothing
+        return 0.0, math.inf  # nothing is known about this signal, so it does not count
     return float(seen.min()), max(float(seen.max() - seen.min()), _MIN_SPAN)
 
 
 def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:
-    """What to believe of an arm that nobody has tried: the pool's averages, with the prior's uncertainty."""
+    """Return the beliefs about an arm that was never tried: the pool's averages, with the prior's uncertainty."""
     dimension = snapshot.settings.dimension
     nothing = pack_vector(np.zeros(dimension))
     prior = Prior.of(snapshot.settings)

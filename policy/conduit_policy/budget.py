@@ -1,4 +1,4 @@
-"""Budgets: when their windows begin, what was spent in them, and how far that presses the next choice."""
+"""Budgets: when their windows begin, what was spent in them, and how that affects the next choice."""
 
 from typing import NamedTuple, assert_never
 
@@ -10,7 +10,8 @@ DAY_MS = 86_400_000
 _THOUSAND = 1000
 
 _SLACK = 0.1
-"""Share of a budget that is not planned: what may be spent ahead of the plan while the price rises from 0 to 1."""
+"""Share of a budget that is kept out of the plan. Spending may run ahead of the plan by this much, while the price of
+cost rises from 0 to 1."""
 
 
 def day_start_ms(now_ms: int) -> int:
@@ -19,16 +20,16 @@ def day_start_ms(now_ms: int) -> int:
 
 
 def spent(spend: Spend, now_ms: int, usd: float = 0.0, requests: int = 0) -> Spend:
-    """Return what was spent in the windows that are open now, with some more on top.
+    """Return what was spent in the current windows, including new spending.
 
-    A window that is over starts at nothing: the day at midnight UTC, the thousand requests when it is full.
+    A new window starts at 0: the day at midnight UTC, and the thousand requests when the last thousand is complete.
 
     Parameters
     ----------
     now_ms
         Milliseconds since 1970.
     usd, requests
-        What has come since.
+        New spending and the number of requests that caused it.
 
     Examples
     --------
@@ -46,26 +47,27 @@ def spent(spend: Spend, now_ms: int, usd: float = 0.0, requests: int = 0) -> Spe
 
 
 class Pace(NamedTuple):
-    """What a budget asks of the next choice."""
+    """How a budget affects the next choice."""
 
     price: float
-    """0..1: the utility that going from the pool's cheapest arm to its dearest has to bring at least."""
+    """0..1: the weight of cost in addition to the objective's. Choosing the pool's most expensive arm over its cheapest
+    must gain at least this utility."""
     is_spent: bool
-    """Whether only the cheapest arm will do."""
+    """Whether only the cheapest arm is allowed."""
 
 
 def pace(budget: Budget, spend: Spend, now_ms: int) -> Pace:
-    """Return how far a budget presses.
+    """Return how a budget affects the next choice.
 
-    Planned is nine tenths of it, spread evenly over its window: the day, or a thousand requests. Whoever is ahead of
-    the plan pays: the price rises with the money spent too early, up to a tenth of the budget, and settles
-    where the spending keeps pace with the plan (an integral controller, and the dual price of the budget in
-    the sense of Agrawal & Devanur 2014). What is saved in quiet hours can be spent later the same day.
+    The plan spends nine tenths of the budget evenly over its window: the day, or a thousand requests. When spending
+    runs ahead of the plan, the price rises in proportion, and reaches 1 at a tenth of the budget. It settles where
+    spending follows the plan (an integral controller, and the dual price of the budget in the sense of Agrawal &
+    Devanur 2014). What is saved in quiet hours can be spent later the same day.
 
     Parameters
     ----------
     spend
-        What was spent so far; a day that is over counts for nothing.
+        What was spent so far. Past windows do not count.
     now_ms
         Milliseconds since 1970.
 

@@ -1,4 +1,4 @@
-"""Chance that anybody can repeat: the same id gives the same number, in every process and in every audit."""
+"""Reproducible random numbers: the same id gives the same number in every process and in every audit."""
 
 from hashlib import blake2b
 
@@ -6,14 +6,14 @@ __all__ = ["random_number"]
 
 
 def random_number(text: str, purpose: str = "") -> float:
-    """Return a number from 0 to 1, evenly spread over texts, and independent for every purpose.
+    """Return a random number from 0 to 1 that a text determines: uniform over texts, and independent for each purpose.
 
     Parameters
     ----------
     text
-        What is to be decided about: a decision's id, say.
+        For example, the id of a decision.
     purpose
-        Up to 16 characters. The draw of an arm has the empty one.
+        Up to 16 characters. For drawing an arm it is empty.
 
     Examples
     --------

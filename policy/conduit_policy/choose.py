@@ -1,4 +1,4 @@
-"""The choice itself: pure, and reproducible from what is logged."""
+"""The choice itself: a pure function, which can be recomputed from the log."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ _UNIT = np.float32(UNIT)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen, and everything needed to check it later."""
+    """The chosen arm, and everything needed to check the choice later."""
 
     index: int
     """Position in the list of arms."""
     probabilities: NDArray[np.float64]
-    """Shape (K,): the vector the arm was drawn from."""
+    """Shape (K,): the vector that the arm was drawn from."""
     flags: tuple[Flag, ...]
     """The safeguards and limits that changed the probabilities."""
 
@@ -48,17 +48,17 @@ def choose(
     Parameters
     ----------
     beliefs
-        A snapshot made ready; arms it does not know are treated as never tried.
+        The beliefs of a snapshot. Arms that it does not know count as never tried.
     context
-        Shape (dimension,), made by the featurizer that the snapshot names.
+        Shape (dimension,), computed by the featurizer that the snapshot names.
     arms
         The eligible arms, at least one.
     objective
-        What is wanted.
+        The weights of the utility.
     decision_id
-        Decides the draw: the same id and inputs give the same choice.
+        Determines the random draw: the same id and inputs give the same choice.
     constraints
-        What limits the choice.
+        The limits of the choice.
 
     Examples
     --------
@@ -79,18 +79,18 @@ def choose(
 def choice_probabilities(
     beliefs: Beliefs, context: Context, arms: Sequence[str], believed: Utilities, constraints: Constraints
 ) -> tuple[NDArray[np.float64], tuple[Flag, ...]]:
-    """Return the vector an arm is to be drawn from, and the safeguards and limits that changed it.
+    """Return the probability vector to draw an arm from, and the safeguards and limits that changed it.
 
     Parameters
     ----------
     believed
-        The utilities of the arms under the objective in force.
+        The utilities of the arms under the objective that applies.
     """
     rule = beliefs.snapshot.rule
     if constraints == UNCONSTRAINED or len(arms) == 1:
         return probabilities(rule, believed)
     predicted = predictions(beliefs, context, arms)
-    cost, scales = predicted[ROWS["cost"]], beliefs.candidates(arms).scale
+    cost, scales = predicted[ROWS["cost"]], beliefs.stacked(arms).scale
     signals = Signals(
         limited={
             signal.name: predicted[ROWS[signal.name]] + signal.limit_deviations * beliefs.sigmas(arms, signal.name)
@@ -109,37 +109,37 @@ _COST = [signal.name for signal in AMOUNTS].index("cost")
 
 
 def utilities(beliefs: Beliefs, context: Context, arms: Sequence[str], objective: Objective) -> Utilities:
-    """Return the believed utility of every arm.
+    """Return the posterior of every arm's utility.
 
-    Amounts count only as far as quality is known: without any quality feedback they would send
-    everything to the cheapest arm, however bad its answers.
+    The weights of amounts grow with the number of ratings. Without any rating, full weights would send everything to
+    the cheapest arm, however bad its answers.
     """
-    weighed = beliefs.weighed(arms, objective)
+    weighted = beliefs.weighted(arms, objective)
     x = context * _UNIT
     quality, success, price, quality_variance, success_variance = (
-        weighed.matrix.dot(np.concatenate((x, x * x))) + weighed.offset
+        weighted.matrix.dot(np.concatenate((x, x * x))) + weighted.offset
     ).reshape(5, -1)
     success = np.minimum(np.maximum(success, 0.0), 1.0)
     mean = objective.utility(quality, success, price)
     variance = success * success * quality_variance + quality * quality * success_variance
     deviation = objective.quality * np.sqrt(variance)
-    return Utilities(mean, deviation, weighed.outcomes, weighed.ratings, success)
+    return Utilities(mean, deviation, weighted.outcomes, weighted.ratings, success)
 
 
 def predictions(beliefs: Beliefs, context: Context, arms: Sequence[str]) -> NDArray[np.float64]:
     """Return the predicted mean of each of :data:`conduit_policy.SIGNALS` for every arm, shape (S, K)."""
-    return beliefs.candidates(arms).predict(context * _UNIT)
+    return beliefs.stacked(arms).predict(context * _UNIT)
 
 
 def draw(vector: NDArray[np.float64], decision_id: str) -> int:
-    """Draw an index from a probability vector with the random number that belongs to a decision id.
+    """Draw an index from a probability vector with the random number that a decision id determines.
 
     Examples
     --------
     >>> draw(np.array([0.0, 1.0]), "any")
     1
     """
-    # Of a few arms, plain lists take a third of the time that arrays do.
+    # For a few arms, plain lists take a third of the time of arrays.
     chances = vector.tolist()
     cumulative = list(accumulate(chances))
     index = bisect_right(cumulative, random_number(decision_id) * cumulative[-1])

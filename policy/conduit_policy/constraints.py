@@ -1,7 +1,7 @@
-"""Limits on a choice: which arms may be chosen at all, and what being cheap, or staying, is worth.
+"""Limits on a choice: which arms may be chosen at all, and the utility of being cheap and of staying with an arm.
 
-Everything here is a pure function of the beliefs and of numbers that the selection's event carries, so whoever reads
-the log can compute the probabilities again. Limits come before exploration: an arm that a limit rules out has
+Everything here is a pure function of the beliefs and of numbers that the selection's event carries. The probabilities
+can therefore be recomputed from the log. Limits come before exploration: an arm that a limit excludes has
 probability 0.
 """
 
@@ -25,15 +25,15 @@ Mask = NDArray[np.bool_]
 
 
 _MIN_RATINGS = 10.0
-"""Ratings without which an arm cannot be what others are measured against."""
+"""Ratings that an arm needs before others can be compared with it."""
 
 _UNDECIDED_SHARE = 0.1
-"""Share of the choices for arms that would be cheaper and of which it is open whether they reach the floor."""
+"""Share of the choices for cheaper arms that may or may not reach the floor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What limits one choice, resolved: plain numbers, as logged.
+    """The limits of one choice as plain numbers, as they are logged.
 
     Examples
     --------
@@ -43,30 +43,31 @@ class Constraints:
     """
 
     max_cost_usd: float | None = None
-    """Left out are arms that cost more than this with a probability of 5 % or more."""
+    """Arms that cost more than this with a probability of 5 % or more are left out."""
     max_latency_s: float | None = None
-    """Left out are arms whose predicted (median) latency is above this."""
+    """Arms whose predicted (median) latency is above this are left out."""
     max_ttft_s: float | None = None
-    """Left out are arms whose predicted (median) time to the first token is above this."""
+    """Arms whose predicted (median) time to the first token is above this are left out."""
     floor_relative: float | None = None
-    """Wanted is the cheapest arm whose quality is at least this share of the best one's ..."""
+    """Prefer the cheapest arm whose quality is at least this share of the best arm's ..."""
     floor_confidence: float = 0.95
     """... with this probability."""
     budget_price: float = 0.0
-    """Utility that the pool's whole span of costs, on the log scale, counts for besides the objective."""
+    """Weight of cost in addition to the objective's: the utility lost between the pool's cheapest and its most
+    expensive arm, on the log scale."""
     budget_spent: float = 0.0
-    """1 when only the cheapest arm will do, else 0."""
+    """1 to allow only the cheapest arm, else 0."""
     min_exploration: float = 0.0
-    """Share of the choices spread evenly over the arms that may be chosen, at least."""
+    """The least share of the choices that is spread evenly over the arms that may be chosen."""
     switching_cost: float = 0.0
-    """Utility that staying with the session's last arm is worth."""
+    """Utility that is added to the session's last arm."""
     stickiness: float = 0.0
     """1 to stay with the session's last arm for as long as it works, else 0."""
     previous: int | None = None
     """Index of the session's last arm."""
 
     def logged(self) -> dict[str, float]:
-        """Return what is in force by name, for the selection's event."""
+        """Return the limits that apply, by name, for the selection's event."""
         values = {name: getattr(self, name) for name, usual in _DEFAULTS.items() if getattr(self, name) != usual}
         if self.floor_relative is not None:
             values["floor_confidence"] = self.floor_confidence
@@ -74,7 +75,7 @@ class Constraints:
 
     @classmethod
     def of_log(cls, logged: Mapping[str, float]) -> Self:
-        """Return what a selection's event says was in force; names of a later version are left out."""
+        """Return the limits that a selection's event carries. Names of a later version are ignored."""
         known = {item.name: logged[item.name] for item in fields(cls) if item.name in logged}
         previous = known.pop("previous", None)
         return cls(**known, previous=None if previous is None else int(previous))
@@ -85,31 +86,30 @@ _DEFAULTS = {item.name: item.default for item in fields(Constraints)}
 
 
 class Signals(NamedTuple):
-    """What is predicted of K arms, each of shape (K,)."""
+    """Predictions about K arms, each of shape (K,)."""
 
     limited: Mapping[str, Vector]
-    """By limited signal: the logarithm of the amount that has to be within the limit."""
+    """By limited signal: the logarithm of the amount that is compared with the limit."""
     cost: Vector
     """ln USD."""
     cost_place: Vector
-    """0 for the pool's cheapest arm, 1 for its most expensive, on the log scale; 0 while no cost is known."""
+    """0 for the pool's cheapest arm, 1 for its most expensive, on the log scale. 0 while no cost is known."""
     quality: Utilities
-    """Of quality and success alone."""
+    """Utilities from quality and success alone."""
 
 
 def constrained(
     rule: ExplorationRule, utilities: Utilities, signals: Signals, constraints: Constraints
 ) -> tuple[Vector, tuple[Flag, ...]]:
-    """Return the choice probabilities under constraints, and what changed them.
+    """Return the choice probabilities under constraints, and the flags that say what changed them.
 
-    Where nothing meets a limit, what comes closest to it serves: a request is never refused.
+    If no arm meets a limit, the one that comes closest to it serves. A request is never refused.
 
     Examples
     --------
     >>> many = np.array([500.0, 500.0])
     >>> arms = Utilities(np.array([0.9, 0.8]), np.full(2, 0.01), many, many, np.ones(2))
-    >>> dear, cheap = math.log(0.03), math.log(0.001)
-    >>> cost = np.array([dear, cheap])
+    >>> cost = np.log([0.03, 0.001])
     >>> signals = Signals({"cost": cost}, cost, np.array([1.0, 0.0]), arms)
     >>> constrained(ExplorationRule(name="greedy"), arms, signals, Constraints(max_cost_usd=0.01))[0].tolist()
     [0.0, 1.0]
@@ -162,9 +162,9 @@ def _allowed(utilities: Utilities, signals: Signals, constraints: Constraints) -
 def _within(
     allowed: Mask, values: Vector, limit: float, names: tuple[Flag, Flag]
 ) -> tuple[Mask, tuple[()] | tuple[Flag]]:
-    """Return the arms whose value is within a limit, or else the one that comes closest.
+    """Return the arms whose value is within a limit, or those that come closest if none is, and a flag.
 
-    With it comes the first flag where arms were left out, the second where none met the limit, else nothing.
+    It is the first of ``names`` when arms were left out, and the second when no arm met the limit.
     """
     narrowed, unmet = names
     inside = allowed & (values <= limit)
@@ -180,11 +180,11 @@ def _least(allowed: Mask, values: Vector) -> Mask:
 def _cheapest_good_enough(
     rule: ExplorationRule, signals: Signals, relative: float, confidence: float, allowed: Mask
 ) -> Vector | None:
-    """Return the probabilities under a quality floor, or None when no arm is known well enough to measure it.
+    """Return the probabilities under a quality floor, or None when no arm has enough ratings to define it.
 
-    Quality here is the probability of success times the quality, both normal and independent between arms. Most
-    choices go to the cheapest arm of which the floor is sure. A tenth goes to arms that would be cheaper and
-    may yet turn out to reach it, so that the floor is learned where it matters.
+    Quality here is the probability of success times the quality, modelled as normal and independent between arms. Most
+    choices go to the cheapest arm that reaches the floor with the required confidence. A tenth goes to cheaper arms
+    that may still turn out to reach it, so that more is learned where it matters.
     """
     quality = signals.quality
     rated = allowed & (quality.ratings >= _MIN_RATINGS) & (quality.success >= WORKING)

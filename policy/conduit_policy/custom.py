@@ -1,10 +1,10 @@
-"""Algorithms of your own: how plugin and learner find them by name.
+"""Your own algorithms: how plugin and learner find them by name.
 
-A class with one method is enough (:class:`conduit_policy.BanditAlgorithm`), and it runs wherever a decision is taken,
-taken again in an audit, or evaluated off line.
+A class with one method is enough (:class:`conduit_policy.BanditAlgorithm`). It is used wherever a decision is made,
+recomputed in an audit, or evaluated offline.
 
-Only its *name* travels in the log. Whoever can write to a topic can therefore name an algorithm, but never bring
-code along: what a process knows is what it was installed or started with.
+Only the algorithm's *name* travels in the log. Write access to a topic is thus enough to name an algorithm, but not to
+add code: a process knows only the algorithms it was installed or started with.
 """
 
 import os
@@ -24,28 +24,28 @@ ENTRY_POINTS = "conduit.algorithms"
 :class:`conduit_policy.BanditAlgorithm`."""
 
 MODULES = "CONDUIT_ALGORITHMS"
-"""The environment variable that names modules to import, separated by commas; they call :func:`register`."""
+"""The environment variable with the modules to import, separated by commas. The modules call :func:`register`."""
 
 registered: dict[str, type[BanditAlgorithm]] = {}
-"""Algorithms that do not come with Conduit, by name."""
+"""Algorithms that did not come with Conduit, by name."""
 
 _Class = TypeVar("_Class", bound=type[BanditAlgorithm])
 
 
 def register(algorithm: _Class) -> _Class:
-    """Make an algorithm known in this process; usable as a decorator.
+    """Register an algorithm in this process. Can be used as a decorator.
 
     Raises
     ------
     ConfigurationError
-        When its name is taken, or one of its parameters is not a number with a default.
+        When another algorithm has this name, or the default of a parameter is not a number.
     """
     name = getattr(algorithm, "name", "")
     if not name or not isinstance(name, str):
         raise ConfigurationError(f"{algorithm.__qualname__} has no name; give the class one: name = '...'")
     known = registered.get(name)
     if (known is None and name in RULES) or (known is not None and known.__qualname__ != algorithm.__qualname__):
-        raise ConfigurationError(f"there is an algorithm {name!r} already; give {algorithm.__qualname__} another name")
+        raise ConfigurationError(f"there is already an algorithm {name!r}; give {algorithm.__qualname__} another name")
     described(algorithm)
     registered[name] = algorithm
     RULES[name] = Rule(algorithm, is_checked=True)
@@ -54,7 +54,7 @@ def register(algorithm: _Class) -> _Class:
 
 @cache
 def load_algorithms() -> None:
-    """Import, once per process, what installed packages and the environment offer.
+    """Import the algorithms of installed packages and of the environment, once per process.
 
     Raises
     ------
@@ -70,4 +70,6 @@ def load_algorithms() -> None:
         try:
             register(entry.load())
         except (ImportError, AttributeError, TypeError) as error:
-            raise ConfigurationError(f"the algorithm {entry.value!r} of an installed package: {error}") from error
+            raise ConfigurationError(
+                f"cannot load the algorithm {entry.value!r} of an installed package: {error}"
+            ) from error

@@ -1,7 +1,7 @@
-"""From a request to a context vector: what a policy may know before it chooses.
+"""Featurizers: from a request to a context vector, which is what a policy knows before it chooses.
 
-A featurizer has a name that changes whenever its output changes: the name is logged with every decision,
-and statistics learned under one name are never mixed with those of another.
+A featurizer has a name, which must change whenever its output changes. The name is logged with every decision, and
+statistics learned under one name are never mixed with those of another.
 """
 
 import math
@@ -20,7 +20,7 @@ __all__ = ["Featurizer", "Request", "TextFeaturizer"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a featurizer may look at.
+    """The parts of a request that a featurizer may use.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ class Request:
 
 
 class Featurizer(Protocol):
-    """Turns a request into a context vector; pure, and fast enough for the request path."""
+    """Turns a request into a context vector. It must be a pure function and fast enough for the request path."""
 
     @property
     def name(self) -> str:
-        """Identity and version; a new one for every change of the output."""
+        """Name and version. It must change whenever the output changes."""
         ...
 
     @property
     def dimension(self) -> int:
-        """Number of components, intercept included."""
+        """Number of components, including the intercept."""
         ...
 
     def __call__(self, request: Request) -> Context:
@@ -56,13 +56,13 @@ class Featurizer(Protocol):
 
 
 class TextFeaturizer:
-    """Cheap structure of the request and the meaning of its words: 64 numbers.
+    """Describes a request's structure and the meaning of its words in 64 numbers.
 
-    One component is the intercept, 15 describe structure (lengths, tools, share of digits, code, and so on), 40 say
-    what the words in the first 2,048 bytes of the last user message mean, and 8 hash those that are not known
-    (:class:`conduit_policy.word_vectors.WordVectors`). The words' meanings are scaled to unit length, the hashes to the
-    share of unknown words. Structure is centred and scaled by constants to what is usual, so that a regression whose
-    prior holds all components alike can use it.
+    One component is the intercept, and 15 describe the structure (lengths, tools, share of digits, code, and so on).
+    40 represent the meaning of the words in the first 2,048 bytes of the last user message, and 8 are hashes of the
+    unknown words among them (:class:`conduit_policy.word_vectors.WordVectors`). The meanings are scaled to unit length,
+    and the hashes to the share of unknown words. The structure is centred and scaled by constants, so that usual values
+    suit a regression whose prior is the same for all components.
 
     Examples
     --------
@@ -124,7 +124,7 @@ _STRUCTURE = 16
 
 
 def _byte_classes() -> NDArray[np.float32]:
-    """Rows: digits, capitals, mathematical signs, code signs, bytes beyond ASCII, newlines, question marks."""
+    """Rows: digits, capitals, mathematical symbols, symbols of code, bytes beyond ASCII, newlines, question marks."""
     classes = np.zeros((7, 256), np.float32)
     groups = (
         b"0123456789",
@@ -141,7 +141,7 @@ def _byte_classes() -> NDArray[np.float32]:
 
 
 def _word_bytes() -> bytes:
-    """Lower-case letters; digits become one sign each, so that numbers count by their length; the rest parts words."""
+    """Map letters to lower case, every digit to 0 (so that only a number's length counts), and the rest to spaces."""
     table = bytearray(b" " * 256)
     for byte in range(128, 256):
         table[byte] = byte
@@ -157,7 +157,7 @@ _WORD_BYTES = _word_bytes()
 
 
 def _texts(request: Request) -> tuple[str, int, int, set[str]]:
-    """Return the text to look at, the characters in all texts, how many there are, and the roles."""
+    """Return the last user text, the number of characters in all texts, the number of texts, and the roles."""
     last, total, count = "", 0, 0
     roles: set[str] = set()
     for role, text in _parts(request):
@@ -179,7 +179,7 @@ def _parts(request: Request) -> Iterator[tuple[str, str]]:
 
 
 def _plain(content: Any) -> str:
-    """Return a message's text; parts that are not text (images, audio) count as nothing."""
+    """Return a message's text. Other parts (images, audio) are ignored."""
     if isinstance(content, str):
         return content
     if isinstance(content, (list, tuple)):

@@ -1,6 +1,6 @@
-"""Featurizers by name, so that a file, an environment variable or a command line can say which one is meant.
+"""Find featurizers by name, so that a file, an environment variable or a command line can name one.
 
-Like an algorithm, a featurizer travels in the log as a name only: what a process can load is what it was installed or
+As with algorithms, only a featurizer's name travels in the log. A process can load only those that it was installed or
 started with.
 """
 
@@ -15,14 +15,14 @@ from conduit_schemas import MAX_DIMENSION, ConfigurationError
 __all__ = ["FEATURIZER_ENTRY_POINTS", "featurizer_of", "known_featurizers"]
 
 FEATURIZER_ENTRY_POINTS = "conduit.featurizers"
-"""The entry point group under which a package may offer its featurizers: each a class, or a function, that is called
-without arguments, or a featurizer itself."""
+"""The entry point group under which a package may offer its featurizers. Each is a featurizer, or a class or function
+that returns one when called without arguments."""
 
 _OWN: Mapping[str, Callable[[], Featurizer]] = {TextFeaturizer.name: TextFeaturizer}
 
 
 def known_featurizers() -> list[str]:
-    """Return the names that :func:`featurizer_of` knows, besides places in modules.
+    """Return the names that :func:`featurizer_of` knows, besides ``package.module:attribute``.
 
     Examples
     --------
@@ -33,18 +33,18 @@ def known_featurizers() -> list[str]:
 
 
 def featurizer_of(given: str | Featurizer | None) -> Featurizer:
-    """Return the featurizer that is meant.
+    """Return a featurizer, given itself or its name.
 
     Parameters
     ----------
     given
-        A featurizer; or the name of one, as its package offers it; or where one stands, as
-        ``package.module:attribute``. None is the usual one, ``text64-v2``.
+        A featurizer, the name under which a package offers one, or its location as ``package.module:attribute``. None
+        is the default, ``text64-v2``.
 
     Raises
     ------
     ConfigurationError
-        When there is none of this name, it cannot be loaded, or it is no featurizer.
+        When there is no featurizer of this name, it cannot be loaded, or it is not a featurizer.
 
     Examples
     --------
@@ -62,8 +62,8 @@ def featurizer_of(given: str | Featurizer | None) -> Featurizer:
     found = _loaded(given)
     try:
         made = found() if isinstance(found, type) or not hasattr(found, "dimension") else found
-    except Exception as error:  # somebody else's code, of which the reader has to be told
-        raise ConfigurationError(f"featurizer {given!r} cannot be made: {type(error).__name__}: {error}") from error
+    except Exception as error:  # other people's code may raise anything; the error has to say where
+        raise ConfigurationError(f"featurizer {given!r} cannot be created: {type(error).__name__}: {error}") from error
     return _checked(made, repr(given))
 
 
@@ -76,21 +76,21 @@ def _loaded(name: str) -> Any:
     except KeyError:
         raise ConfigurationError(
             f"there is no featurizer {name!r}; there are {', '.join(known_featurizers())}. Correct the name, install "
-            f"the package that offers it as an entry point of {FEATURIZER_ENTRY_POINTS}, or say where it stands, as "
+            f"the package that offers it as an entry point of {FEATURIZER_ENTRY_POINTS}, or give its location as "
             "package.module:attribute"
         ) from None
-    except Exception as error:  # whatever keeps somebody else's module from being imported
+    except Exception as error:  # importing other people's modules may raise anything
         raise ConfigurationError(f"featurizer {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _checked(made: Any, said: str) -> Featurizer:
+def _checked(made: Any, shown: str) -> Featurizer:
     name, dimension = getattr(made, "name", None), getattr(made, "dimension", None)
     if not (callable(made) and isinstance(name, str) and name and isinstance(dimension, int)):
         raise ConfigurationError(
-            f"featurizer {said} must have a name, a dimension, and turn a Request into a context when it is called; "
+            f"featurizer {shown} must have a name and a dimension, and return a context when called with a Request; "
             "see conduit_policy.Featurizer"
         )
     if not 1 <= dimension <= MAX_DIMENSION:
-        raise ConfigurationError(f"featurizer {said}: dimension={dimension} must be between 1 and {MAX_DIMENSION}")
+        raise ConfigurationError(f"featurizer {shown}: dimension={dimension} must be between 1 and {MAX_DIMENSION}")
     featurizer: Featurizer = made
     return featurizer

@@ -1,4 +1,4 @@
-"""From what policy, team, key and request want to what one choice is to want."""
+"""Combine the goals of policy, team, key and request into the goal of one choice."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ __all__ = ["check_routing", "merged", "objective_of"]
 
 
 def objective_of(goal: RoutingGoal, default: Objective) -> Objective:
-    """Return the objective that a goal names; the default where it names none.
+    """Return the objective that a goal names, or the default if it names none.
 
     Raises
     ------
@@ -30,12 +30,13 @@ def objective_of(goal: RoutingGoal, default: Objective) -> Objective:
 
 
 def merged(goals: Iterable[RoutingGoal]) -> RoutingGoal:
-    """Return one goal of several, the most general first: each replaces what it names of those before.
+    """Merge goals into one. The most general comes first, and each goal overrides those before it.
 
     Examples
     --------
-    >>> merged([RoutingGoal(objective="cost", max_cost_usd=0.1), RoutingGoal(objective="speed")])
-    RoutingGoal(objective='speed', max_cost_usd=0.1, max_latency_s=None, budget=None, quality_floor=None)
+    >>> goal = merged([RoutingGoal(objective="cost", max_cost_usd=0.1), RoutingGoal(objective="speed")])
+    >>> goal.objective, goal.max_cost_usd
+    ('speed', 0.1)
     """
     wanted = {
         name: value for goal in goals for name in RoutingGoal.model_fields if (value := getattr(goal, name)) is not None
@@ -44,7 +45,7 @@ def merged(goals: Iterable[RoutingGoal]) -> RoutingGoal:
 
 
 def check_routing(settings: RoutingSettings) -> None:
-    """Refuse what the contract lets through but nobody can obey.
+    """Refuse settings that the contract accepts but no choice can follow.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is wanted: the weights that turn predicted signals into one utility."""
+"""The objective: the weights that turn predicted signals into one utility."""
 
 import math
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ class Objective:
     """Weights of quality and of the amounts: cost, latency and the time to the first token.
 
     The utility of an arm is ``quality * P(success) * q - cost * c - latency * l - ttft * t``. ``q`` is the predicted
-    quality, 0 to 1. ``c``, ``l`` and ``t`` are the places of its predicted cost, latency and time to first token in the
-    pool, on a log scale: 0 for the cheapest (fastest) arm, 1 for the most expensive (slowest). Only streams have a time
-    to first token; for other requests it does not count. So ``cost=0.05`` means: going from the most expensive
-    model to the cheapest is worth a loss of 0.05 in quality.
+    quality, 0 to 1. ``c``, ``l`` and ``t`` are the positions of its predicted cost, latency and time to first token
+    within the pool, on a log scale: 0 for the cheapest (fastest) arm, 1 for the most expensive (slowest). Only streams
+    have a time to first token; for other requests it does not count. So ``cost=0.05`` means: going from the most
+    expensive arm to the cheapest is worth a loss of 0.05 in quality.
 
     Examples
     --------
@@ -50,17 +50,17 @@ class Objective:
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, float | None]) -> Self:
-        """Return the objective that an event says was in force; names of a later version are left out."""
+        """Return the objective that an event carries. Names of a later version are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: weight for name, weight in weights.items() if name in known and weight is not None})
 
     def price(self, places: Mapping[str, Number]) -> Number | float:
-        """Return what the amounts take off the utility.
+        """Return the utility that the amounts cost.
 
         Parameters
         ----------
         places
-            By signal, see :func:`place`; an amount that is not known is left out, and takes nothing off.
+            Position of each amount, see :func:`place`. Leave out an amount that is not known; it then costs nothing.
         """
         price: Number | float = 0.0
         for signal in AMOUNTS:
@@ -69,7 +69,7 @@ class Objective:
         return price
 
     def utility(self, quality: Number, success: Number | float, price: Number | float) -> Number:
-        """Return the utility: the one formula by which arms are chosen, evaluated and compared.
+        """Return the utility. This formula is used to choose, evaluate and compare arms.
 
         Examples
         --------
@@ -95,14 +95,14 @@ class Objective:
 
 
 def place(amount: Number, scale: tuple[float, float]) -> Number:
-    """Return where an amount stands in its pool: 0 for the least of the arms' means, 1 for the largest.
+    """Return the position of an amount in its pool: 0 for the smallest of the arms' means, 1 for the largest.
 
     Parameters
     ----------
     amount
         Its natural logarithm.
     scale
-        The least of the arms' means and their span, both on the log scale.
+        The smallest of the arms' means and their span, both on the log scale.
     """
     least, span = scale
     return (amount - least) / span

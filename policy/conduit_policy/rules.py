@@ -1,7 +1,7 @@
-"""Exploration rules: from what is believed about each arm to the probability of choosing it.
+"""Exploration rules: from the beliefs about each arm to the probability of choosing it.
 
-A rule is what a snapshot says of its algorithm: a name and parameters. The algorithm answers, and the safeguards, which
-are the same for all, act on its answer.
+A rule is how a snapshot describes its algorithm: a name and parameters. The algorithm computes probabilities. The
+safeguards, which are the same for all algorithms, then adjust them.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ __all__ = ["REVISION", "RULES", "SAFEGUARDS", "WORKING", "Rule", "Utilities", "V
 
 
 REVISION = 3
-"""Of everything here and in :mod:`conduit_policy.algorithms` that decides a probability. Whoever changes what comes out
-of the same beliefs adds one: a snapshot names the revision it is meant for, so that an audit does not take a new rule
-for a forgery."""
+"""Revision of everything here and in :mod:`conduit_policy.algorithms` that determines a probability. Increase it with
+every change that gives other probabilities for the same beliefs. A snapshot names the revision it was made for, so that
+an audit does not mistake a new rule for a forgery."""
 
 SAFEGUARDS: Mapping[str, float] = {
     "floor": 0.002,
@@ -29,38 +29,39 @@ SAFEGUARDS: Mapping[str, float] = {
     "cold_share": 0.1,
     "cold_total": 0.3,
 }
-"""What every algorithm takes besides its own parameters, with the defaults; see :func:`probabilities`."""
+"""The parameters that every algorithm takes besides its own, with their defaults; see :func:`probabilities`."""
 
 WORKING = 0.5
-"""Predicted success from which on an arm counts as working: one that fails more often is preferred by nothing."""
+"""An arm counts as working when its predicted success is at least this. Arms that fail more often get no preference."""
 
 
 class Rule(NamedTuple):
-    """What answers for the name that a snapshot gives its rule."""
+    """The algorithm behind the name of a rule."""
 
     algorithm: type[BanditAlgorithm]
     is_checked: bool
-    """Whether each answer is looked at: a decision must not hang on somebody's arithmetic. Conduit's own algorithms are
-    held to it by their tests instead."""
+    """Whether every answer is checked, as those of other people's algorithms are. Conduit's own algorithms are tested
+    instead."""
 
 
 RULES: dict[str, Rule] = {}
-"""By name."""
+"""All known rules, by name."""
 
 
 def probabilities(rule: ExplorationRule, utilities: Utilities) -> tuple[Vector, tuple[Flag, ...]]:
     """Return the choice probabilities and the safeguards that changed them.
 
-    Two safeguards apply to every rule. ``floor`` is the share of the traffic spread evenly over all arms. Arms with
-    much fewer quality feedbacks than the best known one are *cold*: fewer than ``cold_fraction`` of its, and fewer than
-    ``cold_ratings``. What is believed of them is mostly luck, good or bad, so they get a fixed share instead of what
-    the rule would give them, ``cold_share`` each and at most ``cold_total`` together. Arms that fail more often than
-    not are never cold; when all others fail, the cold ones get everything. :data:`SAFEGUARDS` holds the defaults.
+    Two safeguards apply to every rule. ``floor`` is the share of the traffic that is spread evenly over all arms. An
+    arm is *cold* when it has far fewer ratings than the arm with the most: less than ``cold_fraction`` of that number,
+    and less than ``cold_ratings``. Its ratings are mostly good or bad luck. It therefore gets a fixed share instead of
+    what the rule would give it: ``cold_share`` per arm, and at most ``cold_total`` for all cold arms together. An arm
+    that fails more often than it succeeds is never cold. If all other arms fail, the cold ones get everything.
+    :data:`SAFEGUARDS` holds the defaults.
 
     Raises
     ------
     ConfigurationError
-        When there is no such rule, or what its algorithm returns are no probabilities.
+        When there is no such rule, or its algorithm returns something other than probabilities.
 
     Examples
     --------
@@ -97,7 +98,7 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(rule: ExplorationRule) -> _Prepared:
-    """Return what answers for a rule, and its safeguards, made when a decision first asks for them."""
+    """Return the function that computes a rule's probabilities, and its safeguards. Both are created on first use."""
     remembered = _remembered.get(id(rule))
     if remembered is not None:
         return remembered[1]
@@ -115,7 +116,7 @@ def _prepared(rule: ExplorationRule) -> _Prepared:
 
 
 _remembered: dict[int, tuple[ExplorationRule, _Prepared]] = {}
-"""By the identity of a rule, which is kept alive in it."""
+"""By the identity of a rule. The value keeps the rule alive, so that no other one can get its identity."""
 _MAX_REMEMBERED = 1_000
 
 
@@ -124,8 +125,8 @@ def _checked(algorithm: BanditAlgorithm, utilities: Utilities) -> Vector:
     total = float(vector.sum()) if vector.shape == utilities.mean.shape else 0.0
     if not (np.isfinite(total) and total > 0.0 and (vector >= 0.0).all()):
         raise ConfigurationError(
-            f"algorithm {algorithm.name!r} returned {vector.tolist()} for {len(utilities.mean)} arms; "
-            "probabilities must be finite, not below 0 and not all 0, one per arm"
+            f"algorithm {algorithm.name!r} returned {vector.tolist()} for {len(utilities.mean)} arms; it must return "
+            "one number per arm, finite, not negative, and not all 0"
         )
     scaled: Vector = vector / total
     return scaled

@@ -1,8 +1,8 @@
 """The signals: everything that is learned about a deployment, one row each.
 
-A signal is learned, predicted, weighed, limited, logged, evaluated and shown by walking this table. A new one needs a
-row here, its weight in :class:`conduit_policy.Objective` and the contract's fields: what an outcome reports, what an
-objective weighs, what a goal limits and what a prior says of it.
+All code that learns, predicts, weights, limits, logs, evaluates or shows signals iterates over this table. A new signal
+needs a row here, a weight in :class:`conduit_policy.Objective`, and fields in the contract: in outcomes, weights,
+goals and priors.
 """
 
 import math
@@ -18,47 +18,47 @@ __all__ = ["AMOUNTS", "LIMITED", "ROWS", "SIGNALS", "Signal"]
 class Signal(NamedTuple):
     """One row of the table.
 
-    A *score* (quality, success) is a number between 0 and 1, the more the better. An *amount* (cost, latency) is what
-    an answer takes, the less the better; it is learned and predicted as its natural logarithm.
+    A *score* (quality, success) is a number from 0 to 1, and more is better. An *amount* (cost, latency) is what an
+    answer takes, and less is better. It is learned and predicted as its natural logarithm.
     """
 
     name: str
     """Its key in snapshots, predictions and objectives."""
     default: float
-    """The expected value before anything was observed, on the scale it is learned on."""
+    """The expected value before anything is observed, on the scale that is learned."""
     sigma: float
     """The expected standard deviation from request to request, on the same scale."""
     is_contextual: bool = True
-    """Whether the request can explain it. If not, it is one mean per arm, whatever the algorithm."""
+    """Whether it can depend on the request. If not, it is one mean per arm, whatever the algorithm."""
     is_optional: bool = False
-    """Whether only some policies report it. A snapshot then carries it only once it was observed."""
+    """Whether only some policies report it. Snapshots then contain it only once it was observed."""
     pool_observations: float = 0.0
-    """As how many observations of an arm the pool's mean counts for it."""
+    """How many observations of an arm the pool's mean counts as in its prior."""
     unit: str = ""
     """``USD`` or ``s``; empty for scores."""
     label: str = ""
-    """What people call it, where that is not its name."""
+    """The word for people, if it differs from the name."""
     field: str = ""
-    """Of amounts: the field of outcomes, priors and reports that holds it, in its unit."""
+    """For amounts: the field of outcomes, priors and reports that holds it, in its unit."""
     least: float = 0.0
-    """Of amounts: what is less counts as this much. If it is 0, an amount of 0 was not measured and teaches nothing."""
+    """For amounts: smaller amounts count as this one. If this is 0, an amount of 0 counts as not measured."""
     limit: str = ""
-    """Of amounts: the field of goals and constraints that limits it."""
+    """For amounts: the field of goals and constraints that limits it."""
     limit_flags: tuple[Flag, Flag] | None = None
-    """The flags of choices that the limit has changed: because arms were left out, and because none meets it."""
+    """The flags of choices that the limit changed: when arms were left out, and when no arm met it."""
     limit_deviations: float = 0.0
-    """How many standard deviations of a single request the limit allows for. 0 limits the predicted median."""
+    """How many standard deviations of a single request the limit allows for. 0 applies it to the predicted median."""
 
     is_of_streams: bool = False
-    """Whether only streams have it: it is neither weighed nor limited for other requests."""
+    """Whether only streams have it. It is then neither weighted nor limited for other requests."""
 
     @property
     def is_amount(self) -> bool:
-        """Whether it is an amount, which is learned as its logarithm."""
+        """Whether it is an amount and thus learned as its logarithm."""
         return bool(self.field)
 
     def shown(self, value: float) -> float:
-        """Return a value on the scale that it is learned on in the unit for people.
+        """Convert a value from the scale that is learned to the unit that people read.
 
         Examples
         --------
@@ -68,7 +68,7 @@ class Signal(NamedTuple):
         return math.exp(value) if self.is_amount else value
 
     def text(self, value: float) -> str:
-        """Return a value in its unit for people to read.
+        """Format a value in its unit for people.
 
         Examples
         --------
@@ -81,7 +81,7 @@ class Signal(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The word for people."""
         return self.label or self.name
 
 
@@ -89,9 +89,9 @@ SIGNALS: Mapping[str, Signal] = MappingProxyType(
     {
         signal.name: signal
         for signal in (
-            # The models of one pool differ in quality by less than the answers of one model do, so a handful of
-            # ratings is mostly luck: an arm's level is held to the pool's mean. Costs and times differ by far more
-            # than they vary, and failures have to be noticed at once: those start from nothing.
+            # Quality differs less between the arms of a pool than between the answers of one arm. A handful of ratings
+            # is therefore mostly luck, and the prior pulls an arm's level towards the pool's mean. Costs and times
+            # differ between arms far more than within one, and failures must be noticed at once. Those have no pull.
             Signal("quality", default=0.5, sigma=0.3, pool_observations=7.0),
             Signal("success", default=1.0, sigma=0.2, is_contextual=False),
             Signal(
@@ -100,10 +100,10 @@ SIGNALS: Mapping[str, Signal] = MappingProxyType(
                 sigma=1.0,
                 unit="USD",
                 field="cost_usd",
-                least=1e-6,  # a free deployment is the cheapest there is, but not infinitely cheap
+                least=1e-6,  # a free deployment is the cheapest, but not infinitely cheap
                 limit="max_cost_usd",
                 limit_flags=(Flag.COST_CAP, Flag.COST_CAP_UNMET),
-                limit_deviations=1.6448536269514722,  # a request keeps within the cap with 95 % probability
+                limit_deviations=1.6448536269514722,  # a request stays within the cap with 95 % probability
             ),
             Signal(
                 "latency",
@@ -114,7 +114,7 @@ SIGNALS: Mapping[str, Signal] = MappingProxyType(
                 limit="max_latency_s",
                 limit_flags=(Flag.LATENCY_TARGET, Flag.LATENCY_TARGET_UNMET),
             ),
-            # Mostly a matter of the deployment's queue, so one mean per arm; the request itself says little about it.
+            # It depends mostly on the deployment's queue and little on the request, so it is one mean per arm.
             Signal(
                 "ttft",
                 default=0.0,
@@ -131,13 +131,13 @@ SIGNALS: Mapping[str, Signal] = MappingProxyType(
         )
     }
 )
-"""All signals by name. Their order is that of the rows of every stacked array."""
+"""All signals by name, in the order of the rows of every stacked array."""
 
 ROWS: Mapping[str, int] = MappingProxyType({name: row for row, name in enumerate(SIGNALS)})
 """Each signal's row."""
 
 AMOUNTS: tuple[Signal, ...] = tuple(signal for signal in SIGNALS.values() if signal.is_amount)
-"""What an answer takes; their order is that of every array of scales."""
+"""The signals that are amounts, in the order of every array of scales."""
 
 LIMITED: tuple[Signal, ...] = tuple(signal for signal in AMOUNTS if signal.limit)
 """The amounts that a goal can limit."""

@@ -1,6 +1,6 @@
-"""The bytes of the log's vectors: the one place that packs and unpacks contexts and what posteriors hold.
+"""Pack and unpack the vectors of the log: contexts, and the means and precisions of posteriors.
 
-:mod:`conduit_schemas.fields` refuses what cannot be unpacked; nobody else knows how a vector is written.
+No other module knows the encoding, except that :mod:`conduit_schemas.fields` refuses bytes that cannot be unpacked.
 """
 
 from typing import Any
@@ -28,17 +28,17 @@ Context = NDArray[np.int16]
 """Shape (dimension,), in units of 2**-10; component 0 is the intercept and always 1.0."""
 
 ONE = 1 << FRACTION_BITS
-"""The component that stands for 1."""
+"""The integer that represents 1.0."""
 
 UNIT = 1.0 / ONE
-"""What one step of a component stands for."""
+"""The value of one integer step."""
 
 CONTEXT_TYPE: np.dtype[Any] = np.dtype("<i2")
 _VECTOR_TYPE = np.dtype("<f4")
 
 
 def to_fixed_point(values: NDArray[np.floating[Any]]) -> Context:
-    """Round to the contract's 16-bit fixed point; numbers beyond +-31.9 are clipped, NaN becomes 0.
+    """Round to the contract's 16-bit fixed point. Numbers beyond +-31.9 are clipped, and NaN becomes 0.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def to_fixed_point(values: NDArray[np.floating[Any]]) -> Context:
 
 
 def pack_context(context: Context) -> bytes:
-    """Return a context as events carry it.
+    """Encode a context for an event.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def pack_context(context: Context) -> bytes:
 
 
 def unpack_context(data: bytes) -> Context:
-    """Return a context of an event's bytes.
+    """Decode a context from an event.
 
     Examples
     --------
@@ -73,16 +73,16 @@ def unpack_context(data: bytes) -> Context:
 
 
 def context_bytes(dimension: int) -> int:
-    """Return how many bytes a context of so many components takes."""
+    """Return the size in bytes of a context with this many components."""
     return dimension * CONTEXT_TYPE.itemsize
 
 
 INTERCEPT = pack_context(to_fixed_point(np.ones(1)))
-"""The packed component that every context begins with: a context of its own where nothing else is known."""
+"""The packed component that every context begins with. It is also the whole context of signals without context."""
 
 
 def pack_vector(numbers: ArrayLike) -> bytes:
-    """Return a vector as snapshots carry it; what float32 cannot tell apart becomes one.
+    """Encode a vector for a snapshot, rounded to float32.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def pack_vector(numbers: ArrayLike) -> bytes:
 
 
 def unpack_vector(data: bytes) -> NDArray[np.float32]:
-    """Return a vector of a snapshot's bytes.
+    """Decode a vector from a snapshot.
 
     Examples
     --------

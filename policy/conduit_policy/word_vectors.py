@@ -1,4 +1,4 @@
-"""What words mean, as vectors of small integers: the table that comes with the package, and hashes for the rest."""
+"""The meaning of words as vectors of small integers: a table for known words, and hashes for all others."""
 
 from functools import lru_cache
 from importlib.resources import files
@@ -11,31 +11,31 @@ from numpy.typing import NDArray
 __all__ = ["HASHED", "MEANING", "WordSums", "WordVectors"]
 
 MEANING = 40
-"""Components of a word that the table knows."""
+"""Number of components for the meaning of words in the table."""
 
 HASHED = 8
-"""Components of the signed hashes of those it does not."""
+"""Number of components for the signed hashes of other words."""
 
 _REMEMBERED = 50_000
 
 
 class WordSums(NamedTuple):
-    """Of the words of a text."""
+    """The summed vectors of a text's words."""
 
     vector: NDArray[np.float64]
-    """Shape (MEANING + HASHED,): the sum over the known words, then that over the hashes of the unknown ones."""
+    """Shape (MEANING + HASHED,): the sum over the known words, then the sum over the hashes of the unknown ones."""
     unknown: float
-    """The share of words that the table does not know."""
+    """The share of words that are not in the table."""
 
 
 class WordVectors:
     """Sums the vectors of words.
 
     Each of 21,745 English words has a vector distilled from the sentence encoder all-MiniLM-L6-v2
-    (``policy/distill_words.py``), so that requests about alike things have alike contexts. Words beyond it (names,
-    numbers, other languages) each count up or down one of eight hashed components (Weinberger et al. 2009,
-    "Feature Hashing for Large Scale Multitask Learning"). All numbers are integers, so sums, and sums of their
-    squares, are the same on every machine.
+    (``policy/distill_words.py``), so that similar requests have similar contexts. Every other word (names, numbers,
+    other languages) adds 1 to one of eight hashed components or subtracts 1 from it (Weinberger et al. 2009, "Feature
+    Hashing for Large Scale Multitask Learning"). All numbers are integers, so sums, and sums of their squares, are the
+    same on every machine.
 
     Examples
     --------
@@ -50,15 +50,15 @@ class WordVectors:
         self._vectors = _table()[1]
 
     def sums(self, words: list[bytes]) -> WordSums:
-        """Return the sums over these lower-case words, at least one."""
+        """Return the sums over lower-case words, of which there must be at least one."""
         rows = np.array(list(map(self._rows.__getitem__, words)), np.intp)
-        # A product adds faster than a reduction. Sums of small integers are exact in single precision, too.
+        # A matrix product adds faster than a reduction. Sums of small integers are exact in single precision, too.
         vector = np.ones(len(rows), np.float32).dot(self._vectors.take(rows, axis=0))
         return WordSums(vector.astype(np.float64), int(np.count_nonzero(rows < 2 * HASHED)) / len(words))
 
 
 class _Rows(dict[bytes, int]):
-    """Remembers each word's row. Bounded; forgets everything when full."""
+    """Caches each word's row. It is bounded, and cleared when full."""
 
     def __missing__(self, word: bytes) -> int:
         if len(self) >= _REMEMBERED:
@@ -70,7 +70,7 @@ class _Rows(dict[bytes, int]):
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[dict[bytes, int], NDArray[np.float32]]:
-    """Return each word's row, and the rows; the first ``2 * HASHED`` are those of the hashes."""
+    """Return each word's row number, and the rows. The first ``2 * HASHED`` rows are for the hashes."""
     with (
         files("conduit_policy").joinpath("word_vectors.npz").open("rb") as file,
         np.load(file, allow_pickle=False) as stored,

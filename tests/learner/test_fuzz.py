@@ -106,7 +106,7 @@ def out_of_bounds(rng: random.Random, sent: Sequence[Event]) -> Input:
     event = rng.choice(sent)
     changes: Mapping[str, list[dict[str, object]]] = {
         "selection": [
-            {"chosen": 3},  # an arm that is none of the candidates
+            {"chosen": 3},  # an arm that was not eligible
             {"chosen": -1},
             {"arms": []},
             {"arms": ["large", "large", "small"]},

@@ -164,12 +164,12 @@ def test_a_choice_is_the_draw_from_its_own_vector() -> None:
 
 def test_what_was_folded_is_remembered_within_bounds_and_per_objective() -> None:
     beliefs = Beliefs(snapshot({}))
-    assert beliefs.weighed(["a", "b"], Objective()) is beliefs.weighed(("a", "b"), Objective())
-    assert beliefs.weighed(["a", "b"], Objective(cost=0.5)) is not beliefs.weighed(("a", "b"), Objective())
+    assert beliefs.weighted(["a", "b"], Objective()) is beliefs.weighted(("a", "b"), Objective())
+    assert beliefs.weighted(["a", "b"], Objective(cost=0.5)) is not beliefs.weighted(("a", "b"), Objective())
     for number in range(600):
-        beliefs.weighed((str(number),), Objective())
+        beliefs.weighted((str(number),), Objective())
     assert len(beliefs._weighed) <= 256
-    assert len(beliefs._candidates) <= 256
+    assert len(beliefs._stacked) <= 256
 
 
 @pytest.mark.parametrize("bad", [{"cost": -1.0}, {"latency": math.nan}, {"quality": 0.0, "cost": 0.0, "latency": 0.0}])

@@ -65,8 +65,8 @@ def test_an_object_is_taken_as_it_is_and_nothing_is_the_usual_one(offered: None)
         ("nowhere:Size", "'nowhere:Size' cannot be loaded: ModuleNotFoundError"),
         ("lengths:Nameless", "'lengths:Nameless' must have a name"),
         ("lengths:Large", "dimension=5000 must be between 1 and 1024"),
-        ("lengths:Broken", "'lengths:Broken' cannot be made: RuntimeError: no model file"),
-        (np.zeros, "must have a name, a dimension"),
+        ("lengths:Broken", "'lengths:Broken' cannot be created: RuntimeError: no model file"),
+        (np.zeros, "must have a name and a dimension"),
     ],
 )
 def test_what_is_no_featurizer_is_refused(offered: None, given: object, said: str) -> None:

@@ -151,7 +151,7 @@ def explain(
         arms=_explained_arms(selection, beliefs, again),
         greedy=None if again is None else int(again.utilities.mean.argmax()),
         rule=None if beliefs is None else beliefs.snapshot.rule,
-        coverage=None if beliefs is None else beliefs.candidates(selection.arms).coverage,
+        coverage=None if beliefs is None else beliefs.stacked(selection.arms).coverage,
         recomputation=again,
         verdict=verdict,
         reasons=reasons,

@@ -273,7 +273,7 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
     prior = np.minimum(Prior.of(candidate.settings).own, _REWARD_STIFFNESS * candidate.settings.lambda_reg)
     logged: dict[str, Estimate] = {}
     estimated: dict[str, tuple[Estimate, ...]] = {}
-    for name, (reward, feedback) in measure(rows, chosen, scale=final.candidates(arms).scale).items():
+    for name, (reward, feedback) in measure(rows, chosen, scale=final.stacked(arms).scale).items():
         bounds = BOUNDS.get(name)
         table = LoggedDecisions(
             chosen=chosen,

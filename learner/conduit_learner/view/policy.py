@@ -115,10 +115,10 @@ class PolicyView:
 
     @property
     def scale(self) -> NDArray[np.float64] | None:
-        """The pool's cost and latency scale (:class:`conduit_policy.beliefs.Candidates`); None without a snapshot."""
+        """The pool's scales; see :class:`conduit_policy.beliefs.StackedBeliefs`. None without a snapshot."""
         if self.published is None or not self.published.snapshot.arms:
             return None
-        return self.published.beliefs.candidates(tuple(sorted(self.published.snapshot.arms))).scale
+        return self.published.beliefs.stacked(tuple(sorted(self.published.snapshot.arms))).scale
 
     def apply(self, event: Event, *, time_ms: int, offset: int) -> ShownDecision | None:
         """Add one event; returns the decision that it opens, if any."""

@@ -170,7 +170,7 @@ class SavingsLedger:
         Parameters
         ----------
         scale
-            Shape (A, 2), for utilities; see :class:`conduit_policy.beliefs.Candidates`. None while it is unknown.
+            Shape (A, 2), for utilities; see :class:`conduit_policy.beliefs.StackedBeliefs`. None while it is unknown.
         """
         total = dict(self._closed)
         for block in self._open:

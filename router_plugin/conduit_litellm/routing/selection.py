@@ -113,7 +113,7 @@ class Selector:
         """Count choices made while little is known of the quality, and say so the first time for each policy."""
         if policy in self._rated:
             return
-        coverage = beliefs.candidates(arms).coverage
+        coverage = beliefs.stacked(arms).coverage
         if coverage >= 1.0:
             self._rated.add(policy)
             return
