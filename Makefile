@@ -51,6 +51,7 @@ docs: $(STAMP)
 
 generate: $(STAMP)
 	$(BIN)/python -m conduit_schemas.documents
+	$(BIN)/python -m conduit_litellm.settings_page
 
 clean:
 	rm -rf $(VENV) .coverage .coverage.* htmlcov

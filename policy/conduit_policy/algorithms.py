@@ -12,7 +12,7 @@ import numpy as np
 from conduit_policy.bandit_algorithm import BanditAlgorithm, Utilities, Vector, described
 from conduit_policy.custom import load_algorithms, registered
 from conduit_policy.rules import REVISION, RULES, SAFEGUARDS, Rule
-from conduit_schemas import ConfigurationError, ExplorationRule, LearningSettings
+from conduit_schemas import ConfigurationError, ExplorationRule, LearningSettings, unknown_name
 
 __all__ = ["ALGORITHMS", "algorithm", "exploration_rule"]
 
@@ -237,13 +237,11 @@ def algorithm(settings: LearningSettings) -> type[BanditAlgorithm]:
     """
     known = ALGORITHMS.get(settings.algorithm) or _custom(settings.algorithm)
     if known is None:
-        names = ", ".join(sorted([*ALGORITHMS, *registered]))
-        raise ConfigurationError(f"no algorithm {settings.algorithm!r}; there are {names}")
+        raise ConfigurationError(f"no algorithm {unknown_name(settings.algorithm, sorted([*ALGORITHMS, *registered]))}")
     takes = dict.fromkeys([*known.params, *sorted(known.implicit), *SAFEGUARDS])
     if unknown := sorted(set(settings.params) - set(takes)):
-        raise ConfigurationError(
-            f"algorithm {settings.algorithm!r} has no parameter {unknown[0]!r}; it takes {', '.join(takes)}"
-        )
+        told = unknown_name(unknown[0], takes, "it takes")
+        raise ConfigurationError(f"algorithm {settings.algorithm!r} has no parameter {told}")
     return known
 
 

@@ -7,7 +7,7 @@ statistics learned under one name are never mixed with those of another.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class Request:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Featurizer(Protocol):
     """Turns a request into a context vector. It must be a pure function and fast enough for the request path."""
 

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from conduit_policy.features import Featurizer, TextFeaturizer
-from conduit_schemas import MAX_DIMENSION, ConfigurationError
+from conduit_schemas import MAX_DIMENSION, ConfigurationError, unknown_name
 
 __all__ = ["FEATURIZER_ENTRY_POINTS", "featurizer_of", "known_featurizers"]
 
@@ -75,8 +75,8 @@ def _loaded(name: str) -> Any:
         return entry_points(group=FEATURIZER_ENTRY_POINTS)[name].load()
     except KeyError:
         raise ConfigurationError(
-            f"there is no featurizer {name!r}; there are {', '.join(known_featurizers())}. Correct the name, install "
-            f"the package that offers it as an entry point of {FEATURIZER_ENTRY_POINTS}, or give its location as "
+            f"there is no featurizer {unknown_name(name, known_featurizers())}. Correct the name, install the "
+            f"package that offers it as an entry point of {FEATURIZER_ENTRY_POINTS}, or give its location as "
             "package.module:attribute"
         ) from None
     except Exception as error:  # importing other people's modules may raise anything

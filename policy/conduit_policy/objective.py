@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_policy.signals import AMOUNTS
-from conduit_schemas import ConfigurationError
+from conduit_schemas import ConfigurationError, unknown_name
 
 __all__ = ["Objective", "place"]
 
@@ -90,7 +90,7 @@ class Objective:
         """
         weights = _PRESETS.get(name)
         if weights is None:
-            raise ConfigurationError(f"no objective preset {name!r}; there are {', '.join(sorted(_PRESETS))}")
+            raise ConfigurationError(f"no objective preset {unknown_name(name, sorted(_PRESETS))}")
         return cls(*weights)
 
 

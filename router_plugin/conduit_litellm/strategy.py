@@ -1,14 +1,12 @@
 """The routing strategy: LiteLLM asks which healthy deployment is to serve, the newest snapshot answers."""
 
 import asyncio
-import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from litellm.types.router import CustomRoutingStrategyBase
-from pydantic import ValidationError
 
 from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.judgements import Judgement
@@ -18,7 +16,6 @@ from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
 from conduit_litellm.events.spool import Spool, spool_folder
 from conduit_litellm.feedback.answer_checks import AnswerChecks, signal_values
-from conduit_litellm.feedback.judge import Judge
 from conduit_litellm.feedback.outcomes import OutcomeRecorder
 from conduit_litellm.feedback.recorder import About, FeedbackRecorder
 from conduit_litellm.feedback.validators import validators_of
@@ -28,16 +25,16 @@ from conduit_litellm.litellm_compat.models import ask_model
 from conduit_litellm.litellm_compat.prices import price_of
 from conduit_litellm.litellm_compat.requests import LiteLLMRequest
 from conduit_litellm.litellm_compat.responses import origin_of, origins_in_proxy
-from conduit_litellm.routing.directives import Directives, own_settings
+from conduit_litellm.routing.directives import Directives
 from conduit_litellm.routing.policy_cache import PolicyCache
 from conduit_litellm.routing.request import Deployment
 from conduit_litellm.routing.selection import DeploymentSelection, Selector
 from conduit_litellm.runtime import embedded_learner
 from conduit_litellm.runtime.background import BackgroundThread
 from conduit_litellm.runtime.log_service import serve_log
+from conduit_litellm.settings import StrategySettings, takes_settings
 from conduit_log import LogSettings, open_log
-from conduit_policy import Featurizer, Objective, algorithm, featurizer_of
-from conduit_schemas import ConfigurationError, LearningSettings
+from conduit_policy import Objective, featurizer_of, objective_of
 
 __all__ = ["ConduitRoutingStrategy"]
 
@@ -56,74 +53,9 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     Parameters
     ----------
-    bandit_algorithm
-        How to learn and explore: ``contextual_thompson``, ``linucb``, ``thompson``, ``ucb1``,
-        ``epsilon_greedy`` and others; see :data:`conduit_policy.ALGORITHMS`.
-    lambda_reg
-        Ridge regularisation of the learner's models, in observations.
-    window_size
-        Outcomes per deployment that are remembered; older ones fade.
-    params
-        The algorithm's own parameters; those left out take its defaults.
-    priors
-        What is known of deployments beforehand, by id: ``{"new": {"quality": 0.8, "observations": 30}}``; also
-        ``success``, ``cost_usd``, ``latency_s``. See :class:`conduit_schemas.ArmPrior`.
-    renamed
-        From old ids of deployments to new ones: what was learned of the old one goes to the new one.
-    objective
-        What is wanted: ``balanced``, ``quality``, ``cost``, ``speed``, or an
-        :class:`~conduit_policy.Objective` with weights of its own.
-    constraints
-        Limits: ``max_cost_usd`` of a request, ``max_latency_s``, ``budget`` (``{"usd": 25, "per": "day"}`` or ``"per":
-        "1000_requests"``), ``quality_floor`` (``{"relative": 0.95, "confidence": 0.95}``).
-    overrides
-        Other goals for some: ``{"team:growth": {"objective": "cost"}, "key:ci": {"max_cost_usd": 0.001}}``.
-    mode
-        Who chooses: ``off`` and ``shadow`` leave it to LiteLLM, the latter noting what Conduit would have done;
-        ``canary`` gives Conduit a share; ``active`` all.
-    rollout
-        The rest of :class:`conduit_schemas.RoutingSettings`: ``canary_share``, ``sticky_by``, ``min_exploration``,
-        ``automatic``, ``session_stickiness``, ``switching_cost``. Of all these an operator's settings, made with
-        ``conduit routing set``, take the place.
-    namespace
-        Separates installations that share a log: a policy is a model group in a namespace.
-    model_groups
-        The model groups to manage; by default all. LiteLLM serves the others as it would without Conduit.
-    log
-        Address of the event log, such as ``kafka://host:port``, ``file:///folder`` or one of an adapter of your own; by
-        default ``CONDUIT_LOG``. Without any, and without brokers, the log is a file on this machine.
-    bootstrap_servers
-        ``host:port`` of Kafka brokers, separated by commas: the same as an address of theirs; by default
-        ``CONDUIT_BOOTSTRAP_SERVERS``.
-    log_path
-        Folder of the file, and of what waits for a log elsewhere; by default ``CONDUIT_HOME`` or ``~/.conduit``.
-    topic_prefix
-        What the topics' names start with; by default ``CONDUIT_TOPIC_PREFIX`` or ``conduit``.
-    kafka_options
-        Security settings for the Kafka clients; see :class:`conduit_log.LogSettings`.
-    featurizer
-        Turns a request into the context the policy learns from; by default text and structure, 64 numbers.
-    max_snapshot_age_s
-        Seconds without a sign of the log, or of a learner at work, after which LiteLLM serves again.
-    queue_size
-        Events that may wait in memory for the log; beyond it the newest are dropped and counted.
-    spool_path
-        Folder in which events wait while Kafka, or another log that can be out of reach, is away, and outlive this
-        process; by default ``spool`` in the folder of ``log_path``. The embedded log, on the disk itself, has none.
-    spool_limit_bytes
-        What the spool may take of the disk, for all processes of this machine together; 0 for memory alone.
-    host_learner
-        Whether this process may host the learner, where the log allows it, as the embedded one does. One process per
-        log hosts it; when that ends, another one takes over. Needs ``pip install 'conduit-litellm[learner]'``.
-
-    implicit_signals
-        Whether answers that are empty, cut off, no JSON where JSON was asked for, or soon asked for again count as
-        failed in part; or by name how much of a success each still is. Answers are looked at in a thread of its own.
-    validators
-        Checks of one's own on every answer, by name: a function of an
-        :class:`~conduit_litellm.feedback.answers.Answer`, a JSON schema, or ``"package.module:function"``.
-    judge
-        A model, or a function, that judges a sample of the answers; see :class:`~conduit_litellm.Judge`.
+    settings
+        The fields of :class:`~conduit_litellm.settings.StrategySettings`, as arguments: the first three also by
+        position, the others by name. The page of settings in the documentation lists them.
 
     Raises
     ------
@@ -137,83 +69,39 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     ('linucb', 0)
     """
 
-    def __init__(
-        self,
-        bandit_algorithm: str = "contextual_thompson",
-        lambda_reg: float = 1.0,
-        window_size: int = 2000,
-        *,
-        params: Mapping[str, float] | None = None,
-        priors: Mapping[str, Mapping[str, float]] | None = None,
-        renamed: Mapping[str, str] | None = None,
-        objective: str | Objective = "balanced",
-        constraints: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Mapping[str, Any]] | None = None,
-        mode: str = "active",
-        rollout: Mapping[str, Any] | None = None,
-        namespace: str = "default",
-        model_groups: Iterable[str] | None = None,
-        log: str | None = None,
-        bootstrap_servers: str | None = None,
-        log_path: str | os.PathLike[str] | None = None,
-        topic_prefix: str | None = None,
-        kafka_options: Mapping[str, Any] | None = None,
-        featurizer: str | Featurizer | None = None,
-        max_snapshot_age_s: float = 900.0,
-        queue_size: int = 100_000,
-        spool_path: str | os.PathLike[str] | None = None,
-        spool_limit_bytes: int = 1 << 30,
-        host_learner: bool = True,
-        implicit_signals: bool | Mapping[str, float] = True,
-        validators: Mapping[str, Any] | None = None,
-        judge: Judge | None = None,
-    ) -> None:
-        if not max_snapshot_age_s > 0.0 or queue_size < 1:
-            raise ConfigurationError("max_snapshot_age_s and queue_size must be above 0")
-        if spool_limit_bytes < 0:
-            raise ConfigurationError(f"spool_limit_bytes={spool_limit_bytes} must not be below 0")
-        if isinstance(model_groups, str):
-            raise ConfigurationError(f"model_groups={model_groups!r} must be a list of names")
-        seeing = featurizer_of(featurizer)
-        self.settings = _learning_settings(
-            algorithm=bandit_algorithm,
-            params=dict(params or {}),
-            priors=None if priors is None else {arm: dict(prior) for arm, prior in priors.items()},
-            renamed=None if renamed is None else dict(renamed),
-            lambda_reg=lambda_reg,
-            window_size=window_size,
-            featurizer=seeing.name,
-            dimension=seeing.dimension,
-        )
+    @takes_settings(StrategySettings)
+    def __init__(self, settings: StrategySettings) -> None:
+        featurizer = featurizer_of(settings.featurizer)
+        self.settings = settings.learning(featurizer)
         self.log_settings = LogSettings.resolve(
-            log=log,
-            bootstrap_servers=bootstrap_servers,
-            path=None if log_path is None else Path(log_path).expanduser(),
-            prefix=topic_prefix,
-            kafka=None if kafka_options is None else dict(kafka_options),
+            log=settings.log,
+            bootstrap_servers=settings.bootstrap_servers,
+            path=_folder(settings.log_path),
+            prefix=settings.topic_prefix,
+            kafka=None if settings.kafka_options is None else dict(settings.kafka_options),
         )
         # Impossible settings are refused here and now; the log itself is entered in the background.
         capabilities = open_log(self.log_settings).capabilities
         self.counters = Counters()
         self._state = LogState()
         self._ledger = Ledger()
-        self._policies = PolicyCache(max_age_s=max_snapshot_age_s, counters=self.counters, state=self._state)
-        spools = capabilities.needs_spool and spool_limit_bytes > 0
-        spool = spool_folder(self.log_settings, None if spool_path is None else Path(spool_path).expanduser())
+        self._policies = PolicyCache(max_age_s=settings.max_snapshot_age_s, counters=self.counters, state=self._state)
+        spools = capabilities.needs_spool and settings.spool_limit_bytes > 0
+        spool = spool_folder(self.log_settings, _folder(settings.spool_path))
         self._emitter = Emitter(
             ledger=self._ledger,
             counters=self.counters,
             state=self._state,
-            limit=queue_size,
+            limit=settings.queue_size,
             delivered=self._policies.delivered,
-            spool=Spool(spool, spool_limit_bytes) if spools else None,
+            spool=Spool(spool, settings.spool_limit_bytes) if spools else None,
         )
-        own, objective = own_settings(objective, constraints, overrides, mode, rollout)
-        self._directives = Directives(own, objective, self.counters)
+        own = settings.routing()
+        self._directives = Directives(own, objective_of(own.goal, Objective()), self.counters)
         self._checks = AnswerChecks(
-            signals=signal_values(implicit_signals),
-            validators=validators_of(validators),
-            judge=judge,
+            signals=signal_values(settings.implicit_signals),
+            validators=validators_of(settings.validators),
+            judge=settings.judge,
             ledger=self._ledger,
             emitter=self._emitter,
             counters=self.counters,
@@ -225,17 +113,17 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._service = BackgroundThread("conduit-log", self._serve_log, forked=self._forked)
         self._selector = Selector(
             settings=self.settings,
-            featurizer=seeing,
+            featurizer=featurizer,
             directives=self._directives,
-            namespace=namespace,
-            model_groups=None if model_groups is None else frozenset(model_groups),
+            namespace=settings.namespace,
+            model_groups=None if settings.model_groups is None else frozenset(settings.model_groups),
             policies=self._policies,
             ledger=self._ledger,
             emitter=self._emitter,
             counters=self.counters,
             price_of=price_of,
         )
-        hosts = host_learner and capabilities.hosts_learner
+        hosts = settings.host_learner and capabilities.hosts_learner
         self._learner = embedded_learner.host_learner(self.log_settings) if hosts else None
 
     @property
@@ -443,12 +331,5 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._selector.reset()
 
 
-def _learning_settings(**fields: Any) -> LearningSettings:
-    try:
-        settings = LearningSettings(**fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{where}={first['input']!r}: {first['msg']}") from error
-    algorithm(settings)  # refuses a name or a parameter that does not exist
-    return settings
+def _folder(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path).expanduser()

@@ -40,11 +40,11 @@ from conduit_schemas.routing import (
     RoutingState,
     Spend,
     Weights,
-    checked,
 )
 from conduit_schemas.settings import ArmPrice, ArmPrior, LearningSettings
 from conduit_schemas.snapshot import Alarm, ArmSnapshot, ExplorationRule, SignalPosterior, Snapshot
 from conduit_schemas.topics import Topics, policy_name
+from conduit_schemas.written import checked, problem_of, unknown_name
 
 __all__ = [
     "FRACTION_BITS",
@@ -99,4 +99,6 @@ __all__ = [
     "decode_snapshot",
     "encode",
     "policy_name",
+    "problem_of",
+    "unknown_name",
 ]

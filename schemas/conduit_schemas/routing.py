@@ -4,14 +4,13 @@ None of this changes what is learned. The settings travel in the log as an event
 newest ones into the snapshot, and the plugins follow them.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from conduit_schemas.errors import ConfigurationError
 from conduit_schemas.fields import Count, Label, Probability, Record
 from conduit_schemas.reasons import RolloutStage
+from conduit_schemas.written import budget_form, floor_form, short, weights_form
 
 __all__ = [
     "AutomaticRollout",
@@ -25,7 +24,6 @@ __all__ = [
     "RoutingState",
     "Spend",
     "Weights",
-    "checked",
 ]
 
 Mode = Literal["off", "shadow", "canary", "active"]
@@ -72,6 +70,9 @@ class QualityFloor(Record):
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
 
 
+Preset = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class RoutingGoal(Record):
     """The objective and the limits of a choice, set for a policy, a team, a key or a request.
 
@@ -83,7 +84,7 @@ class RoutingGoal(Record):
     True
     """
 
-    objective: Annotated[str, Field(min_length=1, max_length=64)] | Weights | None = None
+    objective: Annotated[Preset | Weights | None, short(weights_form(Weights))] = None
     """The name of a preset, or weights."""
     max_cost_usd: Usd | None = None
     """The most that one request may cost."""
@@ -91,8 +92,8 @@ class RoutingGoal(Record):
     """Target for the time from the call to the last byte."""
     max_ttft_s: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     """Target for the time from the call to the first token. It holds for streams."""
-    budget: Budget | None = None
-    quality_floor: QualityFloor | None = None
+    budget: Annotated[Budget | None, short(budget_form)] = None
+    quality_floor: Annotated[QualityFloor | None, short(floor_form)] = None
 
 
 class AutomaticRollout(Record):
@@ -185,51 +186,3 @@ class RoutingState(Record):
     rollout: RolloutState | None = None
     spend: Annotated[dict[Label, Spend], Field(max_length=65)] = {}
     """Spending by scope. The empty scope is the whole policy."""
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def checked(model: type[Model], fields: Mapping[str, Any], where: str) -> Model:
-    """Validate fields that a person wrote. Unlike in records, an unknown name is an error.
-
-    Parameters
-    ----------
-    where
-        Where the fields come from, for the error message.
-
-    Raises
-    ------
-    ConfigurationError
-        When a name does not exist or a value cannot be used; the message says which and why.
-
-    Examples
-    --------
-    >>> checked(RoutingGoal, {"max_cost_usd": 0.01}, "goal").max_cost_usd
-    0.01
-    >>> checked(RoutingGoal, {"max_cost": 0.01}, "goal")
-    Traceback (most recent call last):
-    conduit_schemas.errors.ConfigurationError: goal: there is no 'max_cost'; there are objective, max_cost_usd, ...
-    """
-    try:
-        made = model.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[-1]  # of several possible types, the last one is the most informative
-        name = ".".join(str(part) for part in first["loc"] if part not in {"str", "Weights"})
-        given = "" if isinstance(first["input"], Mapping) else f"={first['input']!r}"
-        raise ConfigurationError(f"{where}: {name}{given}: {first['msg']}"[:500]) from error
-    for path, part in _parts(made, ""):
-        if part.model_extra:
-            unknown, known = next(iter(part.model_extra)), ", ".join(type(part).model_fields)
-            raise ConfigurationError(f"{where}: there is no {path + str(unknown)[:100]!r}; there are {known}")
-    return made
-
-
-def _parts(value: object, path: str) -> Iterator[tuple[str, BaseModel]]:
-    if isinstance(value, BaseModel):
-        yield path, value
-        for name in type(value).model_fields:
-            yield from _parts(getattr(value, name), f"{path}{name}.")
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _parts(item, f"{path}{name}.")

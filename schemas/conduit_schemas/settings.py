@@ -9,6 +9,10 @@ from conduit_schemas.fields import MAX_ARMS, MAX_DIMENSION, Id, Label, Probabili
 __all__ = ["ArmPrice", "ArmPrior", "LearningSettings"]
 
 
+Regularisation = Annotated[float, Field(gt=0.0, le=1e6)]
+WindowSize = Annotated[int, Field(ge=10, le=10_000_000)]
+
+
 class ArmPrior(Record):
     """What is known about a deployment beforehand. It counts as a number of observations that never fade.
 
@@ -48,9 +52,9 @@ class LearningSettings(Record):
     """The name of an algorithm: one of :data:`conduit_policy.ALGORITHMS` or a registered one."""
     params: Annotated[dict[Label, float], Field(max_length=16)] = {}
     """The algorithm's parameters. Those left out take their defaults."""
-    lambda_reg: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
+    lambda_reg: Regularisation = 1.0
     """Ridge regularisation: the precision of the prior, in observations."""
-    window_size: Annotated[int, Field(ge=10, le=10_000_000)] = 2000
+    window_size: WindowSize = 2000
     """How many observations per arm are remembered. Older ones fade exponentially with this time constant."""
     featurizer: Label = "text64-v2"
     dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] = 64

@@ -156,7 +156,7 @@ def test_settings_come_from_a_file(log: LogSettings, tmp_path: Path) -> None:
         (("--budget", "25"), "give it as 25/day"),
         (("--budget", "25/week"), "budget.per='week'"),
         (("--budget", "x/day"), "'x' is not a number"),
-        (("--max-cost-usd", "-1"), "max_cost_usd=-1"),
+        (("--max-cost-usd", "-1"), "max_cost_usd='-1'"),
         (("--quality-floor", "1.5"), "quality_floor.relative=1.5"),
         (("--canary-share", "2"), "canary_share=2"),
         (("--automatic", "demote"), "give promote, rollback, both, or none"),

@@ -60,7 +60,10 @@ def test_an_object_is_taken_as_it_is_and_nothing_is_the_usual_one(offered: None)
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("lenght", "no featurizer 'lenght'; there are length, text64-v2. Correct the name"),
+        (
+            "lenght",
+            r"no featurizer 'lenght'; there are length, text64-v2 \(did you mean 'length'\?\)\. Correct the name",
+        ),
         ("lengths:Size", "'lengths:Size' cannot be loaded: AttributeError"),
         ("nowhere:Size", "'nowhere:Size' cannot be loaded: ModuleNotFoundError"),
         ("lengths:Nameless", "'lengths:Nameless' must have a name"),

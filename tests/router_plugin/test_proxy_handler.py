@@ -15,8 +15,10 @@ from conduit_litellm import ConduitRoutingStrategy, ConfigurationError
 from conduit_litellm.metrics import expose_metrics
 from conduit_litellm.proxy import proxy_handler as conduit_proxy
 from conduit_litellm.proxy.proxy_handler import DECISION_HEADER, POLICY_HEADER, ProxyHandler
-from conduit_litellm.proxy.settings import ALLOWED_KEYS, read_settings
+from conduit_litellm.proxy.settings import read_settings
+from conduit_litellm.settings import SETTINGS
 from conduit_policy import Objective
+from conduit_schemas import Budget, QualityFloor, Weights
 
 ASK = [{"role": "user", "content": "hello"}]
 
@@ -49,7 +51,13 @@ def hosted(tmp_path, monkeypatch, deployment):
 
 class TestSettings:
     def test_every_argument_of_the_strategy_is_a_key(self):
-        assert set(ALLOWED_KEYS) == set(inspect.signature(ConduitRoutingStrategy).parameters)
+        parameters = inspect.signature(ConduitRoutingStrategy).parameters
+        assert {name: parameter.default for name, parameter in parameters.items()} == SETTINGS
+        assert [name for name, parameter in parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY] == [
+            "bandit_algorithm",
+            "lambda_reg",
+            "window_size",
+        ]
 
     def test_the_section_comes_before_the_environment_and_that_before_the_defaults(self):
         environment = {"CONDUIT_OBJECTIVE": "speed", "CONDUIT_WINDOW_SIZE": "300", "CONDUIT_NAMESPACE": ""}
@@ -72,6 +80,23 @@ class TestSettings:
             "params": {"scale": 2.0},
         }
 
+    def test_short_forms_are_read_from_the_section_and_the_environment(self, new_strategy):
+        environment = {
+            "CONDUIT_OBJECTIVE": "quality=1,cost=0.2",
+            "CONDUIT_OVERRIDES": '{"key:ci": {"budget": "2/day"}}',
+        }
+        section = {"constraints": {"budget": "25/day", "quality_floor": "0.9@0.99", "max_latency_s": 3}}
+        own = new_strategy(**read_settings(section, "f", environment))._directives.own
+        assert own.goal.objective == Weights(quality=1.0, cost=0.2, latency=0.0, ttft=0.0)
+        assert own.goal.budget == Budget(usd=25.0) and own.overrides["key:ci"].budget == Budget(usd=2.0)
+        assert own.goal.quality_floor == QualityFloor(relative=0.9, confidence=0.99)
+
+    def test_zero_is_a_number(self):
+        given = {"spool_limit_bytes": 0, "params": {"floor": 0.0}}
+        assert read_settings(given, "f", {"CONDUIT_OBJECTIVE": "cost=1,quality=0"}) == given | {
+            "objective": Objective(quality=0.0, cost=1.0, latency=0.0)
+        }
+
     def test_variables_of_the_log_are_left_to_the_log(self):
         assert read_settings({"log": "nats://n:1"}, "f", {"CONDUIT_LOG": "x:"}) == {"log": "nats://n:1"}
         assert (
@@ -82,12 +107,16 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("section", "environment", "message"),
         [
-            ({"window": 5}, {}, r"f\.yaml: conduit: has no key 'window'; allowed are bandit_algorithm, .*host_learner"),
+            (
+                {"window": 5},
+                {},
+                r"f\.yaml: conduit: has no key 'window'; there are bandit_algorithm, .*\(did you mean 'window_size'",
+            ),
             ({1: 5}, {}, r"f\.yaml: conduit: has no key 1"),
             ([], {}, r"f\.yaml: conduit: must hold keys and values, not \[\]"),
             ({"window_size": "many"}, {}, r"f\.yaml: conduit: window_size='many': .*valid integer"),
             ({"objective": {"cots": 1}}, {}, r"f\.yaml: conduit: objective={'cots': 1}: .*cots"),
-            ({"model_groups": "chat"}, {}, r"f\.yaml: conduit: model_groups='chat': .*valid list"),
+            ({"model_groups": "chat"}, {}, r"f\.yaml: conduit: model_groups='chat': must be a list of names"),
             ({"kafka_options": "secret"}, {}, r"f\.yaml: conduit: kafka_options=\.\.\.: "),
             ({}, {"CONDUIT_LAMBDA_REG": "x"}, r"the environment: CONDUIT_LAMBDA_REG='x': .*valid number"),
             ({}, {"CONDUIT_PARAMS": "{x"}, r"the environment: CONDUIT_PARAMS='{x' is no JSON"),

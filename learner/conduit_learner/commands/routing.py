@@ -5,7 +5,6 @@ import platform
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +13,7 @@ import click
 from conduit_learner.commands.options import as_json_option, echo_json, log_options, opened_log, policy_option
 from conduit_learner.commands.routing_text import routing_lines, settings_lines
 from conduit_log import LogSettings, Message
-from conduit_policy import LIMITED, Objective, check_routing
+from conduit_policy import LIMITED, check_routing
 from conduit_schemas import (
     ConfigurationError,
     RoutingChange,
@@ -213,7 +212,7 @@ def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, An
         if text == _NONE:
             goal.pop(name, None)
         elif text is not None:
-            goal[name] = _PARSERS[name](text)
+            goal[name] = text
     for name in ("mode", "canary_share", "sticky_by", "min_exploration", "session_stickiness", "switching_cost"):
         if options[name] is not None:
             fields[name] = options[name]
@@ -239,43 +238,3 @@ def _scope(options: Mapping[str, Any]) -> str | None:
     if options["team"] and options["key"]:
         raise ConfigurationError("give --team or --key, not both")
     return f"team:{options['team']}" if options["team"] else f"key:{options['key']}" if options["key"] else None
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{name} {text!r} is not a number") from error
-
-
-def _objective(text: str) -> Any:
-    if "=" not in text:
-        return text
-    weights = dict.fromkeys(Objective().weights(), 0.0)
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        if name.strip() not in weights:
-            raise ConfigurationError(f"--objective: unknown weight {name.strip()!r}; weights are {', '.join(weights)}")
-        weights[name.strip()] = _number(f"--objective: weight {name.strip()}", value)
-    return weights
-
-
-def _budget(text: str) -> dict[str, Any]:
-    usd, slash, per = text.partition("/")
-    if not slash:
-        raise ConfigurationError(f"--budget {text!r}: give it as 25/day or 1.5/1000_requests")
-    return {"usd": _number("--budget", usd), "per": per}
-
-
-def _floor(text: str) -> dict[str, float]:
-    relative, at, confidence = text.partition("@")
-    floor = {"relative": _number("--quality-floor", relative)}
-    return floor | ({"confidence": _number("--quality-floor: confidence", confidence)} if at else {})
-
-
-_PARSERS: Mapping[str, Any] = {
-    "objective": _objective,
-    **{signal.limit: partial(_number, f"--{signal.limit.replace('_', '-')}") for signal in LIMITED},
-    "budget": _budget,
-    "quality_floor": _floor,
-}

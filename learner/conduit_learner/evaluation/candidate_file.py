@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from conduit_log import StoredMessage
-from conduit_policy import Objective
+from conduit_policy import Objective, objective_of
 from conduit_policy.algorithms import algorithm
-from conduit_schemas import ConfigurationError, LearningChange, LearningSettings, RecordError, decode_event
+from conduit_schemas import (
+    ConfigurationError,
+    LearningChange,
+    LearningSettings,
+    RecordError,
+    RoutingGoal,
+    checked,
+    decode_event,
+)
 
 __all__ = ["Candidate", "logged_settings", "parse_candidate", "read_candidate"]
 
@@ -49,9 +55,9 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
     Parameters
     ----------
     text
-        A table ``settings`` with fields of :class:`conduit_schemas.LearningSettings`, a table ``objective`` with
-        either a ``preset`` or weights, and a table ``features`` whose ``keep`` lists components of the logged contexts
-        as numbers and ranges. If a table is missing, that part stays as logged.
+        A table ``settings`` with fields of :class:`conduit_schemas.LearningSettings`, an ``objective``, or a table of
+        this name with a ``preset`` or weights, and a table ``features`` whose ``keep`` lists components of the logged
+        contexts as numbers and ranges. If a table is missing, that part stays as logged.
     logged
         The settings in force in the log, used for missing fields. Parameters of one algorithm are never used for
         another.
@@ -76,7 +82,7 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
     if not tables:
         raise ConfigurationError("the file is empty: give at least one of [settings], [objective] and [features]")
     for name, table in tables.items():
-        if not isinstance(table, dict):
+        if not isinstance(table, dict) and name != "objective":
             raise ConfigurationError(f"{name} must be a table, as in [{name}]")
     settings = _settings(tables["settings"], logged) if "settings" in tables else None
     return Candidate(
@@ -102,31 +108,21 @@ def logged_settings(messages: Iterable[StoredMessage], policy: str) -> LearningS
 
 
 def _settings(table: Mapping[str, Any], logged: LearningSettings) -> LearningSettings:
-    _check_keys("[settings]", table, tuple(LearningSettings.model_fields))
     kept = logged.model_dump()
     if table.get("algorithm", logged.algorithm) != logged.algorithm:
         kept["params"] = {}
-    try:
-        settings = LearningSettings.model_validate({**kept, **table})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"[settings] {where} = {first['input']!r}: {first['msg']}") from error
+    settings = checked(LearningSettings, {**kept, **table}, "[settings]")
     algorithm(settings)
     return settings
 
 
-def _objective(table: Mapping[str, Any]) -> Objective:
-    weights = tuple(Objective().weights())
-    _check_keys("[objective]", table, ("preset", *weights))
-    if "preset" in table:
-        if len(table) > 1:
+def _objective(given: object) -> Objective:
+    """Return the objective in any of the forms that an objective may have, or as a table with a preset."""
+    if isinstance(given, Mapping) and "preset" in given:
+        if len(given) > 1:
             raise ConfigurationError("[objective] takes a preset or weights, not both")
-        return Objective.preset(str(table["preset"]))
-    for name, weight in table.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise ConfigurationError(f"[objective] {name} = {weight!r}: a weight must be a number")
-    return Objective(**{name: float(weight) for name, weight in table.items()})
+        given = str(given["preset"])
+    return objective_of(checked(RoutingGoal, {"objective": given}, "the file"), Objective())
 
 
 def _features(table: Mapping[str, Any], settings: LearningSettings) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from conduit_litellm.feedback.implicit_signals import DEFAULT_VALUES, Retries, i
 from conduit_litellm.feedback.judge import AskModel, Judge, JudgeError, Sampler
 from conduit_litellm.feedback.validators import Validator
 from conduit_litellm.runtime.background import BackgroundThread
-from conduit_schemas import ConfigurationError
+from conduit_schemas import ConfigurationError, unknown_name
 
 __all__ = ["AnswerChecks", "signal_values"]
 
@@ -52,7 +52,7 @@ def signal_values(wanted: bool | Mapping[str, float]) -> dict[str, float]:
         return dict(DEFAULT_VALUES) if wanted else {}
     for name, value in wanted.items():
         if name not in DEFAULT_VALUES:
-            raise ConfigurationError(f"implicit_signals: no {name!r}; there are {', '.join(DEFAULT_VALUES)}")
+            raise ConfigurationError(f"implicit_signals: there is no {unknown_name(name, DEFAULT_VALUES)}")
         if not (isinstance(value, Real) and 0.0 <= value <= 1.0):
             raise ConfigurationError(f"implicit_signals: {name}={value!r} must be between 0 and 1")
     return {**DEFAULT_VALUES, **wanted}

@@ -1,26 +1,18 @@
 """Settings of a LiteLLM proxy's strategy: the ``conduit:`` section of its config.yaml, and the environment."""
 
-import inspect
 import json
 import os
 from collections.abc import Mapping
-from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import ConfigDict, ValidationError, create_model
+from conduit_litellm.settings import SETTINGS, settings_of
+from conduit_schemas import ConfigurationError, unknown_name
 
-from conduit_litellm.strategy import ConduitRoutingStrategy
-from conduit_schemas import ConfigurationError
-
-__all__ = ["ALLOWED_KEYS", "read_settings"]
+__all__ = ["read_settings"]
 
 _PREFIX = "CONDUIT_"
 _OF_THE_LOG = frozenset({"log", "bootstrap_servers", "log_path", "topic_prefix", "kafka_options"})
 """Keys whose variables :class:`conduit_log.LogSettings` reads by itself, some under names of their own."""
-
-_PARAMETERS = inspect.signature(ConduitRoutingStrategy).parameters
-ALLOWED_KEYS = tuple(_PARAMETERS)
-"""What may stand in the section: the arguments of :class:`~conduit_litellm.ConduitRoutingStrategy`."""
 
 
 def read_settings(section: object, where: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -29,7 +21,8 @@ def read_settings(section: object, where: str, environment: Mapping[str, str] = 
     Parameters
     ----------
     section
-        The ``conduit:`` section; None when there is none.
+        The ``conduit:`` section; None when there is none. Its keys are the fields of
+        :class:`~conduit_litellm.settings.StrategySettings`.
     where
         The file it stands in, for messages.
     environment
@@ -50,35 +43,20 @@ def read_settings(section: object, where: str, environment: Mapping[str, str] = 
     if not isinstance(section, Mapping):
         raise ConfigurationError(f"{where}: conduit: must hold keys and values, not {section!r}")
     for key in section:
-        if key not in ALLOWED_KEYS:
-            raise ConfigurationError(f"{where}: conduit: has no key {key!r}; allowed are {', '.join(ALLOWED_KEYS)}")
+        if key not in SETTINGS:
+            raise ConfigurationError(f"{where}: conduit: has no key {unknown_name(key, SETTINGS)}")
     given = {key: value for key, value in section.items() if value is not None}
-    places = dict.fromkeys(given, where)
-    for key in ALLOWED_KEYS:
+    variables: dict[str, Any] = {}
+    for key in SETTINGS:
         text = environment.get(_variable(key))
         if text and key not in given and key not in _OF_THE_LOG:
-            given[key], places[key] = _parsed(key, text), "the environment"
-    try:
-        model = _model()(**given)
-    except ValidationError as error:
-        # Where a value may be of several kinds, the last one, a mapping, says most about what is wrong.
-        wrong = error.errors(include_url=False)[-1]
-        key = str(wrong["loc"][0])
-        name = f"conduit: {key}" if places[key] == where else _variable(key)
-        problem = wrong["msg"] if len(wrong["loc"]) == 1 else f"{wrong['msg']} (at {wrong['loc'][-1]})"
-        raise ConfigurationError(f"{places[key]}: {name}={_shown(key, given[key])}: {problem}") from error
-    return {key: getattr(model, key) for key in ALLOWED_KEYS if key in given}
+            variables[key] = _parsed(key, text)
 
+    def called(key: str) -> str:
+        return f"the environment: {_variable(key)}" if key in variables else f"{where}: conduit: {key}"
 
-@cache
-def _model() -> Any:
-    """Return the constructor's annotations as a pydantic model, so that the two cannot disagree."""
-    hints = get_type_hints(ConduitRoutingStrategy.__init__) | {
-        "model_groups": list[str] | None,
-        "featurizer": str | None,
-    }
-    fields: dict[str, Any] = {key: (hints[key], _PARAMETERS[key].default) for key in ALLOWED_KEYS}
-    return create_model("ConduitSection", __config__=ConfigDict(extra="forbid"), **fields)
+    settings = settings_of(called, **given, **variables)
+    return {key: getattr(settings, key) for key in SETTINGS if key in given or key in variables}
 
 
 def _variable(key: str) -> str:
@@ -94,7 +72,3 @@ def _parsed(key: str, text: str) -> object:
     if key == "model_groups":
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
-
-
-def _shown(key: str, value: object) -> str:
-    return "..." if key == "kafka_options" else repr(value)  # which may hold a password

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from conduit_litellm.decisions.directive import Directive
 from conduit_litellm.decisions.ledger import Decision
@@ -19,15 +19,14 @@ from conduit_policy import (
     Beliefs,
     Constraints,
     Objective,
-    check_routing,
     merged,
     objective_of,
     pace,
     random_number,
 )
-from conduit_schemas import ConfigurationError, Fallback, Mode, RoutingGoal, RoutingSettings, Spend, checked
+from conduit_schemas import ConfigurationError, Fallback, Mode, RoutingGoal, RoutingSettings, Spend
 
-__all__ = ["Directives", "own_settings"]
+__all__ = ["Directives"]
 
 _NOTHING_SPENT = Spend()
 _MAX_REMEMBERED = 1_000
@@ -208,31 +207,6 @@ class Directives:
     def _index(self, session: tuple[str, str] | None, arms: Sequence[str]) -> int | None:
         last = None if session is None else self.sessions.last(session)
         return arms.index(last) if last in arms else None
-
-
-def own_settings(
-    objective: str | Objective,
-    constraints: Mapping[str, Any] | None,
-    overrides: Mapping[str, Mapping[str, Any]] | None,
-    mode: str,
-    rollout: Mapping[str, Any] | None,
-) -> tuple[RoutingSettings, Objective]:
-    """Return an application's own settings, and its objective, of the strategy's arguments.
-
-    Raises
-    ------
-    ConfigurationError
-        When they make no sense; the message names the field.
-    """
-    for name, taken in (("objective", constraints), ("mode", rollout), ("goal", rollout), ("overrides", rollout)):
-        if taken and name in taken:
-            raise ConfigurationError(f"{name!r} does not belong there: it is an argument of its own")
-    wanted: object = objective.weights() if isinstance(objective, Objective) else objective
-    goal = {**(constraints or {}), "objective": wanted}
-    fields = {**(rollout or {}), "goal": goal, "overrides": dict(overrides or {}), "mode": mode}
-    settings = checked(RoutingSettings, fields, "routing")
-    check_routing(settings)
-    return settings, objective if isinstance(objective, Objective) else Objective.preset(objective)
 
 
 def _fallback(mode: Mode, *, is_in_canary: bool) -> Fallback | None:

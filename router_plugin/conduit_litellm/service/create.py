@@ -1,6 +1,5 @@
 """How a service is made: from what the application says to a strategy, a backend and the service around them."""
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -9,8 +8,9 @@ from conduit_litellm.service.litellm_backend import LiteLLMBackend
 from conduit_litellm.service.models import Model, deployments, wanted_models
 from conduit_litellm.service.result_type import result_type_of
 from conduit_litellm.service.service import Service
+from conduit_litellm.settings import SETTINGS
 from conduit_litellm.strategy import ConduitRoutingStrategy
-from conduit_schemas import ConfigurationError, policy_name
+from conduit_schemas import ConfigurationError, policy_name, unknown_name
 
 __all__ = ["create_service"]
 
@@ -57,7 +57,8 @@ async def create_service(
         Further arguments of LiteLLM's ``Router`` (not with ``pydantic_ai``).
     strategy_settings
         Further arguments of :class:`~conduit_litellm.ConduitRoutingStrategy`, such as ``bootstrap_servers``,
-        ``log_path``, ``objective`` or ``bandit_algorithm``.
+        ``log_path``, ``objective`` or ``bandit_algorithm``: the fields of
+        :class:`~conduit_litellm.settings.StrategySettings`, but for ``model_groups``.
 
     Raises
     ------
@@ -86,7 +87,7 @@ async def create_service(
     return Service(
         strategy,
         backend,
-        policy=policy_name(strategy_settings.get("namespace", "default"), name),
+        policy=policy_name(strategy_settings.get("namespace", SETTINGS["namespace"]), name),
         models=list(dict.fromkeys(entry["litellm_params"]["model"] for entry in (*pool, *spare))),
         default=default,
         timeout_s=timeout_s,
@@ -106,13 +107,10 @@ def _check(backend: str, fallbacks: object, retries: int, timeout_s: float, sett
         raise ConfigurationError(f"retries={retries!r} must be 0 or more")
     if not timeout_s > 0.0:
         raise ConfigurationError(f"timeout_s={timeout_s!r} must be above 0")
-    # Which groups to manage is decided: the service's own.
-    known = set(inspect.signature(ConduitRoutingStrategy).parameters) - {"model_groups"}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise ConfigurationError(
-            f"create_service has no argument {unknown[0]!r}; there are also {', '.join(sorted(known))}"
-        )
+    known = [name for name in SETTINGS if name != "model_groups"]  # which are decided: the service's own
+    for name in settings:
+        if name not in known:
+            raise ConfigurationError(f"create_service has no argument {unknown_name(name, known)}")
 
 
 def _pydantic_ai(

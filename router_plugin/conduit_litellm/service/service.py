@@ -73,7 +73,7 @@ class Service:
         messages: Messages | None = None,
         user_id: str | None = None,
         constraints: Constraints | None = None,
-        objective: str | Objective | None = None,
+        objective: str | Mapping[str, float] | Objective | None = None,
         timeout_s: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         **params: Any,
@@ -135,7 +135,7 @@ class Service:
         messages: Messages | None = None,
         user_id: str | None = None,
         constraints: Constraints | None = None,
-        objective: str | Objective | None = None,
+        objective: str | Mapping[str, float] | Objective | None = None,
         timeout_s: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         **params: Any,
@@ -328,13 +328,15 @@ def _noting(attempts: list[SelectionDraft]) -> Iterator[None]:
         attempts_of_request.reset(token)
 
 
-def _goal(constraints: Constraints | None, objective: str | Objective | None) -> RoutingGoal | None:
+def _goal(
+    constraints: Constraints | None, objective: str | Mapping[str, float] | Objective | None
+) -> RoutingGoal | None:
     """Return what one request wants, checked."""
     if constraints is None and objective is None:
         return None
     fields = constraints.model_dump(exclude_none=True) if isinstance(constraints, RoutingGoal) else constraints or {}
     if objective is not None:
-        fields = {**fields, "objective": objective.weights() if isinstance(objective, Objective) else objective}
+        fields = {**fields, "objective": objective}
     goal = checked(RoutingGoal, fields, "constraints and objective")
     objective_of(goal, Objective())  # refuses a preset that does not exist
     return goal

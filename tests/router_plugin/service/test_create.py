@@ -36,7 +36,7 @@ def _no_keys(monkeypatch):
         ({"fallbacks": [7]}, r"fallbacks\[0\]=7"),
         ({"retries": -1}, "retries=-1 must be 0 or more"),
         ({"timeout_s": 0.0}, "timeout_s=0.0 must be above 0"),
-        ({"bandit": "linucb"}, "no argument 'bandit'; there are also bandit_algorithm, "),
+        ({"bandit": "linucb"}, "no argument 'bandit'; there are bandit_algorithm, "),
         ({"model_groups": ["a"]}, "no argument 'model_groups'"),
         ({"bandit_algorithm": "magic"}, "magic"),
         ({"default_result_type": object()}, "pydantic can validate"),

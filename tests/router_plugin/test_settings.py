@@ -1,0 +1,77 @@
+"""The one description of a strategy's settings: what is documented, taken and refused."""
+
+from pathlib import Path
+
+import pytest
+
+from conduit_litellm import ConduitRoutingStrategy, ConfigurationError, Judge
+from conduit_litellm.settings import SETTINGS, StrategySettings, settings_of
+from conduit_litellm.settings_page import settings_page
+from conduit_policy import Objective, TextFeaturizer, objective_of
+from conduit_schemas import QualityFloor, Weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_of_settings_is_current_and_says_a_sentence_about_each():
+    page = settings_page()
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page, "run: make generate"
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert list(rows) == list(SETTINGS)
+    assert all(line.endswith(". |") for line in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ({"quality": 1, "cost": 0.2}, Objective(cost=0.2)),
+        ("quality=1,cost=0.2,latency=0.01", Objective(cost=0.2)),
+        (Weights(cost=0.2), Objective(cost=0.2)),
+        (Objective(cost=0.2), Objective(cost=0.2)),
+        ("cost", "cost"),
+    ],
+)
+def test_an_objective_has_the_same_forms_everywhere(given, weights):
+    assert StrategySettings(objective=given).objective == weights
+    routing = StrategySettings(overrides={"team:a": {"objective": given}}, objective=given).routing()
+    wanted = [objective_of(goal, Objective()) for goal in (routing.goal, routing.overrides["team:a"])]
+    assert wanted == [Objective.preset(weights) if isinstance(weights, str) else weights] * 2
+
+
+@pytest.mark.parametrize("given", ["0.9@0.99", {"relative": 0.9, "confidence": 0.99}])
+def test_a_quality_floor_has_two_forms(given):
+    floor = StrategySettings(constraints={"quality_floor": given}).routing().goal.quality_floor
+    assert floor == QualityFloor(relative=0.9, confidence=0.99)
+
+
+def test_objects_stay_what_they_are_and_files_describe_them():
+    featurizer, judge = TextFeaturizer(), Judge(model="m")
+    settings = StrategySettings(featurizer=featurizer, judge=judge, validators={"long": len}, model_groups={"a"})
+    assert settings.featurizer is featurizer and settings.judge is judge
+    assert settings.validators == {"long": len} and settings.model_groups == ["a"]
+    assert StrategySettings(judge={"model": "m", "share": 0.5}).judge == Judge(model="m", share=0.5)
+
+
+def test_names_and_positions_go_on_working(new_strategy):
+    learning = new_strategy(bandit_algorithm="contextual_thompson", lambda_reg=1.0, window_size=1000).settings
+    assert (learning.algorithm, learning.lambda_reg, learning.window_size) == ("contextual_thompson", 1.0, 1000)
+    learning = settings_of(str, "linucb", 2.0, 50).learning(TextFeaturizer())
+    assert (learning.algorithm, learning.lambda_reg, learning.window_size) == ("linucb", 2.0, 50)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"objektive": "cost"}, r"there is no setting 'objektive'; there are .*\(did you mean 'objective'\?\)"),
+        ({"objective": "qality=1"}, r"objective='qality=1': .*'qality'.*did you mean 'quality'"),
+        ({"window_size": 5}, "ConduitRoutingStrategy: window_size=5: .*greater than or equal to 10"),
+        ({"kafka_options": "hunter2"}, r"kafka_options=\.\.\.: "),
+        ({"featurizer": 7}, "featurizer=7: .*Featurizer"),
+        ({"judge": {"model": "m", "share": 7}}, r"judge: share=7\.0 must be above 0"),
+        ({"constraints": {"budget": "25/week"}}, "goal.budget.per='week'"),
+        ({"constraints": {"budget": {"per": "day"}}}, "goal.budget.usd: Field required"),
+    ],
+)
+def test_a_refusal_says_where_what_and_what_there_is(given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        ConduitRoutingStrategy(**given)
