@@ -170,7 +170,7 @@ class TestExplain:
         assert "decision d120 of policy default/chat" in result.output
         assert "exploration rule: thompson (cold_ratings 5, " in result.output
         assert "objective: quality 1, cost 0.05, " in result.output
-        assert "latency 0.01; all but quality counted for 100% of that" in result.output
+        assert "latency 0.01, ttft 0; all but quality counted for 100% of that" in result.output
         assert "verdict: proven" in result.output
         assert "outcome: success" in result.output
         assert "had the largest mean utility, so " in result.output
@@ -264,7 +264,7 @@ class TestEvaluate:
         assert "note: 20 decisions were left out" in result.output
         found = fields(run("evaluate", "--policy", POLICY, "--path", path, "--candidate", file, "--json"))
         assert found["candidate"]["settings"]["algorithm"] == "uniform"
-        assert found["candidate"]["objective"] == {"quality": 1.0, "cost": 0.2, "latency": 0.01}
+        assert found["candidate"]["objective"] == {"quality": 1.0, "cost": 0.2, "latency": 0.01, "ttft": 0.0}
         headline = found["estimates"]["quality"][0]
         assert headline["low"] <= headline["value"] <= headline["high"]
         direct = next(estimate for estimate in found["estimates"]["quality"] if estimate["method"] == "direct")
@@ -291,7 +291,7 @@ class TestEvaluate:
         file.write_text("[settings]\nalgoritm = 1", encoding="utf-8")
         result = run("evaluate", "--policy", POLICY, "--path", path, "--candidate", file)
         assert result.exit_code == 2
-        assert result.output.startswith(f"Error: {file}: [settings] has 'algoritm'; known are algorithm")
+        assert result.output.startswith(f"Error: {file}: [settings] has the unknown entry 'algoritm'; known e")
 
 
 class TestArchive:

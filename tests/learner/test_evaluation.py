@@ -323,7 +323,7 @@ def joined(
     )
 
 
-SCALE = np.array([[math.log(0.001), math.log(10.0)], [0.0, 2.0]])
+SCALE = np.array([[math.log(0.001), math.log(10.0)], [0.0, 2.0], [0.0, math.inf]])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """``conduit explain``: explain one decision in words and numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from conduit_learner.commands.options import (
     progress_bar,
     source_options,
 )
-from conduit_learner.commands.text import COLUMNS, format_signal, table
+from conduit_learner.commands.text import columns, format_signal, table
 from conduit_log import LogSettings
 from conduit_policy import AMOUNTS
 from conduit_schemas import Fallback, Flag
@@ -95,7 +95,9 @@ def _lines(found: "Explanation") -> Iterator[str]:
     yield f"{moment}, partition {found.partition}, offset {found.offset:,}"
     yield f"chosen: {_named(selection.arm, found.arms[selection.chosen].model)}"
     yield ""
-    yield table([_HEADS, *(_row(explained) for explained in found.arms)])
+    shown = columns([signal for explained in found.arms for signal in explained.predicted])
+    heads = ("deployment", "model", *shown.values(), "utility", "observations", "probability", "logged")
+    yield table([heads, *(_row(explained, shown) for explained in found.arms)])
     yield ""
     yield from _choice(found)
     yield from _consequences(found)
@@ -104,12 +106,9 @@ def _lines(found: "Explanation") -> Iterator[str]:
         yield f"    {reason}"
 
 
-_HEADS = ("deployment", "model", *(label for label, _ in COLUMNS), "utility", "observations", "probability", "logged")
-
-
-def _row(explained: "ArmExplanation") -> tuple[str, ...]:
+def _row(explained: "ArmExplanation", shown: Iterable[str]) -> tuple[str, ...]:
     cells = []
-    for _, signal in COLUMNS:
+    for signal in shown:
         predicted = explained.predicted.get(signal)
         cell = format_signal(signal, None if predicted is None else predicted.mean)
         if predicted is not None and predicted.low is not None:

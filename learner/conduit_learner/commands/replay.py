@@ -13,7 +13,7 @@ from conduit_learner.commands.options import (
     progress_bar,
     source_options,
 )
-from conduit_learner.commands.text import COLUMNS, COUNTS, changes, format_signal, head, shown_average, table
+from conduit_learner.commands.text import COUNTS, changes, columns, format_signal, head, shown_average, table
 from conduit_log import LogSettings
 from conduit_schemas import ConfigurationError, Snapshot, encode
 
@@ -124,12 +124,13 @@ def _summary(snapshot: Snapshot) -> dict[str, Any]:
 def _text(snapshot: Snapshot) -> str:
     facts = head(snapshot)
     counts = ", ".join(f"{facts[count]:,} {count.replace('_', ' ')}" for count in COUNTS)
-    rows = [("deployment", "model", "selections", "outcomes", "errors", "feedbacks", *(label for label, _ in COLUMNS))]
+    shown = columns([signal for arm in snapshot.arms.values() for signal in arm.signals])
+    rows = [("deployment", "model", "selections", "outcomes", "errors", "feedbacks", *shown.values())]
     for name, arm in snapshot.arms.items():
         numbers = [f"{number:,}" for number in (arm.selections, arm.outcomes, arm.errors, arm.feedbacks)]
         averages = [
             format_signal(signal, shown_average(signal, arm.signals[signal]) if signal in arm.signals else None)
-            for _, signal in COLUMNS
+            for signal in shown
         ]
         rows.append((name, arm.model or "-", *numbers, *averages))
     found = changes(snapshot)

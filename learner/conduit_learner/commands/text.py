@@ -1,19 +1,29 @@
 """Text output shared by the commands: numbers, tables, and a snapshot's summary."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from conduit_policy import SIGNALS
 from conduit_schemas import SignalPosterior, Snapshot
 
-__all__ = ["COLUMNS", "COUNTS", "changes", "format_signal", "head", "shown_average", "table"]
+__all__ = ["COUNTS", "changes", "columns", "format_signal", "head", "shown_average", "table"]
 
-COLUMNS = tuple((f"{signal.title} {signal.unit}".strip(), signal.name) for signal in SIGNALS.values())
-"""Column headings and their signals, in display order."""
 
 COUNTS = ("selections", "outcomes", "feedbacks", "censored", "open_decisions")
 """A snapshot's counters, in display order."""
+
+
+def columns(known: Collection[str]) -> dict[str, str]:
+    """Return the signals to show, each with its column heading; optional ones only if they are known.
+
+    Examples
+    --------
+    >>> columns(["quality"])
+    {'quality': 'quality', 'success': 'success', 'cost': 'cost USD', 'latency': 'latency s'}
+    """
+    shown = [signal for signal in SIGNALS.values() if not signal.is_optional or signal.name in known]
+    return {signal.name: f"{signal.title} {signal.unit}".strip() for signal in shown}
 
 
 def shown_average(signal: str, posterior: SignalPosterior) -> float | None:

@@ -101,5 +101,9 @@ def measure(
         "utility": (np.array([row.utility(scale) for row in rows]), feedback),
         "quality": (np.array([row.quality for row in rows]), feedback),
         "success": (np.array([row.success for row in rows]), None),
-        **{signal.field: (np.array([row.amount(signal) for row in rows]), None) for signal in AMOUNTS},
+        **{
+            signal.field: (np.array([row.amount(signal) for row in rows]), None)
+            for signal in AMOUNTS
+            if not signal.is_optional or any(signal.field in row.amounts for row in rows)
+        },
     }
