@@ -1,4 +1,4 @@
-"""How events travel: one set of ports, and logs that keep their promises, chosen by address."""
+"""How events travel: the ports of a log, and the adapters that implement them, chosen by address."""
 
 from conduit_log.ports import (
     Capabilities,

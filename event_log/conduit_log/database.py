@@ -1,4 +1,4 @@
-"""The embedded log's database as the event loop sees it: a thread of its own, its errors in words, and forks."""
+"""The embedded log's database for an event loop: it runs in a separate thread, explains errors, and survives forks."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from conduit_log.ports import LogUnavailableError
-from conduit_log.sqlite import BUSY_S, Connection, explain, is_passing
+from conduit_log.sqlite import BUSY_S, Connection, explain, is_temporary
 from conduit_schemas import ConfigurationError, Topics
 
 __all__ = ["Database"]
@@ -20,15 +20,16 @@ _T = TypeVar("_T")
 
 
 class Database:
-    """A connection with a thread of its own, and its errors in words.
+    """A SQLite connection in its own thread, with errors that explain themselves.
 
-    A fork finds no connection open: SQLite's locks do not survive one, and a child that inherits its memory of
-    locks may lose what it writes. The parent closes before and opens again after; the child starts with none.
+    No connection is open during a fork: SQLite's locks do not survive one, and a child that inherits the record of them
+    may lose what it writes. The parent closes its connections before the fork and reopens them when they are next used.
+    The child starts without any.
 
     Parameters
     ----------
     folder
-        Where ``log.sqlite3`` is; created where it does not exist.
+        Contains ``log.sqlite3``. It is created if it does not exist.
     topics
         The installation's topics.
     """
@@ -41,12 +42,12 @@ class Database:
         self._identity: tuple[int, int] | None = None
 
     async def open(self) -> None:
-        """Open, and create what is missing.
+        """Open the database, and create it if it is missing.
 
         Raises
         ------
         ConfigurationError
-            When the file cannot be created, opened or understood.
+            When the file cannot be created or opened, or is not an embedded log of this version.
         LogUnavailableError
             When another process kept it locked for too long.
         """
@@ -59,13 +60,13 @@ class Database:
             raise
 
     async def close(self) -> None:
-        """Finish what is running, then close."""
+        """Finish the running work, then close."""
         thread, self._thread = self._thread, None
         _open.discard(self)
         if thread is None:
             return
         thread.submit(self._disconnect)
-        # The thread may sit in a commit; the event loop must not.
+        # The thread may be waiting for a commit; the event loop must not wait.
         await asyncio.to_thread(thread.shutdown)
 
     async def run(self, work: Callable[[Connection], _T]) -> _T:
@@ -74,20 +75,20 @@ class Database:
         Raises
         ------
         LogUnavailableError
-            When SQLite could not do it; nothing of it has happened.
+            When SQLite failed. Nothing was changed.
         """
         if self._thread is None:
-            raise LogUnavailableError(f"embedded log {self.file} is not open: use it inside 'async with'")
+            raise LogUnavailableError(f"embedded log {self.file} is not open; use it inside 'async with'")
         try:
             done = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
-        except RuntimeError as error:  # threads take no more work once the interpreter is shutting down
+        except RuntimeError as error:  # executors accept no work while the interpreter shuts down
             raise LogUnavailableError(f"embedded log {self.file}: {error}") from error
         return await done
 
     def _guarded(self, work: Callable[[Connection], _T]) -> _T:
         if self._file_identity() != self._identity:
             raise LogUnavailableError(
-                f"embedded log {self.file} was removed or replaced while in use: restart its processes"
+                f"embedded log {self.file} was removed or replaced while in use; restart the processes that use it"
             )
         if self._connection is None:  # this process has forked
             self._connection = self._connect()
@@ -97,7 +98,7 @@ class Database:
             raise LogUnavailableError(f"embedded log {self.file}: {explain(error)}") from error
 
     def pause(self, gate: threading.Event) -> threading.Event:
-        """Close the connection and let nobody open it until the gate opens; the event returned tells when."""
+        """Close the connection and keep it closed until the gate is set. The returned event says when it is closed."""
         closed = threading.Event()
 
         def close() -> None:
@@ -109,7 +110,7 @@ class Database:
             if self._thread is not None:
                 self._thread.submit(close)
                 return closed
-        except RuntimeError:  # the thread takes no more work: it is closing by itself
+        except RuntimeError:  # the executor accepts no more work: it is already closing
             pass
         closed.set()
         return closed
@@ -126,12 +127,12 @@ class Database:
         except OSError as error:
             raise ConfigurationError(
                 f"embedded log: folder {self.file.parent} cannot be created: {error.strerror or error}; "
-                "choose another with CONDUIT_HOME"
+                "choose another one with CONDUIT_HOME"
             ) from error
         except ConfigurationError as error:
             raise ConfigurationError(f"embedded log {self.file}: {error}") from error
         except sqlite3.Error as error:
-            kind = LogUnavailableError if is_passing(error) else ConfigurationError
+            kind = LogUnavailableError if is_temporary(error) else ConfigurationError
             raise kind(f"embedded log {self.file}: {explain(error)}") from error
         self._identity = self._file_identity()
         return connection

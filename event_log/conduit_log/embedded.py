@@ -1,19 +1,19 @@
-"""A log in one SQLite file, shared by the processes of one machine: no broker, no server.
+"""A log in one SQLite file that the processes of one machine share, without a broker or server.
 
 Guarantees
 ----------
-*Process death* (SIGKILL at any moment, of any number of processes): whatever :meth:`EmbeddedLog.append`
-returned for is there, in order, whole batches only.
+*Process death* (SIGKILL at any moment, of any number of processes): all messages whose
+:meth:`EmbeddedLog.append` returned are there, in order and in whole batches.
 
 *Power loss and operating system crash*: the same, because every commit is flushed to the disk
-(``synchronous=FULL``) before ``append`` returns; it is as good as the disk's own promise to have flushed.
-On macOS ``fullfsync`` is on, since a plain flush there leaves data in the drive's cache.
+(``synchronous=FULL``) before ``append`` returns, provided that the disk really flushes when it says so. On macOS
+``fullfsync`` is on, because a plain flush there leaves data in the drive's cache.
 
 *Never on a network file system*: neither SQLite's write-ahead log nor file locks work across machines.
 Use Kafka as soon as a second machine takes part.
 
-*Bounded size*: events beyond the retention's age or number are removed as new ones arrive, a slice at
-a time. The file keeps the largest size it once had; freed pages are used again.
+*Bounded size*: events beyond the retention's age or number are removed as new ones arrive, some at a time. The file
+never shrinks, but freed pages are used again.
 """
 
 import asyncio
@@ -51,29 +51,29 @@ _GROUP_NAME = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
 class EmbeddedLog:
     """An :class:`~conduit_log.ports.EventLog` in the folder ``path``, one partition per topic.
 
-    Every call runs its SQL in a thread of its own, so the caller's event loop never waits for the disk or
-    for another process. The file is ``log.sqlite3``; anybody may look into it with the ``sqlite3`` tool
-    while it is in use: one table per topic, named like the topic. A process that forks workers enters the
-    log in the workers, not before: neither SQLite nor a lock survives being shared that way.
+    SQL runs in a separate thread, so the caller's event loop never waits for the disk or for another process. The file
+    is ``log.sqlite3``, with one table per topic, named like the topic. You can inspect it with the ``sqlite3`` tool
+    while it is in use. A process that forks workers should enter the log in the workers, not before: neither SQLite
+    connections nor locks may be shared across a fork.
 
     Parameters
     ----------
     path
-        The folder; it is created where it does not exist.
+        The folder. It is created if it does not exist.
     topics
         The installation's topics.
     retention_s
-        Events older than this many seconds are removed; None keeps them for ever.
+        Events older than this many seconds are removed. None keeps them forever.
     max_events
-        The newest this many events are kept, about 1 KB each.
+        How many of the newest events are kept, at about 1 KB each.
     clock
-        Returns the append time, seconds since 1970. Time never runs backwards in the log: where the clock
-        was set back, messages carry the newest time already stored.
+        Returns the append time, seconds since 1970. Time never runs backwards in the log: after the clock was set
+        back, messages get the newest time already stored.
 
     Raises
     ------
     ConfigurationError
-        On entering, when the folder cannot be written or the file is not such a log.
+        On entering, when the folder is not writable or the file is not an embedded log.
 
     Examples
     --------
@@ -103,13 +103,13 @@ class EmbeddedLog:
         self.topics = topics
         self._clock = clock
         self._retention = Retention(topics.events, retention_s, max_events)
-        # Two connections, each with its thread: a reader never waits behind a writer that waits for its turn.
+        # Two connections, each with its own thread: readers need not queue behind a writer that waits for a lock.
         self._writing = Database(self.path, topics)
         self._reading = Database(self.path, topics)
 
     @classmethod
     def from_settings(cls, settings: LogSettings) -> Self:
-        """Return the log in the folder of a ``file`` address; without a folder in it, in the settings' own.
+        """Return the log in the folder that a ``file`` address names, or else in the settings' ``path``.
 
         Raises
         ------
@@ -119,8 +119,8 @@ class EmbeddedLog:
         rest = settings.address.rest
         if rest.startswith("//") and not rest.startswith("///"):
             raise ConfigurationError(
-                f"log {str(settings.address)!r} names a machine, {rest[2:].partition('/')[0]!r}, and a file is on this "
-                "one: write file:///FOLDER, or file:FOLDER for one below the working directory"
+                f"log {str(settings.address)!r} names a machine, {rest[2:].partition('/')[0]!r}, but a file must be on "
+                "this one: write file:///FOLDER, or file:FOLDER for a folder below the working directory"
             )
         folder = Path(rest.removeprefix("//")).expanduser() if rest else settings.path
         return cls(folder, topics=settings.topics, retention_s=settings.event_retention_s)
@@ -131,7 +131,7 @@ class EmbeddedLog:
         return f"embedded log in {self.path}"
 
     def exists(self) -> bool:
-        """Say whether its file is there."""
+        """Return whether its file exists."""
         return self._reading.file.exists()
 
     async def __aenter__(self) -> Self:
@@ -159,12 +159,12 @@ class EmbeddedLog:
             await self._writing.run(lambda connection: connection.append(topic, time_ms, messages, self._retention))
 
     async def load(self, topic: str, messages: Sequence[StoredMessage]) -> None:
-        """Append messages of another log that keep their offsets and times; retention waits for the next append.
+        """Append messages of another log with their original offsets and times. The next append applies the retention.
 
         Raises
         ------
         ConfigurationError
-            When the topic reaches beyond the first one's offset already.
+            When the topic already holds messages at or after the first one's offset.
         """
         check_topic(self.topics, topic)
         check_messages(topic, [Message(message.key, message.value) for message in messages])
@@ -176,7 +176,7 @@ class EmbeddedLog:
         check_topic(self.topics, topic)
         wanted = {0} if partitions is None else set(partitions)
         if not wanted <= {0}:
-            raise ConfigurationError(f"topic {topic!r} has partition 0 only, not {sorted(wanted - {0})}")
+            raise ConfigurationError(f"topic {topic!r} has only partition 0, not {sorted(wanted - {0})}")
         return _EmbeddedReader(self._reading, topic, wanted)
 
     def group_reader(
@@ -195,7 +195,7 @@ class EmbeddedLog:
         """Describe the topics."""
         ends = await self._reading.run(lambda connection: connection.ends())
         kept = {
-            "retention.s": "for ever" if self._retention.age_s is None else f"{self._retention.age_s:g}",
+            "retention.s": "forever" if self._retention.age_s is None else f"{self._retention.age_s:g}",
             "retention.events": str(self._retention.events),
         }
         return [
@@ -234,7 +234,7 @@ class _EmbeddedReader:
             left = deadline - time.monotonic()
             if left <= 0.0:
                 return []
-            # One indexed look-up twenty times a second costs next to nothing, and sees other processes.
+            # One indexed look-up twenty times a second costs almost nothing, and also sees what other processes write.
             await asyncio.sleep(min(_POLL_S, left))
 
     async def seek(self, partition: int, offset: int) -> None:
@@ -257,14 +257,14 @@ class _EmbeddedReader:
 class _EmbeddedGroupReader(_EmbeddedReader):
     """See :class:`conduit_log.ports.GroupReader`.
 
-    The owner holds a file lock, which the operating system takes back when its process dies.
+    The owner holds a file lock, which the operating system releases when the process dies.
     """
 
     def __init__(
         self, database: Database, topic: str, lock_file: Path, on_assigned: OnAssigned, on_revoked: OnRevoked
     ) -> None:
         super().__init__(database, topic, ())
-        # Not bound to a thread: the lock is taken and given back in whichever thread is free.
+        # Not bound to a thread, because different threads may acquire and release it.
         self._lock = FileLock(lock_file, thread_local=False)
         self._next_try = 0.0
         self._on_assigned = on_assigned
@@ -286,7 +286,7 @@ class _EmbeddedGroupReader(_EmbeddedReader):
 
     async def _try_to_own(self) -> None:
         try:
-            # A lock of this process's own file: one system call that never waits, no thread needed.
+            # Locking without a timeout is one system call that never waits, so it needs no thread.
             self._lock.acquire(timeout=0)
         except Timeout:
             return

@@ -1,4 +1,4 @@
-"""A log in plain memory: for tests, replays and simulations. It keeps every promise except durability."""
+"""A log in memory, for tests, replays and simulations. It gives every guarantee except durability."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ __all__ = ["MemoryLog"]
 class MemoryLog:
     """An :class:`~conduit_log.ports.EventLog` whose messages live as long as the object does.
 
-    Readers and writers may run in several threads, each with its event loop; entering and leaving change nothing.
+    Readers and writers may run in several threads, each with its own event loop. Entering and leaving have no effect.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class MemoryLog:
 
     @classmethod
     def from_settings(cls, settings: LogSettings) -> "MemoryLog":
-        """Return this process's log of a ``memory`` address and a prefix; it stays until the process ends."""
+        """Return this process's log for a ``memory`` address and a prefix. It lives until the process ends."""
         with _sharing:
             key = settings.address.location, settings.prefix
             if key not in _shared:
@@ -82,7 +82,7 @@ class MemoryLog:
         return "log in this process's memory"
 
     def exists(self) -> bool:
-        """Say yes: it exists as soon as somebody has it."""
+        """Return True: it exists as soon as it is created."""
         return True
 
     async def __aenter__(self) -> Self:
@@ -144,7 +144,7 @@ class MemoryLog:
         changed, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def wake() -> None:
-            with suppress(RuntimeError):  # its loop has been closed meanwhile
+            with suppress(RuntimeError):  # the loop has been closed in the meantime
                 loop.call_soon_threadsafe(changed.set)
 
         with self._lock:
@@ -165,11 +165,11 @@ class MemoryLog:
 _shared: dict[tuple[str, str], MemoryLog] = {}
 _sharing = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_shared.clear)  # no thread of the parent's writes to it any more
+    os.register_at_fork(after_in_child=_shared.clear)  # in the child, no thread writes to the parent's logs any more
 
 
 class _Partition:
-    """One partition: its messages in offset order, compacted or not."""
+    """One partition: its messages in offset order, optionally compacted."""
 
     def __init__(self, *, compacted: bool) -> None:
         self.end = 0
@@ -230,7 +230,7 @@ class _MemoryReader:
             return {number: self._stored[number].end for number in self._positions}
 
     async def _before_read(self) -> None:
-        """Give a subclass its chance to change the positions."""
+        """Let a subclass change the positions."""
 
     def _read(self, count: int) -> list[StoredMessage]:
         messages: list[StoredMessage] = []
@@ -238,7 +238,7 @@ class _MemoryReader:
             with self._log._lock:
                 found = self._stored[number].read(position, count - len(messages))
             if found:
-                # Put last, so that a busy partition cannot starve the others.
+                # Moved to the end, so that a busy partition cannot starve the others.
                 del self._positions[number]
                 self._positions[number] = found[-1].offset + 1
                 messages += found
@@ -246,7 +246,7 @@ class _MemoryReader:
 
 
 class _MemoryGroupReader(_MemoryReader):
-    """See :class:`conduit_log.ports.GroupReader`. Partition p belongs to member p modulo the members."""
+    """See :class:`conduit_log.ports.GroupReader`. Partition p belongs to member p modulo the number of members."""
 
     def __init__(self, log: MemoryLog, topic: str, group: str, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
         super().__init__(log, topic, ())

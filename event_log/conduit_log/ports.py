@@ -1,8 +1,8 @@
-"""How events travel: the ports that every log offers, with what each guarantees.
+"""The ports that every log implements, and their guarantees.
 
-Three adapters keep these promises and pass one set of contract tests: Kafka (:mod:`conduit_log.kafka`),
+Three adapters implement them and pass one set of contract tests: Kafka (:mod:`conduit_log.kafka`),
 a SQLite file shared by the processes of one machine (:mod:`conduit_log.embedded`), and plain memory
-(:mod:`conduit_log.memory`). Others may be added: see :mod:`conduit_log.registry`.
+(:mod:`conduit_log.memory`). You can add others: see :mod:`conduit_log.registry`.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -27,64 +27,64 @@ __all__ = [
 ]
 
 MAX_MESSAGE_BYTES = 1_048_000
-"""Key and value together: what a Kafka broker takes by default (1 MiB), less its own framing."""
+"""Limit for key and value together: what a Kafka broker accepts by default (1 MiB), minus its own framing."""
 
 
 class LogUnavailableError(ConduitError):
-    """Raised when the log cannot be reached or did not confirm in time; the call may be repeated."""
+    """Raised when the log cannot be reached or did not confirm in time. The call may be repeated."""
 
 
 class Message(NamedTuple):
-    """Something to append: a key, which decides the partition, and a value."""
+    """A message to append: a key, which determines the partition, and a value."""
 
     key: bytes
     value: bytes
 
 
 class StoredMessage(NamedTuple):
-    """Something read: where it stands, when the log took it in, and what it is."""
+    """A message that was read: its position, its append time, its key and its value."""
 
     partition: int
     offset: int
     time_ms: int
-    """The log's own append time, milliseconds since 1970. It may repeat, and on a broker whose clock was
-    set back even fall; readers that need a monotone clock take the running maximum."""
+    """The log's own append time, milliseconds since 1970. It may repeat. It may even fall, if a broker's clock was set
+    back; readers that need a monotonic clock take the running maximum."""
     key: bytes
     value: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """In what logs differ, beyond the promises that all keep: whoever uses one asks for this, not for its kind."""
+    """How logs differ, beyond the common guarantees. Code that uses a log checks these, never which log it is."""
 
     needs_spool: bool
-    """The log may be out of reach while the application runs; meanwhile events wait in a folder of this machine."""
+    """The log may be unreachable while the application runs. Meanwhile, events wait in a folder on this machine."""
     hosts_learner: bool
-    """A process of the application may learn, one at a time; otherwise ``conduit learner`` has to run."""
+    """One process of the application at a time may host the learner. Otherwise, ``conduit learner`` must run."""
     has_configurable_topics: bool
-    """Topics are made on a server, with settings and copies of their own, so ``conduit doctor`` has to look at them."""
+    """Topics are created on a server, with their own settings and replication, which ``conduit doctor`` then checks."""
 
 
 class TopicDescription(NamedTuple):
-    """What there is to know of one topic: for people, and for checks of an installation."""
+    """A description of one topic, for people and for checks of an installation."""
 
     name: str
     exists: bool
     partitions: int
     replication: int
-    """Copies of each partition."""
+    """Number of copies of each partition."""
     settings: Mapping[str, str]
-    """The log's own settings of this topic: retention, compaction, time stamps. Checks know ``cleanup.policy`` and
-    ``message.timestamp.type``, by Kafka's names and values."""
+    """The log's settings for this topic: retention, compaction, timestamps. Checks read ``cleanup.policy`` and
+    ``message.timestamp.type``, with Kafka's names and values."""
     end_offsets: Mapping[int, int]
-    """Per partition, the offset the next message will get."""
+    """Per partition, the offset that the next message will get."""
 
 
 class Reader(Protocol):
-    """Reads chosen partitions of one topic, at positions of its own; no group, no commits.
+    """Reads given partitions of one topic and keeps its own positions. It has no group and commits nothing.
 
-    Within a partition messages come in offset order, each once. On a compacted topic offsets have gaps, and
-    a reader that starts at the beginning sees at least the newest message of every key.
+    Within a partition, messages arrive in offset order, each once. On a compacted topic, offsets have gaps, and a
+    reader that starts at the beginning sees at least the newest message of every key.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -92,12 +92,12 @@ class Reader(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
-        """Return what has arrived, waiting up to ``timeout_s`` for the first message.
+        """Return new messages, after waiting up to ``timeout_s`` for the first one.
 
         Raises
         ------
         LogUnavailableError
-            When the log cannot be reached. Position and data are unharmed: poll again.
+            When the log cannot be reached. Position and data are unaffected: poll again.
         """
         ...
 
@@ -106,24 +106,25 @@ class Reader(Protocol):
         ...
 
     async def end_offsets(self) -> Mapping[int, int]:
-        """Return, per partition, the offset the next message will get."""
+        """Return, per partition, the offset that the next message will get."""
         ...
 
 
 OnAssigned = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
-"""Called with newly owned partitions; returns the offset at which to start each (left out: the beginning)."""
+"""Called with newly owned partitions. Returns the offset at which to start each (default: the
+beginning)."""
 
 OnRevoked = Callable[[Collection[int]], Awaitable[None]]
-"""Called with partitions that are no longer owned. Another reader may already have them."""
+"""Called with partitions that are no longer owned. Another reader may already own them."""
 
 
 class GroupReader(Protocol):
     """Shares the partitions of one topic among the members of a group; the first poll joins it.
 
-    Ownership is a matter of efficiency, not of correctness: for a moment two members may both believe
-    that they own a partition, so whatever a member does must be harmless when done twice. Positions are
-    the caller's own; nothing is committed to the log. A member that dies without a word loses its
-    partitions to the others, on Kafka after the session timeout, on the embedded log at once.
+    Ownership serves efficiency, not correctness. For a moment, two members may both believe that they own a partition.
+    Whatever a member does must therefore be harmless when done twice. The caller keeps the positions; nothing is
+    committed to the log. When a member dies, the others take over its partitions: on Kafka after the session timeout,
+    on the embedded log at once.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -132,28 +133,27 @@ class GroupReader(Protocol):
 
     @property
     def owned(self) -> Collection[int]:
-        """The partitions owned now."""
+        """The partitions that this reader owns now."""
         ...
 
     async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
-        """Return what has arrived on the owned partitions; see :meth:`Reader.poll`.
+        """Return new messages of the owned partitions; see :meth:`Reader.poll`.
 
-        The callbacks given at creation run inside this call, in the caller's task, before it returns any
-        message of a newly owned partition. An assignment whose callback raises is not taken: the error
-        comes out of this call, and the next call tries again. Leaving the reader runs no callback: who
-        leaves knows it.
+        The callbacks given at creation run inside this call, in the caller's task, before it returns any message of a
+        newly owned partition. If a callback raises, the partitions are not taken over: this call raises the error, and
+        the next call tries again. Leaving the reader's context runs no callback.
         """
         ...
 
     async def end_offsets(self) -> Mapping[int, int]:
-        """Return, per owned partition, the offset the next message will get."""
+        """Return, per owned partition, the offset that the next message will get."""
         ...
 
 
 class EventLog(Protocol):
-    """An append-only log of topics, divided into partitions. Enter it before use.
+    """An append-only log of topics, which are divided into partitions. Enter it before use.
 
-    Making one does no I/O, and entering never waits for a broker to be reachable: the first call that needs it does.
+    Creating one does no I/O, and entering it never waits for a broker. The first call that needs the broker waits.
     """
 
     @property
@@ -163,44 +163,44 @@ class EventLog(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What kind of log this is; known before it is entered, and the same for every log of its class."""
+        """What this log can do. Known before it is entered, and the same for every log of its class."""
         ...
 
     @property
     def title(self) -> str:
-        """Which log this is, for people, to go on with "answers" or "is missing"; never with a password in it."""
+        """The log's name for people, as the subject of "... is missing". It never contains a password."""
         ...
 
     def exists(self) -> bool:
-        """Say whether there is such a log, without making one: entering may.
+        """Return whether the log exists, without creating it, as entering might.
 
-        A log that only its servers know of says yes.
+        Return True if only the log's servers could tell.
         """
         ...
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None:
-        """Release everything. Whatever :meth:`append` has returned for is durable already."""
+        """Release everything. All messages whose :meth:`append` has returned are already durable."""
         ...
 
     async def create_topics(self) -> None:
-        """Create the installation's topics where they do not exist; leave existing ones as they are."""
+        """Create the installation's missing topics. Existing ones are not changed."""
         ...
 
     async def append(self, topic: str, messages: Sequence[Message]) -> None:
-        """Append messages in order; on return all of them are durable.
+        """Append messages in order. When this returns, all of them are durable.
 
-        Messages of one key land in one partition in the given order. On an error some of them may have
-        been appended: repeating the call then appends those again, so readers must tolerate
-        repetition; order is kept all the same.
+        Messages with the same key go to one partition, in the given order. After an error, some of them may have been
+        appended, and repeating the call appends those again. Readers must therefore tolerate repetition; the order is
+        kept in any case.
 
         Raises
         ------
         LogUnavailableError
             When the log did not confirm every message in time.
         RecordTooLargeError
-            When a message exceeds `MAX_MESSAGE_BYTES`; nothing was appended.
+            When a message exceeds `MAX_MESSAGE_BYTES`. Nothing was appended.
         ConfigurationError
             When the topic is not one of the installation's.
         """
@@ -221,17 +221,17 @@ class EventLog(Protocol):
 
 @runtime_checkable
 class LoadableLog(EventLog, Protocol):
-    """A log of one partition that takes messages with the offsets and times they had elsewhere, as of an archive."""
+    """A log of one partition that accepts messages with the offsets and times of another log, such as an archive."""
 
     async def load(self, topic: str, messages: Sequence[StoredMessage]) -> None:
-        """Append messages of another log that keep their offsets and times, in one step.
+        """Append messages of another log with their original offsets and times, all or none.
 
         Raises
         ------
         ConfigurationError
-            When the topic reaches beyond the first one's offset already.
+            When the topic already holds messages at or after the first one's offset.
         LogUnavailableError
-            When the log could not do it; nothing was appended.
+            When the log failed. Nothing was appended.
         """
         ...
 
@@ -242,14 +242,14 @@ def check_topic(topics: Topics, topic: str) -> None:
     Raises
     ------
     ConfigurationError
-        When it does not.
+        When the topic is not one of the installation's.
     """
     if topic not in topics.all:
         raise ConfigurationError(f"topic {topic!r} is not one of this installation's: {', '.join(topics.all)}")
 
 
 def check_messages(topic: str, messages: Sequence[Message]) -> None:
-    """Refuse messages that a log could not take, before any of them is appended.
+    """Refuse messages that are too large for a log, before any of them is appended.
 
     Raises
     ------
@@ -259,6 +259,6 @@ def check_messages(topic: str, messages: Sequence[Message]) -> None:
     for index, (key, value) in enumerate(messages):
         if len(key) + len(value) > MAX_MESSAGE_BYTES:
             raise RecordTooLargeError(
-                f"message {index} for topic {topic!r} has {len(key) + len(value):,} bytes, "
+                f"message {index} for topic {topic!r} has {len(key) + len(value):,} bytes; "
                 f"at most {MAX_MESSAGE_BYTES:,} are allowed"
             )

@@ -1,7 +1,7 @@
-"""Which adapter serves which scheme of address: Conduit's own, those of installed packages, those of this process.
+"""Find the adapter for an address scheme: Conduit's own, an installed package's, or one registered in this process.
 
-An adapter is anything that makes a log of settings, such as a class whose constructor takes them. It is loaded when an
-address with its scheme is opened, so whoever uses one log needs the libraries of no other.
+An adapter is a callable that creates a log from settings, such as a class whose constructor takes them. It is imported
+when an address with its scheme is opened, so using one log does not require the libraries of another.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ENTRY_POINTS = "conduit.logs"
 """The entry point group under which a package may offer its adapters, each named after its scheme."""
 
 Adapter = Callable[[LogSettings], EventLog]
-"""Makes the log that settings describe, without any I/O. It raises ConfigurationError where their address is no use."""
+"""Creates a log from settings, without any I/O. Raises ConfigurationError if it cannot use the address."""
 
 _OWN = {
     "file": "conduit_log.embedded:EmbeddedLog.from_settings",
@@ -28,12 +28,12 @@ _registered: dict[str, Adapter] = {}
 
 
 def register(scheme: str, adapter: Adapter) -> None:
-    """Make an adapter known in this process.
+    """Register an adapter in this process.
 
     Raises
     ------
     ConfigurationError
-        When the scheme is no scheme, or is taken.
+        When the scheme is not valid, or another adapter has it.
 
     Examples
     --------
@@ -45,12 +45,12 @@ def register(scheme: str, adapter: Adapter) -> None:
     if Address.parse(f"{scheme}:").scheme != scheme:
         raise ConfigurationError(f"the scheme of a log's address must be in lower case, not {scheme!r}")
     if scheme in _OWN or _registered.get(scheme, adapter) is not adapter:
-        raise ConfigurationError(f"there is a log adapter for {scheme!r} already; choose another scheme")
+        raise ConfigurationError(f"there is already a log adapter for {scheme!r}; choose another scheme")
     _registered[scheme] = adapter
 
 
 def known_schemes() -> list[str]:
-    """Return the schemes that an address may have here.
+    """Return the schemes that an address may have in this process.
 
     Examples
     --------
@@ -61,12 +61,12 @@ def known_schemes() -> list[str]:
 
 
 def open_log(settings: LogSettings) -> EventLog:
-    """Return the log that the settings describe; enter it before use.
+    """Create the log that the settings describe. Enter it before use.
 
     Raises
     ------
     ConfigurationError
-        When no adapter knows the address, or the settings cannot work with it.
+        When there is no adapter for the address, or the adapter refuses the settings.
 
     Examples
     --------
@@ -96,9 +96,9 @@ def _adapter(address: Address) -> Adapter:
             ) from None
     try:
         adapter: Adapter = offered.load()
-    except Exception as error:  # whatever keeps somebody else's module from being imported
+    except Exception as error:  # importing other people's modules may raise anything
         raise ConfigurationError(
             f"log {str(address)!r}: its adapter {offered.value} cannot be loaded: {type(error).__name__}: {error}; "
-            "install its package again, with what it needs"
+            "install its package again, with its dependencies"
         ) from error
     return adapter

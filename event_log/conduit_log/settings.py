@@ -1,4 +1,4 @@
-"""Where the log is: the one place that reads it from arguments and the environment."""
+"""The log's settings. Only this module reads them from arguments and the environment."""
 
 import os
 import re
@@ -16,9 +16,9 @@ _USER = re.compile(r"^//[^/?#]*@")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Address:
-    """Where a log is, in the form ``scheme:rest``; the scheme names the adapter, and the adapter reads the rest.
+    """The address of a log, ``scheme:rest``. The scheme selects the adapter, and the adapter interprets the rest.
 
-    Shown and printed, it is without the user and the password that may stand before its host.
+    When printed, it omits the user and the password that may precede the host.
 
     Examples
     --------
@@ -29,11 +29,11 @@ class Address:
 
     scheme: str
     rest: str
-    """What follows the colon, as it was written: with the two slashes, user and password if it has them."""
+    """Everything after the colon, unchanged: including slashes, user and password."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an address.
+        """Parse an address.
 
         Raises
         ------
@@ -43,13 +43,13 @@ class Address:
         match = _ADDRESS.fullmatch(text.strip())
         if match is None:
             raise ConfigurationError(
-                f"log {text!r} is not an address such as kafka://HOST:PORT or file:///FOLDER: say its scheme first"
+                f"log {text!r} is not an address: it has no scheme; write, for example, kafka://HOST:PORT or file:///FOLDER"
             )
         return cls(match[1].lower(), match[2])
 
     @property
     def location(self) -> str:
-        """The rest without slashes in front, user and password."""
+        """The rest without leading slashes, user and password."""
         return _USER.sub("//", self.rest).removeprefix("//")
 
     def __str__(self) -> str:
@@ -60,24 +60,24 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Which log to use, and how. Without an address and without bootstrap servers it is a SQLite file on this machine.
+    """Which log to use, and how. By default it is a SQLite file on this machine.
 
     Parameters
     ----------
     log
         The log's address: ``kafka://host:port,host:port``, ``file:///folder`` (the embedded log), ``memory:name``, or
-        whatever else an adapter is known for; see :mod:`conduit_log.registry`.
+        one with the scheme of another adapter; see :mod:`conduit_log.registry`.
     bootstrap_servers
-        ``host:port`` of one or more Kafka brokers, separated by commas; short for an address of theirs.
+        ``host:port`` of one or more Kafka brokers, separated by commas. Short for a ``kafka`` address.
     path
-        Conduit's folder on this machine: of the embedded log where no address says otherwise, and of what waits for a
-        log that is out of reach.
+        Conduit's folder on this machine. It holds the embedded log, unless an address names another folder, and the
+        events that wait while a log cannot be reached.
     prefix
-        What the topics' names start with.
+        The first part of the topics' names.
     partitions, replication_factor
-        Used when topics are created, where a log leaves the choice.
+        Used when topics are created, if the log lets them be chosen.
     event_retention_s
-        How long events are kept, in seconds; None is for ever.
+        How long events are kept, in seconds. None keeps them forever.
     compression
         Kafka producer compression: ``none``, ``gzip``, ``lz4`` or ``zstd``.
     kafka
@@ -85,9 +85,9 @@ class LogSettings:
         ``sasl_plain_username``, ``sasl_plain_password``, ``sasl_oauth_token_provider``, ``ssl_cafile``,
         ``ssl_certfile``, ``ssl_keyfile``, ``ssl_password``, ``ssl_check_hostname``.
     timeout_s
-        How long Kafka may take to connect, to answer or to confirm before a call gives up, in seconds.
+        How long Kafka may take to connect, answer or confirm before a call fails, in seconds.
     session_timeout_s
-        How long a group waits for a silent member before others take its partitions, in seconds.
+        How long a member of a group may be silent before others take over its partitions, in seconds.
 
     Examples
     --------
@@ -116,7 +116,7 @@ class LogSettings:
             if self.bootstrap_servers is not None:
                 raise ConfigurationError(
                     f"log={str(self.address)!r} and bootstrap_servers={self.bootstrap_servers!r} both say where the "
-                    "log is: leave one of them out"
+                    "log is; give only one of them"
                 )
         if self.compression not in {"none", "gzip", "lz4", "zstd"}:
             raise ConfigurationError(f"compression {self.compression!r} is not one of none, gzip, lz4, zstd")
@@ -127,7 +127,7 @@ class LogSettings:
 
     @property
     def address(self) -> Address:
-        """Where the log is, however it was said."""
+        """The log's address, whichever setting gave it."""
         if self.log is not None:
             return Address.parse(self.log)
         if self.bootstrap_servers is not None:
@@ -141,7 +141,7 @@ class LogSettings:
 
     @classmethod
     def resolve(cls, **given: Any) -> Self:
-        """Return settings from arguments, then the environment, then the defaults.
+        """Build the settings from arguments, the environment and the defaults, in this order of precedence.
 
         The environment is ``CONDUIT_LOG`` (an address) or ``CONDUIT_BOOTSTRAP_SERVERS``, ``CONDUIT_HOME`` (the folder
         ``path``), ``CONDUIT_TOPIC_PREFIX``, and ``CONDUIT_KAFKA_<OPTION>`` for each option of ``kafka``.
@@ -149,7 +149,7 @@ class LogSettings:
         Raises
         ------
         ConfigurationError
-            When a setting cannot work; what the environment says is called by its variable.
+            When a setting is not valid. The message names the environment variable that a setting came from.
         """
         chosen = {name: value for name, value in given.items() if value is not None}
         environment: dict[str, Any] = {}
@@ -163,7 +163,7 @@ class LogSettings:
         }
         if options:
             environment["kafka"] = options
-        _let_go_of_other_places(environment, chosen)
+        _drop_overridden(environment, chosen)
         return cls(**{**environment, **chosen})
 
 
@@ -176,8 +176,8 @@ _VARIABLES = {
 _KAFKA_OPTION = "CONDUIT_KAFKA_"
 
 
-def _let_go_of_other_places(environment: dict[str, Any], chosen: dict[str, Any]) -> None:
-    """Remove from the environment's settings where the log is, if an argument says so in another way."""
+def _drop_overridden(environment: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Remove the log's address from the environment's settings if an argument gives another one."""
     if "log" in chosen or "bootstrap_servers" in chosen:
         environment.pop("log", None)
         environment.pop("bootstrap_servers", None)
@@ -188,7 +188,7 @@ def _let_go_of_other_places(environment: dict[str, Any], chosen: dict[str, Any])
             raise ConfigurationError(f"CONDUIT_LOG: {error}") from error
         if "bootstrap_servers" in environment:
             raise ConfigurationError(
-                "CONDUIT_LOG and CONDUIT_BOOTSTRAP_SERVERS both say where the log is: unset one of them"
+                "CONDUIT_LOG and CONDUIT_BOOTSTRAP_SERVERS both say where the log is; unset one of them"
             )
-        if address.scheme == "file" and "path" in chosen:  # for a log elsewhere, it only says where its events wait
+        if address.scheme == "file" and "path" in chosen:  # for any other log, path only says where events wait
             del environment["log"]

@@ -1,4 +1,4 @@
-"""The SQLite file of the embedded log: its tables, its transactions, and its errors in words."""
+"""The SQLite file of the embedded log: its tables, its transactions, and explanations of its errors."""
 
 import random
 import sqlite3
@@ -11,12 +11,12 @@ from typing import NamedTuple
 from conduit_log.ports import Message, StoredMessage
 from conduit_schemas import ConfigurationError, Topics
 
-__all__ = ["BUSY_S", "Connection", "Retention", "explain", "is_passing"]
+__all__ = ["BUSY_S", "Connection", "Retention", "explain", "is_temporary"]
 
 BUSY_S = 10.0
-"""How long one process waits for another before it gives up."""
+"""How long a process waits for another one's lock before it gives up, in seconds."""
 
-_APPLICATION_ID = 0x436F6E64  # "Cond": tells our files from any other SQLite database
+_APPLICATION_ID = 0x436F6E64  # "Cond": distinguishes our files from other SQLite databases
 _FORMAT = 1
 _READ_BYTES = 32 << 20
 _PRUNE_AT_ONCE = 1000
@@ -31,11 +31,11 @@ class Retention(NamedTuple):
 
 
 class Connection:
-    """One SQLite connection and the statements it runs; used by one thread at a time.
+    """One SQLite connection and the statements it runs. Only one thread may use it at a time.
 
-    One table per topic holds the messages. Table ``topics`` holds each topic's next offset and newest
-    time, which change in the transaction that appends: an offset is never given twice, even after the
-    newest message was removed, and time never falls.
+    One table per topic holds the messages. The table ``topics`` holds each topic's next offset and newest time, which
+    the appending transaction updates. An offset is therefore never used twice, even after the newest message was
+    removed, and time never falls.
     """
 
     def __init__(self, file: Path, topics: Topics) -> None:
@@ -50,11 +50,11 @@ class Connection:
             raise
 
     def close(self) -> None:
-        """Close the connection; the last one of all processes also folds the write-ahead log in."""
+        """Close the connection. When the last one of all processes closes, SQLite also merges the write-ahead log."""
         self._sql.close()
 
     def append(self, topic: str, time_ms: int, messages: Sequence[Message], retention: Retention) -> None:
-        """Append in one transaction; on return it has reached the disk."""
+        """Append in one transaction. When this returns, it is on the disk."""
         verb = "REPLACE" if topic in self._topics.compacted else "INSERT"
         with self._transaction():
             (offset, newest_ms), *_ = self._sql.execute(
@@ -71,14 +71,15 @@ class Connection:
                 self._prune(topic, end, time_ms, retention)
 
     def load(self, topic: str, messages: Sequence[StoredMessage]) -> None:
-        """Append messages that keep their offsets and times, in one transaction."""
+        """Append messages with their original offsets and times, in one transaction."""
         with self._transaction():
             ((end, newest_ms),) = self._sql.execute(
                 "SELECT next_offset, newest_ms FROM topics WHERE name = ?", (topic,)
             ).fetchall()
             if messages[0].offset < end:
                 raise ConfigurationError(
-                    f"topic {topic!r} reaches to offset {end}, it has no room at {messages[0].offset}"
+                    f"topic {topic!r} already reaches offset {end}, so nothing can be loaded at {messages[0].offset}; "
+                    "load into an empty log"
                 )
             self._sql.executemany(
                 f'INSERT INTO "{topic}" VALUES (?, ?, ?, ?)', ((m.offset, m.time_ms, m.key, m.value) for m in messages)
@@ -90,7 +91,7 @@ class Connection:
             )
 
     def read(self, topic: str, offset: int, count: int) -> list[tuple[int, int, bytes, bytes]]:
-        """Return rows (offset, time_ms, key, value) from ``offset`` on: at most ``count``, about 32 MB."""
+        """Return rows (offset, time_ms, key, value) from ``offset`` on: at most ``count``, and about 32 MB."""
         rows: list[tuple[int, int, bytes, bytes]] = []
         size = 0
         query = f'SELECT offset, time_ms, key, value FROM "{topic}" WHERE offset >= ? ORDER BY offset LIMIT ?'
@@ -113,7 +114,7 @@ class Connection:
             f'SELECT offset, time_ms FROM "{topic}" ORDER BY offset LIMIT 1'
         ).fetchall():
             if offset < first_kept or stored_ms < oldest_ms:
-                # A slice per append keeps transactions short; it is larger than a batch, so it keeps up.
+                # Removing a limited number per append keeps transactions short. It exceeds a batch, so it keeps up.
                 self._sql.execute(
                     f'DELETE FROM "{topic}" WHERE offset < ? AND (offset < ? OR time_ms < ?)',
                     (offset + _PRUNE_AT_ONCE, first_kept, oldest_ms),
@@ -121,7 +122,7 @@ class Connection:
 
     def _prepare(self) -> None:
         execute = self._sql.execute
-        # One statement sees one state: another process may be creating the file right now.
+        # A single statement sees a consistent state, even if another process is creating the file right now.
         ((application_id, version, tables),) = execute(
             "SELECT (SELECT application_id FROM pragma_application_id), "
             "(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
@@ -129,19 +130,21 @@ class Connection:
         if tables and application_id != _APPLICATION_ID:
             raise ConfigurationError("it is a SQLite database of another program")
         if version not in {0, _FORMAT}:
-            raise ConfigurationError(f"it has format {version}, this software reads {_FORMAT}: upgrade it")
+            raise ConfigurationError(
+                f"it has format {version}, but this software reads only format {_FORMAT}; upgrade it"
+            )
         self._use_write_ahead_log()
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA fullfsync = ON")
         execute("PRAGMA journal_size_limit = 67108864")
-        # Usually everything is there, and opening needs not wait for whoever is writing.
+        # Usually nothing is missing, and then opening need not wait for a process that is writing.
         if not tables or not set(self._topics.all) <= set(self.ends()):
             with self._transaction():
                 self._create_tables()
 
     def _use_write_ahead_log(self) -> None:
-        # The change needs the file alone, and SQLite does not wait for that: of several that make it at the same
-        # moment, each holds what the others need. It is made once in a file's life, so trying again is enough.
+        # The change needs exclusive access, and SQLite does not wait for that: of several processes that try at the
+        # same moment, each holds what the others need. It happens once in a file's life, so retrying is enough.
         deadline = time.monotonic() + BUSY_S
         while True:
             try:
@@ -160,7 +163,7 @@ class Connection:
             yield
             self._sql.execute("COMMIT")
         except BaseException:
-            # Some errors, a full disk among them, have already rolled back.
+            # Some errors, such as a full disk, have already rolled back.
             if self._sql.in_transaction:
                 self._sql.execute("ROLLBACK")
             raise
@@ -182,34 +185,35 @@ class Connection:
             execute("INSERT OR IGNORE INTO topics VALUES (?, 0, 0)", (topic,))
         if not set(self._topics.all) <= set(self.ends()):
             raise ConfigurationError(
-                f"its folder already serves a prefix that differs from {self._topics.prefix!r} in case only"
+                f"its folder is already used for a prefix that differs from {self._topics.prefix!r} only in case; "
+                "choose another prefix or folder"
             )
 
 
 _HELP = {
-    "SQLITE_BUSY": "another process held it for too long; it is tried again with the next call",
+    "SQLITE_BUSY": "another process locked it for too long; the next call tries again",
     "SQLITE_FULL": "free some space on its disk; nothing written so far is lost",
-    "SQLITE_IOERR": "the disk reported an error; look into the system's log",
+    "SQLITE_IOERR": "the disk reported an error; check the system's log",
     "SQLITE_READONLY": "make the file and its folder writable, or choose another folder with CONDUIT_HOME",
     "SQLITE_CANTOPEN": "make its folder writable, or choose another folder with CONDUIT_HOME",
     "SQLITE_PERM": "make the file readable, or choose another folder with CONDUIT_HOME",
-    "SQLITE_NOTADB": "it is not a SQLite file: move it away, or choose another folder with CONDUIT_HOME",
-    "SQLITE_CORRUPT": "it is damaged: stop all processes, move it away, and start them again",
+    "SQLITE_NOTADB": "it is not a SQLite file; move it away, or choose another folder with CONDUIT_HOME",
+    "SQLITE_CORRUPT": "it is damaged; stop all processes that use it, move it away, and start them again",
 }
 
 
 def _primary(error: sqlite3.Error) -> str:
-    """Return the primary result code's name; SQLite appends the details of an extended one to it."""
+    """Return the name of the primary result code. An extended code's name is the primary one with a suffix."""
     name = getattr(error, "sqlite_errorname", "")
     return next((code for code in _HELP if name == code or name.startswith(f"{code}_")), name)
 
 
-def is_passing(error: sqlite3.Error) -> bool:
-    """Tell whether the same call may succeed later."""
+def is_temporary(error: sqlite3.Error) -> bool:
+    """Return whether the same call may succeed later."""
     return _primary(error) in {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR"}
 
 
 def explain(error: sqlite3.Error) -> str:
-    """Return what happened, and what to do about it where that is known."""
+    """Return what happened and, if known, what to do about it."""
     help_ = _HELP.get(_primary(error))
     return f"{error}; {help_}" if help_ else str(error)

@@ -202,9 +202,9 @@ async def test_a_file_held_for_too_long_is_reported_and_can_be_tried_again(
     async with EmbeddedLog(tmp_path, topics=TOPICS) as log:
         with closing(sqlite3.connect(tmp_path / "log.sqlite3", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(LogUnavailableError, match="another process held it for too long"):
+            with pytest.raises(LogUnavailableError, match="another process locked it for too long"):
                 await log.append(EVENTS, [Message(b"k", b"1")])
-            with pytest.raises(LogUnavailableError, match="another process held it for too long"):
+            with pytest.raises(LogUnavailableError, match="another process locked it for too long"):
                 await EmbeddedLog(tmp_path, topics=Topics("new")).__aenter__()
             async with EmbeddedLog(tmp_path, topics=TOPICS) as reading:  # entering waits for no writer
                 assert await everything(reading) == []
@@ -299,7 +299,7 @@ async def test_installations_share_a_folder(tmp_path: Path) -> None:
 async def test_prefixes_that_differ_in_case_only_are_told_apart(tmp_path: Path) -> None:
     async with EmbeddedLog(tmp_path, topics=Topics("team")) as log:
         await log.append("team.events", [Message(b"k", b"")])
-        with pytest.raises(ConfigurationError, match="'Team' in case only"):
+        with pytest.raises(ConfigurationError, match="'Team' only in case"):
             await EmbeddedLog(tmp_path, topics=Topics("Team")).__aenter__()
         assert len(await everything(log, "team.events")) == 1
 
@@ -319,7 +319,7 @@ def test_partitions_and_groups_that_cannot_exist_are_refused(tmp_path: Path) -> 
         raise AssertionError
 
     log = EmbeddedLog(tmp_path, topics=TOPICS)
-    with pytest.raises(ConfigurationError, match=r"partition 0 only, not \[1\]"):
+    with pytest.raises(ConfigurationError, match=r"has only partition 0, not \[1\]"):
         log.reader(EVENTS, partitions=[0, 1])
     with pytest.raises(ConfigurationError, match=r"group name '\.\./g'"):
         log.group_reader(EVENTS, "../g", on_assigned=assigned, on_revoked=revoked)

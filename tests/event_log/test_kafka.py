@@ -321,7 +321,7 @@ async def test_an_answer_that_a_new_deal_overtook_is_read_again(settings: Config
         assert await reader.poll(timeout_s=0.2) == []  # asked, and not answered
         consumer.getmany = getmany
         await log.append(log.topics.events, [Message(b"k", b"%d" % number) for number in range(5)])
-        reader._dealt.on_partitions_assigned([TopicPartition(log.topics.events, 0)])
+        reader._assigned.on_partitions_assigned([TopicPartition(log.topics.events, 0)])
         assert await reader.poll(timeout_s=0.2) == []  # the positions are set anew
         answer.set()
         found: list[StoredMessage] = []

@@ -64,7 +64,7 @@ class TestAddresses:
     @pytest.mark.parametrize(
         ("address", "said"),
         [
-            ("", "is not an address such as kafka://HOST:PORT or file:///FOLDER: say its scheme first"),
+            ("", "is not an address: it has no scheme; write, for example, kafka://HOST:PORT or file:///FOLDER"),
             ("/var/lib/conduit", "'/var/lib/conduit' is not an address"),
             ("kafka://", "'kafka://' names no Kafka brokers: write kafka://HOST:PORT or bootstrap_servers="),
             ("kafka:9092", "'kafka:9092' names no Kafka brokers: write kafka://HOST:PORT"),
@@ -110,7 +110,7 @@ class TestResolving:
         assert str(LogSettings.resolve(**arguments).address) == address
 
     def test_two_places_at_once_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(ConfigurationError, match="both say where the log is: leave one of them out"):
+        with pytest.raises(ConfigurationError, match="both say where the log is; give only one of them"):
             LogSettings.resolve(log="memory:", bootstrap_servers="a:1")
         monkeypatch.setenv("CONDUIT_LOG", KAFKA)
         monkeypatch.setenv("CONDUIT_BOOTSTRAP_SERVERS", "a:1")
@@ -129,7 +129,7 @@ class TestAdapters:
         register("registered-folder", FolderLog)
         assert isinstance(open_log(LogSettings(log="registered-folder:/where")), FolderLog)
         assert "registered-folder" in known_schemes()
-        with pytest.raises(ConfigurationError, match="'registered-folder' already"):
+        with pytest.raises(ConfigurationError, match="already a log adapter for 'registered-folder'"):
             register("registered-folder", lambda settings: MemoryLog(settings.topics))
 
     @pytest.mark.parametrize("scheme", ["kafka", "Upper", "no scheme", ""])

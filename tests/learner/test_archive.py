@@ -353,5 +353,8 @@ class TestRestore:
         async with EmbeddedLog(tmp_path, topics=TOPICS) as log:
             await log.load(TOPICS.events, [])
             await log.load(TOPICS.events, [StoredMessage(0, 4, 10, b"p", b"x")])
-            with pytest.raises(ConfigurationError, match="reaches to offset 5, it has no room at 4"):
+            with pytest.raises(
+                ConfigurationError,
+                match="already reaches offset 5, so nothing can be loaded at 4; load into an empty log",
+            ):
                 await log.load(TOPICS.events, [StoredMessage(0, 4, 10, b"p", b"y")])

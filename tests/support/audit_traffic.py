@@ -1,4 +1,4 @@
-"""Logs as plugins and learners write them together: decisions that name the snapshots they were made with."""
+"""Logs as plugins and learners write them together, in which decisions name the snapshots they were made with."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -94,7 +94,7 @@ class Installation:
         return self
 
     def select(self, decision_id: str, policy: str, context: np.ndarray) -> Selection:
-        """Choose as the plugin does, under the limits in ``self.limits``; of every fifth only in the shadow."""
+        """Choose as the plugin does, under the limits in ``self.limits``. Every fifth decision is in shadow mode."""
         beliefs = self.beliefs.get(policy)
         fields: dict[str, object] = {
             "policy": policy,
@@ -137,7 +137,7 @@ class Installation:
         return [StoredMessage(0, number, 0, *message) for number, message in enumerate(self.published)]
 
     def tampered(self, offset: int, **changes: object) -> list[StoredMessage]:
-        """Return the log with one event changed after the fact."""
+        """Return the log with one event changed afterwards."""
         event = decode_event(self.log[offset].value).model_copy(update=changes)
         return [m._replace(value=encode(event)) if m.offset == offset else m for m in self.log]
 
@@ -149,7 +149,7 @@ class Installation:
         raise LookupError(decision_id)
 
     def store(self, path: Path, log: Iterable[StoredMessage] | None = None) -> None:
-        """Write everything to an embedded log, offsets and times as they are."""
+        """Write everything to an embedded log, with unchanged offsets and times."""
         topics = Topics()
 
         async def write() -> None:

@@ -1,4 +1,4 @@
-"""A real browser for the tests: headless Chromium, driven by its own driver, or a clear word why there is none."""
+"""A real browser for the tests: headless Chromium with its own driver, or a clear message why there is none."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ FLAGS = (
 
 
 class NoBrowserError(Exception):
-    """Raised when this machine has no browser for the tests; says how to get one."""
+    """Raised when this machine has no browser for the tests. The message says how to get one."""
 
 
 def browser_paths() -> tuple[str, str]:
@@ -43,7 +43,7 @@ def browser_paths() -> tuple[str, str]:
 
 @contextmanager
 def chromium() -> Iterator[webdriver.Chrome]:
-    """Start a browser with a profile of its own."""
+    """Start a browser with a fresh profile."""
     browser, driver = browser_paths()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
@@ -59,10 +59,10 @@ def chromium() -> Iterator[webdriver.Chrome]:
 
 
 def set_screen(browser: webdriver.Chrome, width: int, height: int, *, scheme: str = "light") -> None:
-    """Give the page a size, and the user a preferred colour scheme."""
+    """Set the page's size and the user's preferred colour scheme."""
     metrics: dict[str, Any] = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    # Without smooth scrolling: a click must not come while the page moves.
+    # Without smooth scrolling, because a click must not happen while the page moves.
     features = [
         {"name": "prefers-color-scheme", "value": scheme},
         {"name": "prefers-reduced-motion", "value": "reduce"},

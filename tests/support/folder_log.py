@@ -1,7 +1,8 @@
-"""A log in a folder of text files, to show what an adapter of one's own takes: this file, and a word where it is found.
+"""A log in a folder of text files. It shows what a custom adapter takes: this file, and an entry point.
 
-A topic is a file, a message a line, its number the offset: ``time_ms key value``, the latter two in base64. It is as
-durable as the file system, serves the processes of one machine, removes nothing, and reads slowly: a toy.
+A topic is a file, a message is a line (``time_ms key value``, the latter two in base64), and the number of the line is
+the offset. It is as durable as the file system and serves the processes of one machine. It removes nothing and reads
+slowly: it is a toy.
 """
 
 import asyncio
@@ -81,7 +82,7 @@ class FolderLog:
 
 
 def offer(folder: Path, adapter: str = "folder_log:FolderLog") -> None:
-    """Put into a folder of the module path what an installed package says of its adapter."""
+    """Write the metadata with which an installed package offers this adapter into a folder of the module path."""
     info = folder / "folder_log-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: folder-log\nVersion: 1.0\n")
@@ -96,7 +97,7 @@ async def _in_thread(work: Callable[[], _T]) -> _T:
 
 
 class _Place(NamedTuple):
-    """Between two lines."""
+    """A position between two lines."""
 
     offset: int
     byte: int
@@ -107,7 +108,7 @@ _START = _Place(0, 0, 0)
 
 
 class _TopicFile:
-    """One topic's lines. The lock on the file makes one writer of many; whoever reads needs none."""
+    """One topic's lines. A lock on the file lets only one process write at a time. Reading needs no lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -118,7 +119,7 @@ class _TopicFile:
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = self.end()
-            file.truncate(end.byte)  # what a writer that was killed left of a line
+            file.truncate(end.byte)  # the incomplete line of a writer that was killed
             time_ms = max(end.time_ms, int(time.time() * 1000))
             file.write(b"".join(b"%d %s %s\n" % (time_ms, b64encode(key), b64encode(value)) for key, value in messages))
             file.flush()
@@ -171,7 +172,7 @@ class _FolderReader:
 
     async def seek(self, partition: int, offset: int) -> None:
         self._places[partition] = await _in_thread(lambda: self._file.find(offset))
-        self._first = offset  # which may be beyond the end
+        self._first = offset  # it may be beyond the end
 
     async def end_offsets(self) -> Mapping[int, int]:
         return dict.fromkeys(self._places, (await _in_thread(self._file.end)).offset)
@@ -185,7 +186,7 @@ class _FolderReader:
 
 
 class _FolderGroupReader(_FolderReader):
-    """Owns the partition for as long as it holds a lock, which the operating system takes from the dead."""
+    """Owns the partition while it holds a lock. The operating system releases the lock of a process that dies."""
 
     def __init__(self, file: _TopicFile, lock_file: Path, on_assigned: OnAssigned) -> None:
         super().__init__(file, set())
@@ -195,7 +196,7 @@ class _FolderGroupReader(_FolderReader):
 
     async def __aexit__(self, *exc: object) -> None:
         self._places.clear()
-        self._let_go()
+        self._release()
 
     @property
     def owned(self) -> Collection[int]:
@@ -213,12 +214,12 @@ class _FolderGroupReader(_FolderReader):
             starts = await self._on_assigned((0,))
             await self.seek(0, starts.get(0, 0))
         except BlockingIOError:
-            self._let_go()
+            self._release()
         except BaseException:
-            self._let_go()
+            self._release()
             raise
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

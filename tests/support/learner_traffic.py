@@ -1,4 +1,4 @@
-"""Events such as applications send them, made from a seed, for the learner's tests."""
+"""Events as applications send them, generated from a seed, for the learner's tests."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ def feedback(decision_id: str, quality: float, *, policy: str = POLICY, **change
 
 
 def traffic(decisions: int, *, seed: int = 0, policies: Sequence[str] = (POLICY,), first: int = 0) -> list[Event]:
-    """Return a plausible, interleaved stream: late outcomes, some missing, some feedback, some duplicates."""
+    """Return a plausible, interleaved stream, with late and missing outcomes, some feedback and some duplicates."""
     rng = random.Random(seed)
     due: list[tuple[float, int, Event]] = []
     for number in range(first, first + decisions):
@@ -71,7 +71,7 @@ def messages(events: Iterable[Event]) -> list[Message]:
 
 
 def stored(events: Iterable[Event], *, start: int = 0, step_ms: int = 100, partition: int = 0) -> list[StoredMessage]:
-    """Return the messages as one partition would hold them."""
+    """Return the messages as one partition stores them."""
     return [
         StoredMessage(partition, start + number, 1_000_000 + (start + number) * step_ms, *message)
         for number, message in enumerate(messages(events))
@@ -79,7 +79,7 @@ def stored(events: Iterable[Event], *, start: int = 0, step_ms: int = 100, parti
 
 
 def learned(log: Iterable[StoredMessage], partition: int = 0) -> PartitionLearner:
-    """Return a learner that was given the whole log, undisturbed."""
+    """Return a learner that has read the whole log without interruption."""
     learner = PartitionLearner(partition)
     for message in log:
         learner.apply(message)

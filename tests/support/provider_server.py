@@ -15,7 +15,7 @@ INPUT_TOKENS, OUTPUT_TOKENS = 110, 70
 class ProviderServer:
     """Answers "hello", or what the test has put into ``script`` for a provider: a text, or a status to fail with.
 
-    What each provider was sent is in ``requests``: the path, the headers, the body.
+    ``requests`` holds what each provider received: path, headers and body.
     """
 
     def __init__(self) -> None:

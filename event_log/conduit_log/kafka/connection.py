@@ -1,4 +1,4 @@
-"""How to reach the brokers: options checked, TLS set up, time bounded, errors in Conduit's own words."""
+"""Connect to the brokers: check options, set up TLS, bound the time of calls, and translate errors."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ __all__ = ["Connection", "stop"]
 
 _STOP_S = 3.0
 _SERVER = re.compile(r"(\[[^\[\]/\s]+\]|[^:/\s\[\]]+)(:[0-9]{1,5})?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*")
-"""A host or ``[an IPv6 address]``, with a port or without; or a bare IPv6 address."""
+"""A host or ``[an IPv6 address]``, with or without a port, or a bare IPv6 address."""
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
@@ -42,18 +42,18 @@ _OPTIONS = (
 
 
 class Connection:
-    """What every Kafka client of one log has in common.
+    """The options and the error handling that all Kafka clients of one log share.
 
     Parameters
     ----------
     settings
-        Where the brokers are, and how they want to be spoken to.
+        The brokers' addresses and the Kafka options.
 
     Raises
     ------
     ConfigurationError
-        When the address names no brokers, or an option is unknown, lacks its partner, or names a file that cannot
-        be used.
+        When the address names no brokers, or an option is unknown, lacks another option that it needs, or names a
+        file that cannot be used.
     """
 
     def __init__(self, settings: LogSettings) -> None:
@@ -66,18 +66,18 @@ class Connection:
             "retry_backoff_ms": 200,
             **_security(settings.kafka),
         }
-        _quieten()
+        _limit_client_log()
 
     @asynccontextmanager
     async def attempt(self, action: str, *, extra_s: float = 0.0) -> AsyncIterator[None]:
-        """Bound what happens inside to ``timeout_s`` (and ``extra_s``) and translate whatever it raises.
+        """Limit the enclosed block to ``timeout_s`` plus ``extra_s`` seconds, and translate its errors.
 
         Raises
         ------
         LogUnavailableError
-            When Kafka did not do it, for whatever reason.
+            When Kafka failed or did not answer in time.
         RecordTooLargeError
-            When Kafka refused a message for its size.
+            When Kafka refused a message because of its size.
         """
         try:
             async with asyncio.timeout(self.timeout_s + extra_s):
@@ -86,14 +86,14 @@ class Connection:
             raise self.unavailable(action, f"no answer within {self.timeout_s:g} s") from error
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
             raise RecordTooLargeError(
-                f"Kafka at {self.servers}: {action}: the broker refused a message for its size: "
+                f"Kafka at {self.servers}: {action}: the broker refused a message because of its size; "
                 "raise the topic's max.message.bytes to 1048588"
             ) from error
         except (KafkaError, IllegalOperation, ConsumerStoppedError, OSError) as error:
             raise self.unavailable(action, str(error) or type(error).__name__) from error
 
     def unavailable(self, action: str, reason: str) -> LogUnavailableError:
-        """Return the error that says so."""
+        """Return the error that says what failed, and what to check."""
         return LogUnavailableError(
             f"Kafka at {self.servers}: {action}: {reason}; "
             "check the address, the security settings and the broker (the call may be repeated)"
@@ -103,8 +103,8 @@ class Connection:
 async def stop(client: Any, network: Any) -> None:
     """Stop an aiokafka client in bounded time, whatever state it is in.
 
-    Saying goodbye to a broker that is away may take for ever, and a client stopped right after its start
-    raises the cancellation of its own tasks. Then at least its connections, ``network``, are closed.
+    Leaving a group while the broker is unreachable may never end, and a client that is stopped right after its start
+    raises the cancellation of its own tasks. In these cases, at least its connections, ``network``, are closed.
     """
     for closing in (client.stop, network.close):
         task = asyncio.ensure_future(closing())
@@ -186,7 +186,7 @@ def _tls(given: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 class _OncePerMinute(logging.Filter):
-    """Lets each kind of message through once a minute: while a broker is away there are ten a second."""
+    """Passes each kind of message once a minute. Without it there are ten a second while a broker is unreachable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,8 +200,8 @@ class _OncePerMinute(logging.Filter):
         return True
 
 
-def _quieten() -> None:
-    """Bound the client's own log; what matters in it also reaches the caller as an error."""
+def _limit_client_log() -> None:
+    """Limit how much the client logs. Whatever matters also reaches the caller as an error."""
     for module in ("client", "conn", "producer.sender", "consumer.fetcher", "consumer.group_coordinator"):
         logger = logging.getLogger(f"aiokafka.{module}")
         if not any(isinstance(known, _OncePerMinute) for known in logger.filters):

@@ -24,24 +24,24 @@ __all__ = ["KafkaLog"]
 class KafkaLog:
     """An :class:`~conduit_log.ports.EventLog` on Kafka brokers.
 
-    ``append`` returns when all in-sync replicas have the messages; what happens within one call is
-    written once, also when the connection breaks in the middle (idempotent producer). How much a
-    confirmed message survives is the topic's replication: with one replica it lives as long as that
-    broker's disk, and the broker's operating system until its disk cache is flushed.
+    ``append`` returns when all in-sync replicas have the messages. Messages of one call are written once, even if the
+    connection breaks in between (idempotent producer). What a confirmed message survives depends on the topic's
+    replication. With one replica it is lost with that broker's disk, and also if the broker's operating system crashes
+    before its disk cache is flushed.
 
-    Clients connect when first needed. Missing topics are created then, too, because a broker asked for
-    one would otherwise make it up with settings of its own. A topic's number of partitions is read
-    once: after adding partitions, which also moves keys, restart the processes that use them.
+    Clients connect when first needed. Missing topics are created then, too; otherwise a broker that is asked for one
+    would create it with its own settings. A topic's number of partitions is read once. After adding partitions, which
+    also moves keys, restart the processes that use the topic.
 
     Parameters
     ----------
     settings
-        Where the brokers are, and how topics are to be made.
+        The brokers' addresses, and the settings of new topics.
 
     Raises
     ------
     ConfigurationError
-        When the settings cannot work; see :class:`conduit_log.LogSettings`.
+        When the settings are not valid; see :class:`conduit_log.LogSettings`.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class KafkaLog:
         return f"Kafka at {self._connection.servers}"
 
     def exists(self) -> bool:
-        """Say yes: only the brokers know."""
+        """Return True: only the brokers could tell."""
         return True
 
     async def __aenter__(self) -> Self:
@@ -76,7 +76,7 @@ class KafkaLog:
         await self._producer.close()
 
     async def create_topics(self) -> None:
-        """Create the installation's topics where they do not exist; leave existing ones as they are.
+        """Create the installation's missing topics. Existing ones are not changed.
 
         Raises
         ------
@@ -118,6 +118,6 @@ class KafkaLog:
         )
 
     async def describe(self) -> list[TopicDescription]:
-        """Describe the installation's topics, also those that do not exist yet."""
+        """Describe the installation's topics, including those that do not exist yet."""
         async with self._connection.attempt("describe topics"):
             return await self._admin.describe()

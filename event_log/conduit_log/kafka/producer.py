@@ -1,4 +1,4 @@
-"""Appending to Kafka: confirmed, in order, in bounded time, and again after every failure."""
+"""Append to Kafka: in order, with confirmation, in bounded time, and with recovery after every failure."""
 
 import asyncio
 import time
@@ -17,12 +17,12 @@ _Call = tuple[str, tuple[Message, ...]]
 
 
 class Producer:
-    """An idempotent Kafka producer that is connected when first needed and replaced when it is broken.
+    """An idempotent Kafka producer that connects when first needed and is replaced after a failure.
 
-    The client never gives up what it was handed, which is what keeps the order. So a call that ran out of
-    time leaves messages behind that may still be delivered. The next call first waits for those; if it is
-    the same call again, it waits for its own instead of appending them twice. When they stay unconfirmed
-    for another whole timeout, the client is thrown away together with them and a new one is made.
+    The client never gives up on messages it has accepted; this keeps the order. A call that times out therefore leaves
+    messages that may still be delivered. The next call first waits for them. If it repeats the same messages, it waits
+    for their confirmation instead of appending them twice. If they remain unconfirmed for another whole timeout, the
+    client is discarded with them, and a new one is created.
     """
 
     def __init__(self, connection: Connection, compression: str) -> None:
@@ -34,39 +34,39 @@ class Producer:
         self._unconfirmed_since = 0.0
 
     async def append(self, topic: str, messages: Sequence[Message]) -> None:
-        """Append messages in order; on return the brokers have confirmed every one.
+        """Append messages in order. When this returns, the brokers have confirmed all of them.
 
         Raises
         ------
         KafkaError
-            When the client gave up; nothing of this call is pending any more.
+            When the client failed. No message of this call is pending any more.
         """
         call = (topic, tuple(messages))
         sent = self._unconfirmed.pop(call, [])
         try:
             client = await self._connected()
-            await self._settle()
+            await self._wait_for_earlier_calls()
             for message in messages[len(sent) :]:
                 sent.append(await client.send(topic, key=message.key, value=message.value))
             await asyncio.wait(sent)
             for confirmation in sent:
                 confirmation.result()
         except KafkaError:
-            # A batch that failed for good leaves a hole in the sequence the broker expects.
+            # A batch that failed finally leaves a gap in the sequence that the broker expects.
             await self.close()
             raise
-        except asyncio.CancelledError:  # which is also how a timeout arrives here
-            await self._leave(call, sent)
+        except asyncio.CancelledError:  # a timeout arrives here as a cancellation, too
+            await self._remember_unconfirmed(call, sent)
             raise
 
     async def close(self) -> None:
-        """Drop whatever is unconfirmed and disconnect."""
+        """Discard all unconfirmed messages and disconnect."""
         client, self._client = self._client, None
         self._unconfirmed.clear()
         if client is None:
             return
-        # Without this, stop() would wait for the delivery of what is pending, for ever if need be. Whoever
-        # still waits for a confirmation learns that there will be none.
+        # Without this, stop() would wait for pending deliveries, possibly forever. Callers that still wait for a
+        # confirmation get this error.
         client._message_accumulator.fail_all(ProducerClosed("gave up waiting for confirmation"))
         await stop(client, client.client)
 
@@ -88,8 +88,8 @@ class Producer:
                 self._client = client
             return self._client
 
-    async def _settle(self) -> None:
-        """Wait until nothing that earlier calls left behind is pending."""
+    async def _wait_for_earlier_calls(self) -> None:
+        """Wait until no message of an earlier call is pending."""
         while self._unconfirmed:
             call, sent = next(iter(self._unconfirmed.items()))
             await asyncio.wait(sent)
@@ -97,7 +97,7 @@ class Producer:
             for confirmation in sent:
                 confirmation.result()
 
-    async def _leave(self, call: _Call, sent: list[asyncio.Future[Any]]) -> None:
+    async def _remember_unconfirmed(self, call: _Call, sent: list[asyncio.Future[Any]]) -> None:
         now = time.monotonic()
         if not self._unconfirmed:
             self._unconfirmed_since = now

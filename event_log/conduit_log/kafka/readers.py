@@ -1,4 +1,4 @@
-"""Reading from Kafka at positions of one's own, alone or as one of a group."""
+"""Read from Kafka, alone or as a member of a group. The reader keeps the positions itself."""
 
 import asyncio
 import time
@@ -23,8 +23,8 @@ _MAX_PAUSE_S = 600.0
 class KafkaReader:
     """See :class:`conduit_log.ports.Reader`.
 
-    Positions are kept here, not in the client. After any failure the client is thrown away, and the next
-    poll makes a new one that continues where the messages returned so far ended.
+    Positions are kept here, not in the client. After any failure the client is discarded. The next poll creates a new
+    one, which continues after the last message returned.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class KafkaReader:
         await self._disconnect()
 
     async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
-        """Return what has arrived; see :meth:`conduit_log.ports.Reader.poll`."""
+        """Return new messages; see :meth:`conduit_log.ports.Reader.poll`."""
         consumer = await self._connected()
         try:
             async with self._connection.attempt(f"read {self._topic}", extra_s=timeout_s):
@@ -67,7 +67,7 @@ class KafkaReader:
             self._consumer.seek(TopicPartition(self._topic, partition), offset)
 
     async def end_offsets(self) -> Mapping[int, int]:
-        """Return, per partition, the offset the next message will get."""
+        """Return, per partition, the offset that the next message will get."""
         consumer = await self._connected()
         async with self._connection.attempt(f"ask for the end of {self._topic}"):
             ends = await consumer.end_offsets(self._places())
@@ -105,8 +105,8 @@ class KafkaReader:
         messages: list[StoredMessage] = []
         for place, records in found.items():
             number, position = place.partition, self._positions[place.partition]
-            # A position that the broker does not have makes the client start at the oldest message. That is right
-            # where old messages were removed, and to be passed over where the position lies ahead.
+            # If the broker does not have a position, the client starts at the oldest message. That is right if old
+            # messages were removed. If the position lies ahead, the messages before it are skipped here.
             new = [
                 StoredMessage(number, record.offset, record.timestamp, record.key or b"", record.value or b"")
                 for record in records
@@ -118,8 +118,8 @@ class KafkaReader:
         return messages
 
     def _check_contact(self, consumer: Any) -> None:
-        """Notice that no broker has answered for long: the client itself goes on trying without a word."""
-        assigned = consumer.assignment()  # the group may have begun to deal anew a moment ago
+        """Raise an error if no broker has answered for long. The client itself keeps trying silently."""
+        assigned = consumer.assignment()  # the group may have begun to rebalance a moment ago
         for place in self._places():
             if place in assigned:
                 self._contact = max(self._contact, (consumer.last_poll_timestamp(place) or 0) / 1000)
@@ -135,8 +135,8 @@ class KafkaReader:
 class KafkaGroupReader(KafkaReader):
     """See :class:`conduit_log.ports.GroupReader`.
 
-    The group's protocol is Kafka's eager one: every change takes all partitions away and deals them anew.
-    The caller sees only the difference, and partitions that stay are continued at their position.
+    The group uses Kafka's eager protocol: every change revokes all partitions and assigns them again. The caller sees
+    only the difference. Partitions that stay continue at their position.
     """
 
     def __init__(
@@ -155,18 +155,18 @@ class KafkaGroupReader(KafkaReader):
         self._session_timeout_s = session_timeout_s
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
-        self._dealt = _Dealt()
+        self._assigned = _Assignment()
         self._applied = 0
         self._fetching: asyncio.Task[Any] | None = None
         self._fetching_round = 0
 
     @property
     def owned(self) -> Collection[int]:
-        """The partitions owned now."""
+        """The partitions that this reader owns now."""
         return frozenset(self._positions)
 
     async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
-        """Return what has arrived on the owned partitions; see :meth:`conduit_log.ports.GroupReader.poll`."""
+        """Return new messages of the owned partitions; see :meth:`conduit_log.ports.GroupReader.poll`."""
         deadline = time.monotonic() + timeout_s
         while True:
             consumer = await self._connected()
@@ -174,12 +174,12 @@ class KafkaGroupReader(KafkaReader):
                 await self._apply(consumer)
                 left = max(0.0, deadline - time.monotonic())
                 found = await self._fetch(consumer, min(left, _SLICE_S), max_messages)
-                if self._fetching_round == self._dealt.round:
+                if self._fetching_round == self._assigned.round:
                     if messages := self._take(found):
                         return messages
                 elif found:
-                    # Asked for before a new deal, it may come from wrong positions. If it was answered after the
-                    # positions had been set anew, the client has gone past what is thrown away here: set them again.
+                    # Fetched before a rebalance, these may come from wrong positions. If the positions had been set
+                    # again before the answer, the client is now past the messages discarded here: set them once more.
                     self._applied = _NEVER
                 self._check_contact(consumer)
             except LogUnavailableError:
@@ -189,9 +189,9 @@ class KafkaGroupReader(KafkaReader):
                 return []
 
     async def _apply(self, consumer: Any) -> None:
-        """Tell the caller what it lost and gained since the last call, and go to the positions."""
-        while self._applied != self._dealt.round:
-            now, partitions = self._dealt.round, self._dealt.partitions
+        """Report lost and gained partitions to the caller, and seek to the positions."""
+        while self._applied != self._assigned.round:
+            now, partitions = self._assigned.round, self._assigned.partitions
             if lost := sorted(set(self._positions) - partitions):
                 for number in lost:
                     del self._positions[number]
@@ -199,7 +199,7 @@ class KafkaGroupReader(KafkaReader):
             if gained := sorted(partitions - set(self._positions)):
                 starts = await self._on_assigned(gained)
                 self._positions.update({number: starts.get(number, 0) for number in gained})
-            if now == self._dealt.round:
+            if now == self._assigned.round:
                 async with self._connection.attempt(f"take partitions of {self._topic}"):
                     for number, position in self._positions.items():
                         consumer.seek(TopicPartition(self._topic, number), position)
@@ -207,10 +207,10 @@ class KafkaGroupReader(KafkaReader):
                 self._contact = time.time()
 
     async def _fetch(self, consumer: Any, wait_s: float, count: int) -> Mapping[Any, Iterable[Any]]:
-        # While the group deals anew, the client's call waits however long that takes, and being cancelled
-        # would spoil its bookkeeping. So it runs beside, and a call that is not done is met again.
+        # During a rebalance the client's call waits however long it takes, and cancelling it would corrupt its
+        # bookkeeping. It therefore runs as a task, and the next poll waits for the same task again.
         if self._fetching is None:
-            self._fetching_round = self._dealt.round
+            self._fetching_round = self._assigned.round
             self._fetching = asyncio.create_task(
                 consumer.getmany(*self._places(), timeout_ms=int(wait_s * 1000), max_records=count)
             )
@@ -226,13 +226,13 @@ class KafkaGroupReader(KafkaReader):
         if self._fetching is not None:
             if time.time() - self._contact > 3 * self._session_timeout_s + self._connection.timeout_s:
                 raise self._connection.unavailable(
-                    f"join group {self._group} of {self._topic}", "the group does not settle"
+                    f"join group {self._group} of {self._topic}", "the group keeps rebalancing"
                 )
-        elif self._applied == self._dealt.round:
+        elif self._applied == self._assigned.round:
             super()._check_contact(consumer)
 
     def _new_consumer(self, count: int) -> Any:
-        # The assignor keeps its state on the class: consumers of one process must not share it.
+        # The assignor keeps its state on the class, so consumers in one process must not share it.
         assignor = type("StickyAssignor", (StickyPartitionAssignor,), {})
         return AIOKafkaConsumer(
             **self._connection.options,
@@ -241,12 +241,12 @@ class KafkaGroupReader(KafkaReader):
             partition_assignment_strategy=(assignor,),
             session_timeout_ms=int(self._session_timeout_s * 1000),
             heartbeat_interval_ms=int(self._session_timeout_s * 1000 / 4),
-            # Taking over a partition may mean reading a long open window before the next poll.
+            # Taking over a partition may require reading back the whole feedback window before the next poll.
             max_poll_interval_ms=int(_MAX_PAUSE_S * 1000),
         )
 
     def _begin(self, consumer: Any) -> None:
-        consumer.subscribe([self._topic], listener=self._dealt)
+        consumer.subscribe([self._topic], listener=self._assigned)
 
     async def _disconnect(self) -> None:
         fetching, self._fetching = self._fetching, None
@@ -257,8 +257,8 @@ class KafkaGroupReader(KafkaReader):
                 await fetching
 
 
-class _Dealt(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types: its base is Any
-    """Notes what the group dealt; the reader acts on it in its caller's own task."""
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types: its base is Any
+    """Records the assigned partitions. The reader acts on them in its caller's task."""
 
     def __init__(self) -> None:
         self.round = 0
@@ -273,7 +273,7 @@ class _Dealt(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
 
 _NEVER = -1
-"""A round that no deal has."""
+"""Differs from the number of every rebalance."""
 
 _CONSUMER_OPTIONS: Mapping[str, Any] = {
     "enable_auto_commit": False,

@@ -1,4 +1,4 @@
-"""The installation's topics on Kafka: made where missing, left alone where they exist, described."""
+"""Create missing topics on Kafka, and describe all of them. Existing topics are not changed."""
 
 import asyncio
 import logging
@@ -42,23 +42,23 @@ class KafkaTopics:
         self._creating = asyncio.Lock()
 
     async def partitions(self, topic: str) -> int:
-        """Return a topic's number of partitions; on first use topics that are missing are created.
+        """Return a topic's number of partitions. On first use, missing topics are created.
 
-        A client that asks a broker for a missing topic makes the broker create it with settings of its
-        own. So nothing is read from or written to a topic before it is known to exist.
+        When a client asks for a missing topic, the broker may create it with its own settings. Therefore nothing is
+        read from or written to a topic before it is known to exist.
         """
         if topic not in self._partitions:
             await self.create({topic})
         return self._partitions[topic]
 
     async def create(self, needed: Collection[str] | None = None) -> None:
-        """Create what is missing, and wait until every topic can be used.
+        """Create missing topics, and wait until the needed ones can be used.
 
         Parameters
         ----------
         needed
-            The topics that must be there in the end, by default all. Where brokers give every role its own rights,
-            the other ones may exist without being seen.
+            The topics that must exist afterwards, by default all. If each role has its own rights on the brokers, the
+            other topics may exist without being visible.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class KafkaTopics:
             self._partitions = known
 
     async def describe(self) -> list[TopicDescription]:
-        """Describe the topics, also those that do not exist."""
+        """Describe the topics, including those that do not exist."""
         names = self._settings.topics.all
         async with self._admin() as admin:
             found = {entry["topic"]: entry["partitions"] for entry in await admin.describe_topics()}
@@ -111,7 +111,7 @@ class KafkaTopics:
             await admin.close()
 
     async def _known(self, admin: Any) -> dict[str, int]:
-        """Return the partitions of those of our topics that exist and have a leader everywhere."""
+        """Return the number of partitions of each of our topics that exists and has a leader for every partition."""
         ours = set(self._settings.topics.all)
         return {
             entry["topic"]: len(entry["partitions"])
@@ -124,11 +124,11 @@ class KafkaTopics:
         configs = {
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": "1048588",
-            # With three replicas a confirmed message survives the loss of any one broker.
+            # With three replicas, a confirmed message survives the loss of any one broker.
             "min.insync.replicas": str(max(1, settings.replication_factor - 1)),
         }
         if topic in settings.topics.compacted:
-            # Only closed segments are compacted: small, short ones keep what a new reader has to read small.
+            # Only closed segments are compacted. Small, short-lived ones keep down what a new reader has to read.
             configs |= {
                 "cleanup.policy": "compact",
                 "segment.bytes": str(32 << 20),
@@ -155,13 +155,13 @@ class KafkaTopics:
         )
 
     async def _warn(self, admin: Any, topics: list[str]) -> None:
-        """Tell the operator about existing topics that would not keep Conduit's promises."""
+        """Warn about existing topics whose settings break Conduit's guarantees."""
         configs = await self._configs(admin, topics)
         for topic in configs:
             policy = "compact" if topic in self._settings.topics.compacted else "delete"
             for name, wanted in (("cleanup.policy", policy), ("message.timestamp.type", "LogAppendTime")):
                 if configs[topic][name] != wanted:
-                    logger.warning("topic %s has %s=%s, not %s", topic, name, configs[topic][name], wanted)
+                    logger.warning("topic %s has %s=%s; it should be %s", topic, name, configs[topic][name], wanted)
 
     async def _configs(self, admin: Any, topics: list[str]) -> dict[str, dict[str, str]]:
         if not topics:
@@ -172,7 +172,7 @@ class KafkaTopics:
         configs: dict[str, dict[str, str]] = {}
         for code, message, _, topic, entries in response.resources:
             if code == TopicAuthorizationFailedError.errno:
-                continue  # it may be used all the same
+                continue  # the topic can be used without the right to read its settings
             if code:
                 raise for_code(code)(f"settings of topic {topic}: {message}")
             configs[topic] = {entry[0]: entry[1] for entry in entries}
