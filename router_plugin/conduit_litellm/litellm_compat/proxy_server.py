@@ -83,6 +83,13 @@ class ProxyServer:
 class ProxyHooks(CustomLogger):
     """What the proxy calls around its requests; the parameters' names are LiteLLM's."""
 
+    def __init_subclass__(cls) -> None:
+        # LiteLLM calls some hooks only if the callback's own class defines them: an inherited one is passed over.
+        cls.async_pre_call_hook = ProxyHooks.async_pre_call_hook  # type: ignore[method-assign]  # the very same
+        cls.async_post_call_response_headers_hook = (  # type: ignore[method-assign]  # as above
+            ProxyHooks.async_post_call_response_headers_hook
+        )
+
     @abstractmethod
     def before_request(self) -> None:
         """Do what is to be done before every request. Must not raise."""
