@@ -120,17 +120,23 @@ def short(read: Callable[[Any], Any]) -> BeforeValidator:
 def weights_form(model: type[BaseModel]) -> Callable[[Any], Any]:
     """Return what reads ``quality=1,cost=0.1``, or anything that has ``weights()``, for a model of weights."""
     names = model.model_fields
+    usual = [name for name, weight in names.items() if weight.default is not None]
 
     def read(value: Any) -> Any:
         if isinstance(value, Mapping):
             for name, weight in value.items():
                 if isinstance(weight, bool):  # which pydantic would take for 0 or 1
                     raise ValueError(f"weight {name} must be a number, not {weight}")
+        if hasattr(value, "weights"):
+            # A weight that came later, and counts for nothing, is not written down: see the model.
+            return {
+                name: weight for name, weight in value.weights().items() if weight or names[name].default is not None
+            }
         if not isinstance(value, str):
-            return value.weights() if hasattr(value, "weights") else value
+            return value
         if "=" not in value:
             return value
-        weights = {name: 0.0 for name, weight in names.items() if weight.default is not None}
+        weights = dict.fromkeys(usual, 0.0)
         for part in value.split(","):
             name, _, number = part.partition("=")
             if name.strip() not in names:

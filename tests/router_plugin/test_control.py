@@ -71,7 +71,7 @@ async def test_applications_say_in_the_log_how_they_want_to_be_used(new_strategy
     (change,) = await events(strategy, "routing")
     assert change.origin == "application" and change.changed_by
     settings = change.routing
-    assert settings.goal.objective == Weights(quality=1.0, cost=0.25, latency=0.0, ttft=0.0)
+    assert settings.goal.objective == Weights(quality=1.0, cost=0.25, latency=0.0)
     assert settings.goal.budget == Budget(usd=3.0, per="1000_requests")
     assert settings.overrides["team:growth"].objective == "cost"
     assert (settings.mode, settings.canary_share, settings.automatic.margin) == ("canary", 0.5, 0.1)

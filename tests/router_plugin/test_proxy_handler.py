@@ -87,7 +87,7 @@ class TestSettings:
         }
         section = {"constraints": {"budget": "25/day", "quality_floor": "0.9@0.99", "max_latency_s": 3}}
         own = new_strategy(**read_settings(section, "f", environment))._directives.own
-        assert own.goal.objective == Weights(quality=1.0, cost=0.2, latency=0.0, ttft=0.0)
+        assert own.goal.objective == Weights(quality=1.0, cost=0.2, latency=0.0)
         assert own.goal.budget == Budget(usd=25.0) and own.overrides["key:ci"].budget == Budget(usd=2.0)
         assert own.goal.quality_floor == QualityFloor(relative=0.9, confidence=0.99)
 
