@@ -60,7 +60,7 @@ from conduit_learner.core.targets import targets
 from conduit_learner.worker.run import run_worker
 from conduit_learner.worker.status import WorkerStatus
 from conduit_log import LogSettings, Message, StoredMessage, open_log
-from conduit_policy import SIGNALS, Beliefs, Objective, choose
+from conduit_policy import SIGNALS, Beliefs, Objective, choose, unpack_context
 from conduit_schemas import FRACTION_BITS, Feedback, LearningSettings, Outcome, decode_event
 
 DIMENSION = 64
@@ -184,7 +184,7 @@ def steps(log: Sequence[StoredMessage]) -> list[Step]:
     for message in log:
         event = decode_event(message.value)
         if event.kind == "selection":
-            context = np.frombuffer(event.context, "<i2").astype(np.int16)
+            context = unpack_context(event.context)
             decisions[event.decision_id] = step = Step(event.chosen, context, event.propensity or 1.0, None)
             found.append(step)
         elif isinstance(event, Outcome | Feedback):
@@ -268,7 +268,7 @@ def run_same_job(log: Sequence[StoredMessage], teacher: Callable[[], Teacher]) -
         if isinstance(event, quick.SelectionEvent):
             decisions[event.decision_id] = (
                 event.chosen,
-                np.frombuffer(event.context, "<i2"),
+                unpack_context(event.context),
                 event.propensity or 1.0,
             )
         elif isinstance(event, quick.OutcomeEvent | quick.FeedbackEvent):

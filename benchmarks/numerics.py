@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_learner.core.targets import to_grid
-from conduit_policy import ALGORITHMS, Beliefs, Objective, choose, to_fixed_point
+from conduit_policy import ALGORITHMS, Beliefs, Objective, choose, pack_context, to_fixed_point
+from conduit_policy.vectors import pack_vector, unpack_vector
 from conduit_schemas import LearningSettings, Snapshot, encode
 
 ROUNDING = 2.0**-24
@@ -53,9 +54,9 @@ def endure(updates: int, *, dimension: int = 16, looks: int = 10) -> dict[str, A
         for arm in ARMS[:2]:
             for posterior in snapshot.arms[arm].signals.values():
                 for vector in (posterior.mean, posterior.precision):
-                    if not np.isfinite(np.frombuffer(vector, "<f4")).all():
+                    if not np.isfinite(unpack_vector(vector)).all():
                         raise ArithmeticError(f"after {learner.ticks:,} updates a posterior is not finite")
-                if not (np.frombuffer(posterior.precision, "<f4") > 0.0).all():
+                if not (unpack_vector(posterior.precision) > 0.0).all():
                     raise ArithmeticError(f"after {learner.ticks:,} updates a precision is not positive")
                 if not np.isfinite([posterior.baseline, posterior.sigma, posterior.average]).all():
                     raise ArithmeticError(f"after {learner.ticks:,} updates a level is not finite")
@@ -117,7 +118,7 @@ def taught(algorithm: str, updates: int, seed: int) -> Snapshot:
         quality = float(np.clip(0.6 + weights[chosen] @ context + rng.normal(scale=0.2), 0.0, 1.0))
         learner.learn(
             ARMS[chosen],
-            to_fixed_point(context).astype("<i2").tobytes(),
+            pack_context(to_fixed_point(context)),
             {"quality": to_grid(quality), "success": 1.0, "cost": to_grid(-8.0 + chosen / 4 + rng.normal(scale=0.3))},
         )
     return learner.snapshot(partition=0, offset=updates, now_ms=0)
@@ -127,9 +128,9 @@ def _shaken(snapshot: Snapshot, seed: int) -> Snapshot:
     rng = np.random.default_rng([seed, 9])
 
     def move(vector: bytes) -> bytes:
-        numbers = np.frombuffer(vector, "<f4").astype(np.float64)
+        numbers = unpack_vector(vector).astype(np.float64)
         moved = numbers * (1.0 + ROUNDING * rng.choice((-2.0, 2.0), len(numbers)))
-        return np.clip(moved, -3.4e38, 3.4e38).astype("<f4").tobytes()
+        return pack_vector(np.clip(moved, -3.4e38, 3.4e38))
 
     arms = {
         name: arm.model_copy(

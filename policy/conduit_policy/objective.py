@@ -54,6 +54,22 @@ class Objective:
         known = {field.name for field in fields(cls)}
         return cls(**{name: weight for name, weight in weights.items() if name in known and weight is not None})
 
+    @classmethod
+    def of_log(cls, weights: Mapping[str, float]) -> Self | None:
+        """Return the objective that an event says was in force; None if it is invalid.
+
+        Examples
+        --------
+        >>> Objective.of_log(Objective.preset("cost").weights()) == Objective.preset("cost")
+        True
+        >>> Objective.of_log({"quality": -1.0}) is None
+        True
+        """
+        try:
+            return cls.of_weights(weights)
+        except ConfigurationError:
+            return None
+
     def price(self, places: Mapping[str, Number]) -> Number | float:
         """Return the utility that the amounts cost.
 

@@ -125,16 +125,12 @@ def weights_form(model: type[BaseModel]) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if isinstance(value, Mapping):
             for name, weight in value.items():
-                if isinstance(weight, bool):  # which pydantic would take for 0 or 1
+                if isinstance(weight, bool):  # pydantic would take it for 0 or 1
                     raise ValueError(f"weight {name} must be a number, not {weight}")
         if hasattr(value, "weights"):
-            # A weight that came later, and counts for nothing, is not written down: see the model.
-            return {
-                name: weight for name, weight in value.weights().items() if weight or names[name].default is not None
-            }
-        if not isinstance(value, str):
-            return value
-        if "=" not in value:
+            # A weight that was added later and counts for nothing is not written down: old records keep their hashes.
+            return {name: weight for name, weight in value.weights().items() if weight or name in usual}
+        if not isinstance(value, str) or "=" not in value:
             return value
         weights = dict.fromkeys(usual, 0.0)
         for part in value.split(","):

@@ -7,9 +7,9 @@ import pytest
 from audit_traffic import ARMS, POLICY, Installation
 
 from conduit_learner.audit.explain import explain
-from conduit_learner.audit.recompute import Recomputation, logged_objective, recompute
+from conduit_learner.audit.recompute import Recomputation, recompute
 from conduit_log import StoredMessage
-from conduit_policy import Beliefs
+from conduit_policy import Beliefs, Objective
 from conduit_schemas import (
     ConfigurationError,
     Fallback,
@@ -191,8 +191,8 @@ def test_an_arm_nobody_tried_has_no_interval() -> None:
 def test_objectives() -> None:
     common = {"policy": "p", "time": 0.0, "decision_id": "d", "arms": ("a",), "chosen": 0, "featurizer": "f"}
     selection = Selection.model_validate({**common, "context": b"", "objective": {"quality": 2.0, "beauty": 1.0}})
-    objective = logged_objective(selection)
+    objective = Objective.of_log(selection.objective)
     assert objective is not None and objective.quality == 2.0 and objective.cost == 0.05
     senseless = selection.model_copy(update={"objective": {"quality": 0.0, "cost": 0.0, "latency": 0.0}})
-    assert logged_objective(senseless) is None
+    assert Objective.of_log(senseless.objective) is None
     assert encode(senseless)

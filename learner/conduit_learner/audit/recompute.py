@@ -21,13 +21,12 @@ from conduit_policy import (
     unpack_context,
     utilities,
 )
-from conduit_schemas import ConfigurationError, Fallback, Flag, Selection
+from conduit_schemas import Fallback, Flag, Selection
 
 __all__ = [
     "PREDICTION_TOLERANCE",
     "PROBABILITY_TOLERANCE",
     "Recomputation",
-    "logged_objective",
     "recompute",
     "without_snapshot",
 ]
@@ -67,18 +66,6 @@ class Recomputation:
     """One sentence for each difference from what was logged; empty when everything agrees."""
 
 
-_WEIGHTS = frozenset(Objective().weights())
-
-
-def logged_objective(selection: AnySelection) -> Objective | None:
-    """Return the objective that a decision was made for; None if the logged one is invalid."""
-    known = {name: weight for name, weight in selection.objective.items() if name in _WEIGHTS}
-    try:
-        return Objective(**known)
-    except ConfigurationError:
-        return None
-
-
 def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     """Recompute a logged decision.
 
@@ -104,7 +91,7 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
     >>> recompute(selection, Beliefs(snapshot)).disagreements
     ("the flags are [], but ['cold_share'] was logged",)
     """
-    settings, objective = beliefs.snapshot.settings, logged_objective(selection)
+    settings, objective = beliefs.snapshot.settings, Objective.of_log(selection.objective)
     if beliefs.snapshot.rule.revision != REVISION:
         return (
             f"it was made with revision {beliefs.snapshot.rule.revision} of the exploration rules, but this release "

@@ -150,7 +150,7 @@ class _Candidate(PolicyLearner):
             return False
         beliefs = self.beliefs[_version(selection, decision.offset)]
         wanted = beliefs.snapshot.settings
-        objective = _logged_objective(selection) if self.objective is None else self.objective
+        objective = Objective.of_log(selection.objective) if self.objective is None else self.objective
         if selection.probabilities is None:
             self.left_out["were made by LiteLLM, whose probabilities are unknown"] += 1
         elif (selection.featurizer, len(selection.context)) != (wanted.featurizer, context_bytes(wanted.dimension)):
@@ -208,14 +208,6 @@ class _Candidate(PolicyLearner):
 def _version(selection: SelectionEvent, offset: int) -> int:
     """Return the offset up to which the logging policy knew the log; at most the decision's own offset."""
     return offset if selection.snapshot_version is None else min(selection.snapshot_version, offset)
-
-
-def _logged_objective(selection: SelectionEvent) -> Objective | None:
-    known = {name: weight for name, weight in selection.objective.items() if name in Objective().weights()}
-    try:
-        return Objective(**known)
-    except ConfigurationError:
-        return None
 
 
 def _last_uses(messages: Iterable[StoredMessage], policy: str) -> dict[int, int]:

@@ -19,7 +19,6 @@ from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import JoinedDecision, measure
 from conduit_learner.view.decision import ShownDecision
 from conduit_policy import AMOUNTS, Objective, place
-from conduit_schemas import ConfigurationError
 
 __all__ = ["BLOCK", "MEASURES", "Comparison", "Moments", "SavingsLedger"]
 
@@ -247,10 +246,7 @@ def _objective(weights: Mapping[str, float]) -> Objective:
 
 @lru_cache(maxsize=64)
 def _objective_of(weights: tuple[tuple[str, float], ...]) -> Objective:
-    try:
-        return Objective.of_weights(dict(weights))
-    except ConfigurationError:
-        return Objective()  # invalid weights in the log must not prevent the report
+    return Objective.of_log(dict(weights)) or Objective()  # invalid weights must not prevent the report
 
 
 def _predicted(

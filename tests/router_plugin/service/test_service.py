@@ -41,7 +41,7 @@ async def test_an_answer_comes_with_what_it_took(backend, new_service, model, ev
     assert answer.data == "hello" and answer.model == "openai/gpt-4.1" and answer.deployment_id in {"a", "b"}
     assert answer.cost_usd == pytest.approx(COST) and answer.total_tokens == INPUT_TOKENS + OUTPUT_TOKENS
     assert 0.0 < answer.latency_s <= answer.elapsed_s and answer.attempts == 1 and not answer.repaired
-    assert "nothing has been learned yet" in answer.explanation
+    assert "Nothing had been learned" in answer.explanation
     (outcome,) = await events.outcomes(service.strategy, 1)
     assert (outcome.policy, outcome.decision_id, outcome.status) == (POLICY, answer.decision_id, "success")
     assert outcome.cost_usd == pytest.approx(COST) and outcome.output_tokens == OUTPUT_TOKENS
@@ -55,7 +55,7 @@ async def test_what_was_learned_decides_and_is_explained(backend, new_service, m
     assert {answer.deployment_id for answer in answers} == {"b"}
     told = answers[0].explanation
     assert "openai/gpt-4.1 (b) was chosen among 2 models with a probability of 100 %." in told
-    assert "after 500 outcomes: quality 0.90 of 1, success 100 %." in told and "cost 0.05" in told
+    assert "after 500 outcomes: quality 0.90, success 1.00." in told and "cost 0.05" in told
 
 
 async def test_a_prompt_comes_after_the_messages(backend, new_service, model, providers):
