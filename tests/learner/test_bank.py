@@ -29,7 +29,7 @@ def block(rng: random.Random, arms: list[str], dimension: int, count: int = BLOC
     ticks: list[Observation] = []
     for _ in range(count):
         context = ONE + rng.randbytes(2 * dimension - 2) if rng.random() < 0.9 else None
-        quality, success, cost, latency = math.nan, math.nan, math.nan, math.nan
+        quality, success, cost, latency, ttft = [math.nan] * len(SIGNALS)
         if rng.random() < 0.4:
             quality = rng.randrange(-65536, 65536) / 65536
         else:
@@ -37,7 +37,8 @@ def block(rng: random.Random, arms: list[str], dimension: int, count: int = BLOC
         if success == 1.0:
             latency = rng.randrange(-(2**20), 2**20) / 65536
             cost = math.nan if rng.random() < 0.2 else rng.randrange(-(2**20), 2**20) / 65536
-        ticks.append((rng.choice(arms), context, [quality, success, cost, latency]))
+            ttft = math.nan if rng.random() < 0.5 else rng.randrange(-(2**20), 2**20) / 65536
+        ticks.append((rng.choice(arms), context, [quality, success, cost, latency, ttft]))
     return ticks
 
 
@@ -79,10 +80,10 @@ def test_looking_ahead_leaves_no_trace() -> None:
     arm_sums.learn(block(rng, sorted(arms), 8))
     arm_sums.fade(0.9)
     before, ticks = state(arms), block(rng, sorted(arms), 8, 20)
-    with arm_sums.ahead(ticks):
+    with arm_sums.including(ticks):
         assert state(arms) != before
     assert state(arms) == before
-    with arm_sums.ahead([]):
+    with arm_sums.including([]):
         assert state(arms) == before
 
 

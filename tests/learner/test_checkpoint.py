@@ -136,10 +136,10 @@ def test_a_checkpoint_of_other_signals_is_learned_anew_from_the_log() -> None:
 def test_another_log_of_the_same_name_is_recognised() -> None:
     [restoration] = restorations(0, TOPIC, written(learned(LOG)))
     other = stored(traffic(300, seed=9, policies=("default/a", "default/b")))
-    with pytest.raises(CheckpointError, match="another log"):
+    with pytest.raises(CheckpointError, match="a different log"):
         back(restoration, other[: len(LOG)] + LOG[len(other) :])
     [restoration] = restorations(0, TOPIC, written(learned(LOG)))
-    with pytest.raises(CheckpointError, match="another message"):
+    with pytest.raises(CheckpointError, match="a different message"):
         restoration.recall(LOG[-1]._replace(time_ms=0))
     with pytest.raises(CheckpointError, match="offset 0"):
         restoration.recall(LOG[0]._replace(value=b"{}"))

@@ -140,5 +140,5 @@ class TestTrimmed:
     def test_another_logs_checkpoint_is_refused(self, installation: Installation) -> None:
         since = next(replay_partition(installation.log[2:], lambda: installation.checkpoints)).start_offset
         forged = installation.tampered(since - 1, time=7.0)
-        with pytest.raises(CheckpointError, match="another log"):
+        with pytest.raises(CheckpointError, match="a different log"):
             rebuild(forged[2:], POLICY, checkpoints=lambda: installation.checkpoints)

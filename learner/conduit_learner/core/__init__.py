@@ -1,1 +1,1 @@
-"""The deterministic core: events in, policies' state and snapshots out. No I/O, no clock, no chance."""
+"""The deterministic core: it turns events into state and snapshots, without I/O, clock or random numbers."""

@@ -1,4 +1,4 @@
-"""What settings say about single arms: what is known beforehand, that one was renamed, what one charges."""
+"""The settings of single arms: priors, renaming and prices."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ __all__ = ["merged_watch", "price_level", "price_step", "reprice", "with_prior"]
 
 
 def with_prior(signal: str, statistics: Statistics, prior: ArmPrior | None) -> Statistics:
-    """Return an arm's sums with what is known beforehand, as observations of the mean and the usual noise.
+    """Return an arm's sums with its prior added, as observations with the prior mean and the usual noise.
 
-    It is added to what a snapshot is made of and never stored, so it neither fades nor adds up.
+    The prior is added only for a snapshot and never stored, so it neither fades nor adds up.
     """
     mean = None if prior is None else _mean(SIGNALS[signal], prior)
     if prior is None or mean is None:
@@ -32,9 +32,9 @@ def _mean(signal: Signal, prior: ArmPrior) -> float | None:
 
 
 def price_level(price: ArmPrice | None) -> float | None:
-    """Return the logarithm of the price of three input tokens and one output token, the mix that comparisons use.
+    """Return the logarithm of the price of three input tokens and one output token, the usual mix for comparisons.
 
-    None where it is unknown or nothing. How many tokens a request takes is learned, from the costs of the whole pool.
+    None if the price is unknown or 0. The number of tokens per request is learned from the costs of the whole pool.
     """
     mix = 0.0 if price is None else 3.0 * price.input + price.output
     return ln(mix) if mix > 0.0 else None
@@ -43,8 +43,8 @@ def price_level(price: ArmPrice | None) -> float | None:
 def price_step(before: ArmPrice | None, after: ArmPrice | None) -> float:
     """Return by how much ln cost changes with the price.
 
-    Where input and output change alike, which is usual, the mix of tokens does not matter. Prices that are unknown or
-    nothing tell of no step.
+    If input and output prices change by the same factor, as they usually do, the mix of tokens does not matter. The
+    result is 0 if a price is unknown or 0.
 
     Examples
     --------
@@ -56,12 +56,12 @@ def price_step(before: ArmPrice | None, after: ArmPrice | None) -> float:
 
 
 def reprice(model: AdditiveRegression, watch: Watch, step: float) -> None:
-    """Move everything that is known of an arm's cost by a step of its logarithm."""
+    """Shift everything learned about an arm's cost by a step of its logarithm."""
     _, total, _ = model.sums
     model.move(step, model.context_sum.copy(), total)
     watch.reset(ROWS["cost"], model.dimension)
 
 
 def merged_watch(models: Mapping[str, AdditiveRegression]) -> Watch:
-    """Return a watch that begins anew: two arms' pasts are no longer in the order in which they happened."""
+    """Return an empty watch for merged arms, because the observations of both are no longer in order of time."""
     return Watch({signal: model.dimension for signal, model in models.items()})

@@ -1,13 +1,13 @@
-"""A partition's state as records and back: what the next learner goes on from. Numbers and names only.
+"""Checkpoints: a partition's state as records, from which the next learner resumes. They hold only numbers and names.
 
-A checkpoint is one *part* per policy, cut into chunks that a log accepts, and a *root* that names the parts with
-their digests and is written last. Keys alternate so that writing never damages the checkpoint before:
-a policy between two slots, and owners of a partition between two lanes, so that an owner that does not
-know yet that it has lost its partition does not write where its successor does. Parts of policies
-that no event has touched since are named again, not written again.
+A checkpoint consists of one *part* per policy, cut into chunks that a log accepts, and a *root*, which lists the parts
+with their digests and is written last. Keys alternate, so that writing never damages the previous checkpoint. The parts
+of a policy alternate between two slots, and the owners of a partition between two lanes. An owner that has not noticed
+yet that it lost the partition therefore does not overwrite its successor's records. If no event has changed a policy
+since the last checkpoint, the root refers to the existing part.
 
-Of an open decision a checkpoint holds offset and flags only. What the decision was stands in the log:
-:class:`Restoration` reads it there again, from ``resume_from`` on, and learns nothing from it twice.
+For an open decision, a checkpoint holds only the offset and flags. The rest is in the log: :class:`Restoration` reads
+it there again, from ``resume_from`` on, and learns nothing twice.
 """
 
 import base64
@@ -35,7 +35,7 @@ __all__ = ["CheckpointError", "CheckpointWriter", "Restoration", "dump", "restor
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = [3, *SIGNALS]
-"""The format, and the signals whose statistics are here: a checkpoint of others is learned anew from the log."""
+"""The format, and the signals in a checkpoint. If they differ, the log is learned again from the beginning."""
 _CHUNK_BYTES = 900_000
 _LANES = 2
 _COUNTERS = ("offset", "ticks", "selections", "outcomes", "feedbacks", "censored", "duplicates", "alarms")
@@ -43,33 +43,33 @@ _ARM_FIELDS = ("model", "seen", "selections", "outcomes", "errors", "feedbacks")
 
 
 class CheckpointError(ConduitError):
-    """Raised when a checkpoint is damaged or does not belong to the log it is to continue."""
+    """Raised when a checkpoint is damaged or does not belong to this log."""
 
 
 class _Part(NamedTuple):
-    """Where a policy's part stands."""
+    """The location of a policy's part."""
 
     lane: int
     slot: int
     chunks: int
     digest: str
     offset: int
-    """The policy's own offset that it covers: equal offsets mean equal parts."""
+    """The policy's own offset. Equal offsets mean equal parts."""
 
 
 def dump(learner: PartitionLearner) -> dict[str, bytes]:
-    """Return a partition's whole state, piece by piece: equal prefixes give equal bytes."""
+    """Return a partition's whole state as pieces by name. Equal prefixes of a log give equal bytes."""
     pieces = {name: _dump_policy(policy, learner.now_ms) for name, policy in learner.policies.items()}
     return {"": json.dumps(_root(learner)).encode(), **dict(sorted(pieces.items()))}
 
 
 class CheckpointWriter:
-    """Turns the states of one partition, one after the other, into records.
+    """Turns successive states of one partition into records.
 
     Parameters
     ----------
     restoration
-        What the partition's learner was restored from, if it was.
+        The checkpoint that the partition's learner was restored from, if any.
     """
 
     def __init__(self, restoration: "Restoration | None" = None) -> None:
@@ -77,9 +77,9 @@ class CheckpointWriter:
         self._parts: dict[str, _Part] = {} if restoration is None else restoration.parts
 
     def records(self, learner: PartitionLearner) -> Iterator[list[Message]]:
-        """Yield batches of records, to be appended in order; the last one makes the checkpoint valid.
+        """Yield batches of records, to be appended in order. The last one makes the checkpoint valid.
 
-        Stop at the first batch that could not be appended, and begin anew the next time.
+        If a batch cannot be appended, stop, and start over the next time.
         """
         parts: dict[str, _Part] = {}
         for name in sorted(learner.policies):
@@ -101,20 +101,20 @@ class CheckpointWriter:
 
 
 def wants(key: bytes, partitions: Collection[int]) -> bool:
-    """Tell whether a record of the checkpoint topic belongs to one of the partitions."""
+    """Return whether a record of the checkpoint topic belongs to one of the partitions."""
     number, _, _ = key.partition(b"/")
     return number.isdigit() and len(number) < 10 and int(number) in partitions
 
 
 def restorations(partition: int, topic: str, records: Mapping[bytes, bytes]) -> Iterator["Restoration"]:
-    """Yield what a partition's learner can be restored from, the furthest first; damaged ones are left out.
+    """Yield the checkpoints from which a partition's learner can be restored, the newest first, without damaged ones.
 
     Parameters
     ----------
     partition, topic
         The partition of the event topic.
     records
-        Newest record of every key of the checkpoint topic.
+        The newest record of every key of the checkpoint topic.
     """
     roots = []
     for lane in range(_LANES):
@@ -128,14 +128,14 @@ def restorations(partition: int, topic: str, records: Mapping[bytes, bytes]) -> 
         try:
             yield Restoration(partition, topic, lane, root, records)
         except CheckpointError as error:
-            _LOG.warning("partition %d: %s; falling back to an older one", partition, error)
+            _LOG.warning("partition %d: %s; trying an older checkpoint", partition, error)
 
 
 class Restoration:
-    """A learner on its way back: statistics loaded, open decisions still to be read from the log.
+    """A learner that is being restored: its statistics are loaded, its open decisions must still be read from the log.
 
-    Give every message from offset ``resume_from`` up to ``learner.offset`` to :meth:`recall`, then call
-    :meth:`finish`. The learner is then what it was when the checkpoint was taken, to the bit.
+    Pass every message from offset ``resume_from`` up to ``learner.offset`` to :meth:`recall`, then call :meth:`finish`.
+    The learner then equals, to the bit, the one from which the checkpoint was taken.
 
     Raises
     ------
@@ -156,26 +156,26 @@ class Restoration:
             for name, part in self.parts.items():
                 data = b"".join(records[_chunk_key(partition, name, part, n)] for n in range(part.chunks))
                 if _digest(data) != part.digest:
-                    raise ValueError(f"policy {name!r} has been overwritten")
+                    raise ValueError(f"the part of policy {name!r} has been overwritten")
                 self._load(name, json.loads(zlib.decompress(data)))
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise CheckpointError(f"the checkpoint at offset {root.get('offset')} is damaged: {error!r}") from error
         wanted = [*self._decisions, *self._early]
         if learner.offset:
-            wanted.append(learner.offset - 1)  # to see that it is still the same log
+            wanted.append(learner.offset - 1)  # to check that it is still the same log
         self.resume_from: int = min(wanted, default=learner.offset)
 
     def recall(self, message: StoredMessage) -> None:
-        """Take from a message what the checkpoint left in the log.
+        """Read from a message what the checkpoint does not hold.
 
         Raises
         ------
         CheckpointError
-            When the log holds something else than what the checkpoint was made from.
+            When the log is not the one that the checkpoint was made from.
         """
         learner = self.learner
         if message.offset == learner.offset - 1 and digest_of(message) != learner.tail:
-            raise CheckpointError(f"offset {message.offset} holds another message: this is another log")
+            raise CheckpointError(f"offset {message.offset} holds a different message, so this is a different log")
         opened, read_ms = self._decisions.pop(message.offset, None), self._early.pop(message.offset, None)
         if opened is None and read_ms is None:
             return
@@ -190,10 +190,12 @@ class Restoration:
         elif read_ms is not None and isinstance(event, AboutDecision):
             learner.early.add(EarlyEvent(message, read_ms, event))
         else:
-            raise CheckpointError(f"offset {message.offset} holds a {event.kind}: this is another log")
+            raise CheckpointError(
+                f"offset {message.offset} holds an unexpected {event.kind}, so this is a different log"
+            )
 
     def finish(self) -> PartitionLearner:
-        """Return the learner. Decisions that the log has already deleted count as closed."""
+        """Return the learner. Open decisions that the log no longer holds count as closed."""
         for policy, decision in self._decisions.values():
             policy.censored += not decision.has_outcome
         if self._decisions or self._early:
@@ -236,7 +238,7 @@ class Restoration:
                 ),
             )
         policy.open.closed = ClosedDecisions((name, number) for name, number in fields["closed"])
-        # Time may have gone by for this policy since its part was written.
+        # Stream time may have advanced since this policy's part was written.
         policy.close(self.learner.now_ms)
         self._decisions.update({decision.offset: (policy, decision) for decision in policy.open})
         closed, policy.open = policy.open.closed, OpenDecisions()
@@ -287,7 +289,7 @@ def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
 
 
 def _dump_ids(ids: Iterable[str]) -> dict[str, Any]:
-    """Return what is needed of open decisions' ids to close them before the log is read: senders and numbers."""
+    """Return the senders and numbers of open decisions' ids, so that they can be closed before the log is read."""
     senders: dict[str, int] = {}
     columns: dict[str, list[int]] = {"sender": [], "number": []}
     for decision_id in ids:
@@ -298,7 +300,7 @@ def _dump_ids(ids: Iterable[str]) -> dict[str, Any]:
 
 
 def _load_ids(fields: Mapping[str, Any]) -> dict[int, str]:
-    """Return what :func:`_dump_ids` noted, by index; ids of another form are left out."""
+    """Return the ids that :func:`_dump_ids` stored, by index. Ids of another form are left out."""
     names = fields["senders"]
     columns = (_unpack(fields[name], "<i8").tolist() for name in ("sender", "number"))
     return {

@@ -1,9 +1,9 @@
-"""The events as the learner reads them: those of the contract, decoded several times as fast.
+"""The events as the learner reads them: the contract's events, decoded several times faster.
 
-:mod:`conduit_schemas` says what an event is, with pydantic. The three kinds that make up nearly all of a log stand here
-once more, as msgspec structs with the same names and fields. What a struct takes, the contract takes with the same
-values; everything else (other kinds, fields of newer versions, unusual spellings, records that are wrong) is left to
-the contract. So one place alone decides what is refused, and why.
+:mod:`conduit_schemas` defines events with pydantic. The three kinds that make up nearly all of a log are defined here
+once more, as msgspec structs with the same fields. Whatever a struct accepts, the contract accepts with the same
+values. Everything else (other kinds, fields of newer versions, unusual spellings, invalid records) is left to the
+contract, so that only the contract decides what is refused, and why.
 """
 
 from binascii import a2b_base64, b2a_base64
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Context = bytes
 else:
     Context = str
-    """JSON holds a context in base64 with the alphabet that is safe in addresses; it becomes bytes after decoding."""
+    """JSON holds a context in base64, with the URL-safe alphabet. It becomes bytes after decoding."""
 
 
 class _Event(Struct, kw_only=True, gc=False, tag_field="kind", forbid_unknown_fields=True):
@@ -50,8 +50,8 @@ class _Event(Struct, kw_only=True, gc=False, tag_field="kind", forbid_unknown_fi
     decision_id: Id
 
     def is_sound(self) -> bool:
-        """Tell whether all is well that the fields' types do not say; False where it takes a closer look."""
-        # What is printable has no control characters in it.
+        """Return whether the event passes the checks beyond field types. If not, the contract decides."""
+        # A printable text contains no control characters.
         return (self.policy + self.decision_id).isprintable() and self.schema_version == SCHEMA_VERSION
 
 
@@ -89,7 +89,7 @@ class SelectionEvent(_Event, kw_only=True, gc=False, tag="selection"):
         return None if self.probabilities is None else self.probabilities[self.chosen]
 
     def is_sound(self) -> bool:
-        """Tell whether all is well that the fields' types do not say; False where it takes a closer look."""
+        """Return whether the event passes the checks beyond field types. If not, the contract decides."""
         arms, models = _distinct(self.arms), self.models
         count = len(self.arms)
         if arms is None or self.chosen >= count or (models and len(models) != count):
@@ -139,21 +139,21 @@ class FeedbackEvent(_Event, kw_only=True, gc=False, tag="feedback"):
 
 
 AboutDecision = OutcomeEvent | FeedbackEvent
-"""What is said of a decision after its selection."""
+"""An event about a decision, after its selection."""
 
 Event = SelectionEvent | AboutDecision | LearningChange | RoutingChange
-"""Any event, told apart by its class."""
+"""Any event. Its class says which."""
 
 Fast = TypeVar("Fast", SelectionEvent, OutcomeEvent, FeedbackEvent)
 
 
 def decode_event(data: bytes) -> Event:
-    """Return the event that ``data`` holds.
+    """Decode an event.
 
     Raises
     ------
     RecordTooLargeError, NewerVersionError, UnknownKindError, InvalidRecordError
-        When it holds none; see :mod:`conduit_schemas.errors`.
+        When ``data`` is not a valid event; see :mod:`conduit_schemas.errors`.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def decode_event(data: bytes) -> Event:
         try:
             event: SelectionEvent | AboutDecision = _decode(data)
             if isinstance(event, SelectionEvent):
-                event.context = _from_text(event.context)  # type: ignore[arg-type]  # still a text
+                event.context = _from_text(event.context)  # type: ignore[arg-type]  # it is still a text
         except (MsgspecError, ValueError):
             pass
         else:
@@ -193,11 +193,11 @@ def _copied(event: contract.Event, kind: type[Fast]) -> Fast:
 
 
 _TO_STANDARD = bytes.maketrans(b"-_+/", b"+/??")
-"""To the alphabet that is decoded fastest; what it has in another place must not be taken for a context."""
+"""Converts to the standard alphabet, which is decoded fastest. Its own special characters become invalid ones."""
 
 
 def _from_text(text: str) -> bytes:
-    """Return the context that a text stands for: exactly the one text that the contract writes for it."""
+    """Decode a context. Only the exact text that the contract writes for it is accepted."""
     standard = text.encode().translate(_TO_STANDARD)
     data = a2b_base64(standard)
     if b2a_base64(data, newline=False) != standard:
@@ -209,7 +209,7 @@ def _from_text(text: str) -> bytes:
 
 @lru_cache(maxsize=128)
 def _distinct(arms: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the arms, always the same object for the same ones; None where they take a closer look."""
+    """Return the arms, as the same object for equal ones. None if the contract has to check them."""
     return arms if len(set(arms)) == len(arms) and "".join(arms).isprintable() else None
 
 

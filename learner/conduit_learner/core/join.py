@@ -1,4 +1,4 @@
-"""Which outcome belongs to which selection: decisions that are open, and events that came too early."""
+"""Join outcomes and feedback to their selections: open decisions, closed ones, and events that came too early."""
 
 import re
 from collections import OrderedDict
@@ -24,20 +24,20 @@ __all__ = [
 ]
 
 MAX_FEEDBACKS = 32
-"""Feedbacks of different sources and keys that one decision takes."""
+"""The most feedbacks of different sources and keys that one decision accepts."""
 
 MAX_SENDERS = 1_000
-"""Senders per policy of whom it is remembered how far their decisions are closed."""
+"""The most senders per policy whose closed decisions are remembered."""
 
 MAX_EARLY = 1_000
-"""Events per partition that may wait for their selection."""
+"""The most events per partition that may wait for their selection."""
 
 MAX_EARLY_MS = 60_000
-"""How long they wait, in stream time."""
+"""The longest time that they wait, in milliseconds of stream time."""
 
 
 class OpenDecision(Struct, gc=False):
-    """One selection that may still be taught about."""
+    """A selection for which outcomes and feedback still count."""
 
     offset: int
     opened_ms: int
@@ -46,18 +46,18 @@ class OpenDecision(Struct, gc=False):
     featurizer: str = ""
     context: bytes = b""
     scope: str = ""
-    """The team or key whose own goal was in force; see :class:`conduit_schemas.RoutingSettings`."""
+    """The team or key whose own goal applied; see :class:`conduit_schemas.RoutingSettings`."""
     group: str = ""
-    """Its side of a roll-out; ``conduit``, ``control`` or, without one, nothing."""
+    """Its group in a canary: ``conduit`` or ``control``. Empty if it is in none."""
     has_outcome: bool = False
     is_rated: bool = False
-    """Whether somebody judged its quality."""
+    """Whether its quality was rated."""
     feedbacks: tuple[tuple[str, str], ...] = ()
     """Source and key of every feedback that counted."""
 
     @classmethod
     def of(cls, selection: SelectionEvent, offset: int, now_ms: int) -> Self:
-        """Return the decision that a selection at an offset opens."""
+        """Create the decision that a selection at an offset opens."""
         return cls(
             offset,
             now_ms,
@@ -69,10 +69,10 @@ class OpenDecision(Struct, gc=False):
         )
 
     def describe(self, selection: SelectionEvent) -> None:
-        """Fill in what the selection's own record says."""
-        told = self.of(selection, self.offset, self.opened_ms)
-        self.arm, self.featurizer, self.context = told.arm, told.featurizer, told.context
-        self.scope, self.group = told.scope, told.group
+        """Fill in what only the selection's record holds."""
+        described = self.of(selection, self.offset, self.opened_ms)
+        self.arm, self.featurizer, self.context = described.arm, described.featurizer, described.context
+        self.scope, self.group = described.scope, described.group
 
 
 def _group(selection: SelectionEvent) -> str:
@@ -84,12 +84,12 @@ def _group(selection: SelectionEvent) -> str:
 
 
 class ClosedDecisions:
-    """How far each sender's decisions are closed: what comes again after that is known, and teaches nothing.
+    """Remembers how far each sender's decisions are closed, so that repeated events of closed decisions are recognised.
 
-    A sender's ids are its own sixteen hexadecimal digits and a running number in eight, see
-    :attr:`conduit_schemas.SelectionEvent.decision_id`, and it sends them nearly in order. So one number per sender
-    stands for all that are closed. Ids of another form are not remembered. Of too many senders those whose
-    decisions were closed longest ago are forgotten.
+    A sender's ids are 16 hexadecimal digits of its own and a running number in 8 more; see
+    :attr:`conduit_schemas.Selection.decision_id`. It sends them nearly in order, so one number per sender represents
+    all closed decisions. Ids of another form are not remembered. If there are too many senders, those whose decisions
+    were closed longest ago are forgotten.
 
     Examples
     --------
@@ -101,7 +101,7 @@ class ClosedDecisions:
 
     def __init__(self, numbers: Iterable[tuple[str, int]] = ()) -> None:
         self.numbers = OrderedDict(numbers)
-        """Largest number closed, by sender; in the order of the latest closing."""
+        """Largest closed number by sender, in order of the latest closing."""
 
     def __contains__(self, decision_id: str) -> bool:
         closed = self.numbers.get(decision_id[:_SENDER_DIGITS])
@@ -111,7 +111,7 @@ class ClosedDecisions:
         return known is not None and known[1] <= closed
 
     def add(self, decision_id: str) -> None:
-        """Remember that a decision is closed, and all that its sender made before."""
+        """Remember that a decision is closed, together with all earlier ones of its sender."""
         known = sender(decision_id)
         if known is not None:
             name, number = known
@@ -122,7 +122,7 @@ class ClosedDecisions:
 
 
 def sender(decision_id: str) -> tuple[str, int] | None:
-    """Return who made an id, and its running number; None when it is not of that form."""
+    """Return an id's sender and running number. None if it does not have that form."""
     if _SENDERS_ID.match(decision_id) is None:
         return None
     return decision_id[:_SENDER_DIGITS], int(decision_id[_SENDER_DIGITS:], 16)
@@ -133,20 +133,20 @@ _SENDERS_ID = re.compile(r"[0-9a-f]{24}\Z")
 
 
 class OpenDecisions:
-    """The open decisions of one policy: always its latest selections, without a gap.
+    """The open decisions of one policy: always its latest selections, without gaps.
 
-    A decision is closed by time or by number, never by its outcome, because feedback may follow. What is
-    open is thus known from offsets and flags alone; the rest of a decision stands in the log.
+    A decision is closed because of its age or because too many are open, never because of its outcome, since feedback
+    may follow. A checkpoint therefore stores only offsets and flags of open decisions. The rest is in the log.
     """
 
     def __init__(self) -> None:
         self.awaiting = 0
-        """Decisions that have no outcome yet."""
+        """Number of decisions without an outcome."""
         self.closed = ClosedDecisions()
         self.oldest_ms = 0
-        """When the oldest was opened, or before; where none is open it means nothing."""
+        """A lower bound for the time at which the oldest was opened. Meaningless if none is open."""
         self.decisions: OrderedDict[str, OpenDecision] = OrderedDict()
-        """By id, in the order of their opening."""
+        """By id, in order of opening."""
 
     def __len__(self) -> int:
         return len(self.decisions)
@@ -155,23 +155,23 @@ class OpenDecisions:
         return iter(self.decisions.values())
 
     def add(self, decision_id: str, decision: OpenDecision) -> None:
-        """Open a decision, later than all that are open."""
+        """Open a decision, which must be newer than all open ones."""
         if not self.decisions:
             self.oldest_ms = decision.opened_ms
         self.decisions[decision_id] = decision
         self.awaiting += not decision.has_outcome
 
-    def settle(self, decision: OpenDecision) -> None:
-        """Note that a decision has its outcome."""
+    def add_outcome(self, decision: OpenDecision) -> None:
+        """Record that a decision has its outcome."""
         decision.has_outcome = True
         self.awaiting -= 1
 
     def close(self, *, opened_before_ms: int, keep: int) -> int:
-        """Close what is older than a time and, oldest first, what is above a number.
+        """Close decisions opened before a time and, oldest first, those in excess of ``keep``.
 
         Returns
         -------
-        How many of them never got an outcome.
+        How many of the closed ones never got an outcome.
         """
         censored = 0
         while self.decisions:
@@ -196,33 +196,33 @@ class EarlyEvent(NamedTuple):
 
 
 class EarlyEvents:
-    """Events of one partition whose selection has not been read yet: bounded in number and in time.
+    """Events of one partition whose selection has not been read yet, limited in number and time.
 
-    A selection and its outcome may be appended by different processes, so their order in the log is only
-    nearly that of their making.
+    Different processes may append a selection and its outcome, so their order in the log is only approximately that in
+    which they happened.
     """
 
     def __init__(self) -> None:
         self.waiting: OrderedDict[int, EarlyEvent] = OrderedDict()
-        """By offset, in that order."""
+        """By offset, in order of offset."""
         self._by_decision: dict[tuple[str, str], list[int]] = {}
 
     def __iter__(self) -> Iterator[EarlyEvent]:
         return iter(self.waiting.values())
 
     def add(self, early: EarlyEvent) -> None:
-        """Let an event wait."""
+        """Keep an event until its selection arrives."""
         offset = early.message.offset
         self.waiting[offset] = early
         self._by_decision.setdefault(_decision(early.event), []).append(offset)
 
     def take(self, selection: SelectionEvent) -> list[EarlyEvent]:
-        """Remove and return what waited for this selection, in the order it came."""
+        """Remove and return the events of this selection, in the order in which they came."""
         offsets = self._by_decision.pop((selection.policy, selection.decision_id), ())
         return [self.waiting.pop(offset) for offset in offsets]
 
     def expire(self, now_ms: int) -> list[EarlyEvent]:
-        """Remove and return what has waited too long, or in too long a queue."""
+        """Remove and return the events that have waited too long, and the oldest if too many wait."""
         expired: list[EarlyEvent] = []
         while self.waiting:
             oldest = next(iter(self.waiting.values()))

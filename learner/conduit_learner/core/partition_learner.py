@@ -1,4 +1,4 @@
-"""The learner's core: one partition's log in, snapshots and refusals out. No I/O, no clock, no chance."""
+"""The learner of one partition: from messages to snapshots and dead letters, without I/O, clock or randomness."""
 
 import hashlib
 from typing import NamedTuple, assert_never
@@ -22,16 +22,16 @@ from conduit_schemas import (
 __all__ = ["MAX_POLICIES", "Applied", "PartitionLearner", "digest_of"]
 
 MAX_POLICIES = 2_000
-"""Policies that one partition may hold, so that nobody who can write to the log can fill the memory."""
+"""The most policies in one partition, so that events with ever new policies cannot fill the memory."""
 
 
 class Applied(NamedTuple):
-    """What came of one message."""
+    """The effect of one message."""
 
     policy: str | None
     """The policy whose state the message changed, if any."""
     dead_letters: tuple[DeadLetter, ...]
-    """Records that turned out unusable: this one, or earlier ones that waited in vain."""
+    """Records that cannot be used: this one, or earlier ones whose selection did not arrive in time."""
 
 
 _NOTHING = Applied(None, ())
@@ -40,16 +40,16 @@ _NOTHING = Applied(None, ())
 class PartitionLearner:
     """The state that follows from a prefix of one partition of the event topic.
 
-    Feed it every message in offset order. It never raises because of what a message holds, and a
-    message that it has had before changes nothing. Two learners that were given the same prefix are equal
-    to the bit, whatever happened in between: snapshots taken or not, checkpoints written and restored.
+    Apply every message in offset order. No content of a message makes it raise an error, and a repeated message changes
+    nothing. Two learners that have applied the same prefix are equal to the bit, no matter whether snapshots were taken
+    or checkpoints were written and restored in between.
 
     Parameters
     ----------
     partition
         Number of the partition.
     topic
-        The event topic's name, for dead letters.
+        The event topic's name, for dead dead_letters.
 
     Examples
     --------
@@ -81,8 +81,8 @@ class PartitionLearner:
     def apply(self, message: StoredMessage) -> Applied:
         """Apply the next message.
 
-        Outcomes and feedback that precede their selection wait for it, see
-        :class:`~conduit_learner.core.join.EarlyEvents`; in vain, they are refused as ``orphan``.
+        Outcomes and feedback that precede their selection wait for it; see
+        :class:`~conduit_learner.core.join.EarlyEvents`. If it does not arrive in time, they are refused as ``orphan``.
         """
         _, offset, time_ms, key, value = message
         if offset < self.offset:
@@ -90,42 +90,44 @@ class PartitionLearner:
         self.offset = offset + 1
         self._last = message
         self.now_ms = max(self.now_ms, time_ms)
-        letters = self._orphans() if self.early.waiting else []
+        dead_letters = self._orphans() if self.early.waiting else []
         policy = None
         try:
             event = decode_event(value)
             policy = self.policies.get(event.policy)
             if key != (event.policy.encode() if policy is None else policy.key):
-                raise _WrongPartitionError(f"the key is not the policy {event.policy!r}: order is not assured")
+                raise _WrongPartitionError(
+                    f"the key must be the policy {event.policy!r}, or the order of its events is not guaranteed"
+                )
             policy = self._apply(event, policy, message)
         except RecordError as error:
             policy = None
-            letters.append(self._dead_letter(message, error.reason, str(error)))
+            dead_letters.append(self._dead_letter(message, error.reason, str(error)))
         except ConfigurationError as error:
             policy = None
-            letters.append(self._dead_letter(message, DeadLetterReason.INVALID, str(error)))
+            dead_letters.append(self._dead_letter(message, DeadLetterReason.INVALID, str(error)))
         if self.early.waiting:
-            letters += self._orphans()
+            dead_letters += self._orphans()
         name = None if policy is None else policy.name
-        if letters:
-            return Applied(name, tuple(letters))
+        if dead_letters:
+            return Applied(name, tuple(dead_letters))
         if self._applied.policy != name:
             self._applied = Applied(name, ())
         return self._applied
 
     def snapshot(self, policy: str) -> Snapshot:
-        """Return a policy's sealed snapshot after everything applied so far.
+        """Return a policy's snapshot after everything applied so far, with its hash.
 
         Raises
         ------
         KeyError
-            When the partition has held no event of this policy.
+            When the partition has no event of this policy.
         """
         return self.policies[policy].snapshot(partition=self.partition, offset=self.offset, now_ms=self.now_ms)
 
     @property
     def tail(self) -> str:
-        """Digest of the latest message applied: tells this log from another one of the same name."""
+        """Digest of the latest message applied. It distinguishes this log from another one with the same name."""
         if self._last is not None:
             self._tail, self._last = digest_of(self._last), None
         return self._tail
@@ -137,7 +139,7 @@ class PartitionLearner:
     def _apply(self, event: Event, policy: PolicyLearner | None, message: StoredMessage) -> PolicyLearner | None:
         """Return the policy whose state has changed, if any."""
         now_ms = self.now_ms
-        match event:  # the frequent kinds first: this is asked at every event
+        match event:  # the frequent kinds first, because this runs for every event
             case SelectionEvent():
                 policy = policy or self._add_policy(event.policy)
                 policy.close(now_ms)
@@ -154,7 +156,7 @@ class PartitionLearner:
                     return None
                 policy.resolve(event, known, now_ms)
             case LearningChange():
-                algorithm(event.settings)  # refuse it before it leaves a trace
+                algorithm(event.settings)  # raises before anything is changed
                 policy = policy or self._add_policy(event.policy)
                 policy.close(now_ms)
                 policy.change(event.settings)
@@ -171,7 +173,7 @@ class PartitionLearner:
 
     def _add_policy(self, name: str) -> PolicyLearner:
         if len(self.policies) >= MAX_POLICIES:
-            raise _TooManyError(f"the partition holds {MAX_POLICIES} policies already")
+            raise _TooManyError(f"the partition already holds {MAX_POLICIES} policies; use fewer policies")
         policy = self.policies[name] = PolicyLearner(name)
         return policy
 
@@ -207,12 +209,12 @@ class _WrongPartitionError(RecordError):
 
 
 class _TooManyError(RecordError):
-    """Raised when a record would add more than a partition may hold."""
+    """Raised when a record would add more policies than a partition may hold."""
 
     reason = DeadLetterReason.TOO_MANY
 
 
 def digest_of(message: StoredMessage) -> str:
-    """Return a digest of a message and of when the log took it in."""
+    """Return a digest of a message, its offset and its append time."""
     content = b"%d/%d/%d/%b%b" % (message.offset, message.time_ms, len(message.key), message.key, message.value)
     return hashlib.sha256(content).hexdigest()[:32]

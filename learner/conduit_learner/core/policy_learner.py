@@ -1,4 +1,4 @@
-"""What one policy has learned: the deterministic state behind its snapshots."""
+"""The learner of one policy: the deterministic state behind its snapshots."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -31,12 +31,12 @@ from conduit_schemas import (
 __all__ = ["Arm", "PolicyLearner"]
 
 _MIN_FADING = 0.5
-"""A block never fades to less than this, however small the window."""
+"""The smallest fading factor of a block, however small the window."""
 
 
 @dataclass(slots=True)
 class Arm:
-    """What is known of one deployment."""
+    """What is known about one deployment."""
 
     models: dict[str, AdditiveRegression]
     """By signal."""
@@ -46,7 +46,7 @@ class Arm:
     model: str = ""
     """Name of the language model, for people."""
     seen: int = 0
-    """Offset of the latest selection that had it among its candidates."""
+    """Offset of the latest selection for which it was eligible."""
     selections: int = 0
     outcomes: int = 0
     errors: int = 0
@@ -56,15 +56,14 @@ class Arm:
 class PolicyLearner:
     """One policy's models, counters and open decisions.
 
-    A pure state machine: what it holds follows from the events it was given and the stream time that went
-    with them, and from nothing else.
+    A pure state machine: its state depends only on the events it was given and on their stream times.
 
     Parameters
     ----------
     name
         The policy's name.
     settings
-        How it learns.
+        How the policy learns.
     """
 
     def __init__(self, name: str, settings: LearningSettings | None = None) -> None:
@@ -72,89 +71,91 @@ class PolicyLearner:
         self.key = name.encode()
         """The key of its events."""
         self.offset = 0
-        """After the latest event of this policy."""
+        """The offset after the latest event of this policy."""
         self.ticks = 0
-        """Events learned from. Every :data:`BLOCK` of them the statistics fade a little."""
+        """Number of events that were learned. After every :data:`BLOCK` of them, the statistics fade a little."""
         self.selections = 0
         self.outcomes = 0
         self.feedbacks = 0
         self.censored = 0
         self.duplicates = 0
         self.alarms = 0
-        """Times that a signal of an arm has changed."""
+        """Number of changes detected in signals of arms."""
         self.now_ms = 0
-        """Stream time of the event being learned from."""
+        """Stream time of the current event."""
         self.open = OpenDecisions()
         self.routing = PolicyRouting()
         self._arms: dict[str, Arm] = {}
         self._arm_sums = ArmSums({})
-        self._is_looked_at = True
-        """Whether arms may have changed without the bank since the last block ended."""
-        self._waiting: list[Observation] = []
-        """What was learned since the last block ended: only noted, until the block ends or somebody looks."""
-        self._candidates: tuple[tuple[str, ...], tuple[str, ...], list[Arm]] = (), (), []
-        """The latest selection's arms and models, and the arms' own state, in which is not noted yet ..."""
+        self._may_have_changed = True
+        """Whether the arms may have been changed outside ``_arm_sums`` since the last block ended."""
+        self._queued: list[Observation] = []
+        """Observations since the last block ended, not added to the sums until it ends or the arms are read."""
+        self._eligible: tuple[tuple[str, ...], tuple[str, ...], list[Arm]] = (), (), []
+        """The latest selection's arms, their models, and their states. ``Arm.seen`` is not updated yet ..."""
         self._seen_at = 0
-        """... that they were seen here."""
-        self._follow(settings or LearningSettings())
+        """... to this offset."""
+        self._use_settings(settings or LearningSettings())
 
-    def _follow(self, settings: LearningSettings) -> None:
+    def _use_settings(self, settings: LearningSettings) -> None:
         self.settings = settings
-        # Asked at every event, so as plain attributes.
+        # Used for every event, so they are plain attributes.
         self._renamed = settings.renamed or {}
         self._featurizer, self._context_bytes = settings.featurizer, context_bytes(settings.dimension)
         self._window_ms, self._max_open = round(settings.feedback_window_s * 1000.0), settings.max_open
 
     @property
     def arms(self) -> dict[str, Arm]:
-        """What is known of every deployment, by its name. Whoever asks may change it."""
-        self._settle()
+        """What is known about every deployment, by its id. The caller may change it."""
+        self._apply_queued()
         return self._arms
 
     @arms.setter
     def arms(self, arms: dict[str, Arm]) -> None:
-        self._settle()
+        self._apply_queued()
         self._arms = arms
 
-    def _settle(self) -> None:
-        """Hand over to the arms what is only noted so far."""
-        self._is_looked_at = True
+    def _apply_queued(self) -> None:
+        """Bring the arms up to date: apply queued observations and the offset of the latest selection."""
+        self._may_have_changed = True
         self._note_seen()
-        self._candidates = (), (), []
-        for name, context, values in self._waiting:
+        self._eligible = (), (), []
+        for name, context, values in self._queued:
             for model, value in zip(self._arms[name].models.values(), values, strict=True):
                 if math.isnan(value):
                     continue
                 if model.dimension == 1:
                     model.learn_row(INTERCEPT, value)
                 elif context is not None:
-                    model.learn_row(INTERCEPT + context[len(INTERCEPT) :], value)  # whatever the sender wrote
-        self._waiting.clear()
+                    model.learn_row(
+                        INTERCEPT + context[len(INTERCEPT) :], value
+                    )  # the intercept is 1, whatever the sender wrote
+        self._queued.clear()
 
     def _note_seen(self) -> None:
-        for arm in self._candidates[2]:
+        for arm in self._eligible[2]:
             arm.seen = self._seen_at
 
     def change(self, settings: LearningSettings) -> None:
-        """Learn under other settings from here on.
+        """Use other settings from here on.
 
-        Statistics of contexts start afresh when contexts begin to mean something else; those without
-        context, and everything counted, stay.
+        Statistics with context start afresh if contexts get another meaning. Those without context, and all counters,
+        are kept.
 
         Raises
         ------
         ConfigurationError
-            When the settings name an algorithm or a parameter that does not exist; nothing changes.
+            When the settings name an algorithm or a parameter that does not exist. Nothing changes.
         """
         charged = self.settings.prices or {}
-        if charged:  # a process tells the prices of the deployments it has seen; of the others they stay
+        if charged:  # a process reports only the prices of deployments that it has seen; keep the others
             prices = {**{arm: price for arm, price in charged.items() if arm in self.arms}, **(settings.prices or {})}
             settings = settings.model_copy(update={"prices": dict(sorted(prices.items())[:MAX_ARMS]) or None})
         before, after = _contexts(self.settings), _contexts(settings)
         if settings == self.settings:
             return
         arms = self.arms
-        self._follow(settings)
+        self._use_settings(settings)
         if before != after:
             for arm in arms.values():
                 fresh = self._fresh_models()
@@ -176,7 +177,7 @@ class PolicyLearner:
                 reprice(arm_.models["cost"], arm_.watch, step)
 
     def _rename(self, old: str, new: str) -> None:
-        """Let an arm go on under another name; where there is one of that name already, both become one."""
+        """Rename an arm. If there is already an arm of the new name, merge both."""
         arm = self.arms.pop(old, None)
         if arm is None:
             return
@@ -192,7 +193,7 @@ class PolicyLearner:
             setattr(known, counter, getattr(known, counter) + getattr(arm, counter))
 
     def add_arm(self, name: str, *, keep: Collection[str] = ()) -> Arm:
-        """Add an arm; where there is no room, the one that was a candidate longest ago leaves, never one to keep."""
+        """Add an arm. If there is no room, remove the one that was eligible longest ago, except those in ``keep``."""
         arms = self.arms
         if len(arms) >= MAX_ARMS:
             oldest = min(arms.keys() - set(keep), key=lambda other: (arms[other].seen, other))
@@ -206,23 +207,23 @@ class PolicyLearner:
 
         Returns
         -------
-        False when the decision is open already, or closed: the selection is a duplicate and changes nothing.
+        False when the decision is already open or closed. The selection is then a duplicate and changes nothing.
         """
         decision_id = selection.decision_id
         if decision_id in self.open.decisions or decision_id in self.open.closed:
             self.duplicates += 1
             return False
         self.selections += 1
-        arms, models, _ = self._candidates
+        arms, models, _ = self._eligible
         if selection.arms != arms or selection.models != models:
-            self._see(selection, decision.offset)
+            self._update_eligible(selection, decision.offset)
         self._seen_at = decision.offset
         self._arms[self._renamed.get(decision.arm, decision.arm)].selections += 1
         self.open.add(decision_id, decision)
         return True
 
-    def _see(self, selection: SelectionEvent, offset: int) -> None:
-        """Note who the candidates are, from now on until others are."""
+    def _update_eligible(self, selection: SelectionEvent, offset: int) -> None:
+        """Update the eligible arms when they differ from those of the selection before."""
         self._note_seen()
         names = [self._renamed.get(given, given) for given in selection.arms]
         seen = []
@@ -232,10 +233,10 @@ class PolicyLearner:
             if model:
                 arm.model = model
             seen.append(arm)
-        self._candidates = selection.arms, selection.models, seen
+        self._eligible = selection.arms, selection.models, seen
 
     def resolve(self, event: AboutDecision, decision: OpenDecision, now_ms: int) -> None:
-        """Learn what an event says about an open decision; what was said before changes nothing."""
+        """Learn from an outcome or feedback of an open decision. A duplicate changes nothing."""
         name = self._renamed.get(decision.arm, decision.arm)
         arm = self._arms.get(name)
         match event:
@@ -243,7 +244,7 @@ class PolicyLearner:
                 if decision.has_outcome:
                     self.duplicates += 1
                     return
-                self.open.settle(decision)
+                self.open.add_outcome(decision)
                 self.outcomes += 1
                 if self.routing.in_force is not None:
                     self.routing.observe_outcome(event, decision, now_ms)
@@ -269,29 +270,29 @@ class PolicyLearner:
         self.learn(name, self._context(decision), values)
 
     def _context(self, decision: OpenDecision) -> bytes | None:
-        """Return what a decision's request was like; None when the models do not understand it."""
+        """Return a decision's context. None if it does not fit the current models."""
         same = decision.featurizer == self._featurizer and len(decision.context) == self._context_bytes
         return decision.context if same else None
 
     def close(self, now_ms: int) -> None:
-        """Close the decisions whose time is over. Doing it early, late or twice makes no difference."""
+        """Close the decisions whose feedback window is over. Calling this early, late or twice makes no difference."""
         self.now_ms = now_ms
-        # Asked at every event, and nearly always there is nothing to do.
+        # This runs for every event, and there is almost never anything to do.
         decisions = self.open
         if decisions.oldest_ms < now_ms - self._window_ms or len(decisions.decisions) > self._max_open:
             self.censored += decisions.close(opened_before_ms=now_ms - self._window_ms, keep=self._max_open)
 
     def snapshot(self, *, partition: int, offset: int, now_ms: int) -> Snapshot:
-        """Return what the plugins need to choose; see :meth:`PartitionLearner.snapshot`."""
+        """Return the policy's snapshot; see :meth:`PartitionLearner.snapshot`."""
         self.close(now_ms)
-        if self._is_looked_at:
-            self._settle()
+        if self._may_have_changed:
+            self._apply_queued()
         self._note_seen()
         names = sorted(_publishable(self._arms, self.settings.dimension))
         arms = [self._arms[name] for name in names]
         priors, prices = self.settings.priors or {}, self.settings.prices or {}
-        # The block goes on as if nobody had looked.
-        with self._arm_sums.ahead(self._waiting):
+        # Taking a snapshot does not change the block.
+        with self._arm_sums.including(self._queued):
             statistics = {
                 signal: [
                     with_prior(signal, arm.models[signal].statistics(), priors.get(name))
@@ -331,37 +332,37 @@ class PolicyLearner:
         ).sealed()
 
     def learn(self, arm: str, context: bytes | None, values: Mapping[str, float]) -> None:
-        """Learn one number per signal about an arm, and let time tick.
+        """Learn one number per signal about an arm, and advance the clock by one tick.
 
         Parameters
         ----------
         arm
-            An arm that is no longer known learns nothing.
+            Its name. If the arm is no longer known, nothing is learned.
         context
-            As events carry it, of the settings' dimension; None when it is not one that the models understand.
+            Encoded as in events, of the settings' dimension. None if it does not fit the current models.
         values
-            By signal, on the grid of :func:`conduit_learner.core.targets.to_grid`.
+            The targets by signal, on the grid of :func:`conduit_learner.core.targets.to_grid`.
         """
         if arm in self._arms:
             get = values.get
-            self._waiting.append((arm, context, [get(signal, math.nan) for signal in SIGNALS]))
+            self._queued.append((arm, context, [get(signal, math.nan) for signal in SIGNALS]))
         self.ticks += 1
         if self.ticks % BLOCK == 0:
             self._end_block()
 
     def _end_block(self) -> None:
-        """Do what is done every :data:`BLOCK` ticks."""
-        if self._is_looked_at:
-            # The block began without the bank, and somebody may have changed the arms.
+        """Add the block to the sums, detect changes, and fade. Runs every :data:`BLOCK` ticks."""
+        if self._may_have_changed:
+            # The arms may have been changed during the block, so the sums may no longer be theirs.
             models = {name: arm.models for name, arm in self.arms.items()}
             fold(model for of_arm in models.values() for model in of_arm.values())
             if not self._arm_sums.holds(models):
                 self._arm_sums = ArmSums(models)
-            self._is_looked_at = False
-        elif self._waiting:
-            self._arm_sums.learn(self._waiting)
-            self._waiting.clear()
-        self._look_for_changes()
+            self._may_have_changed = False
+        elif self._queued:
+            self._arm_sums.learn(self._queued)
+            self._queued.clear()
+        self._detect_changes()
         remembered = self.settings.window_size * len(self._arms)
         factor = max(_MIN_FADING, 1.0 - BLOCK / max(remembered, BLOCK))
         self._arm_sums.fade(factor)
@@ -369,7 +370,7 @@ class PolicyLearner:
             arm.watch.fade(factor)
             arm.watch.fade_failing(arm.models["success"], BLOCK)
 
-    def _look_for_changes(self) -> None:
+    def _detect_changes(self) -> None:
         arms = list(self._arms.values())
         watched = [(arm.watch, arm.models) for arm in arms]
         found = detect_changes(watched, self._arm_sums.sums, prior=Prior.of(self.settings).shared) if arms else []
@@ -401,7 +402,7 @@ def _is_published(signal: Signal, arms: Sequence[Statistics]) -> bool:
 
 
 def _publishable(arms: Mapping[str, Arm], dimension: int) -> list[str]:
-    """Return the arms that fit into one record; those unseen for longest are left out."""
+    """Return the arms that fit into one record. Those that were eligible longest ago are left out."""
     vectors = len(SIGNALS) * 2 * (6 * dimension + 4)
     space = MAX_SNAPSHOT_BYTES - 2 * MAX_EVENT_BYTES - _OVERHEAD
     fitting = []
@@ -414,10 +415,10 @@ def _publishable(arms: Mapping[str, Arm], dimension: int) -> list[str]:
 
 
 _OVERHEAD = 1_500
-"""Bytes of a snapshot, and of one of its arms, without vectors, texts and settings; generous. A character
-takes up to 6 bytes, a component 16/3, and settings and routing came in one event each."""
+"""A generous bound, in bytes, for a snapshot and for each of its arms, without vectors, texts and settings. A character
+takes up to 6 bytes and a component 16/3. Settings and routing are at most as long as the events they came in."""
 
 
 def _contexts(settings: LearningSettings) -> tuple[str, int] | None:
-    """Return what the contexts mean that are learned from; None when none are."""
+    """Return what identifies the meaning of contexts. None if the algorithm does not use them."""
     return (settings.featurizer, settings.dimension) if algorithm(settings).contextual else None

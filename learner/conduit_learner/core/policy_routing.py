@@ -1,4 +1,4 @@
-"""What the log says of how a policy is to be used: the settings in force, the money spent, the roll-out's stage."""
+"""How a policy is used, according to the log: its current settings, its spending, and the stage of its roll-out."""
 
 from collections.abc import Mapping
 from typing import Any, assert_never
@@ -13,18 +13,18 @@ __all__ = ["PolicyRouting"]
 
 
 class PolicyRouting:
-    """A deterministic state machine, like the learner that it belongs to; see :class:`conduit_schemas.RoutingState`."""
+    """The routing state of one policy, a deterministic state machine; see :class:`conduit_schemas.RoutingState`."""
 
     def __init__(self) -> None:
         self._changes: dict[str, RoutingChange] = {}
-        """The newest by origin."""
+        """The newest change by origin."""
         self._spend: dict[str, Spend] = {}
         self._rollout: Rollout | None = None
         self.in_force: RoutingChange | None = None
-        """An operator's settings if there are any, else the newest that an application brought along."""
+        """An operator's settings if there are any, else the newest of an application."""
 
     def change(self, change: RoutingChange) -> None:
-        """Take what an operator or an application says; what is in force already starts nothing anew."""
+        """Apply a change by an operator or an application. If the settings stay the same, nothing is reset."""
         before = self.in_force
         if change.routing is None:
             self._changes.pop(change.origin, None)
@@ -40,14 +40,14 @@ class PolicyRouting:
         self._rollout = None if automatic is None else Rollout(automatic)
 
     def observe_feedback(self, event: FeedbackEvent, decision: OpenDecision, now_ms: int) -> None:
-        """Take what a feedback that counts, no duplicate, tells about a decision; ``now_ms`` is stream time."""
+        """Add the feedback of a decision. It must not be a duplicate. ``now_ms`` is stream time."""
         if event.signal == "quality" and not decision.is_rated:
             decision.is_rated = True
             if self._rollout is not None and decision.group:
                 self._rollout.observe(decision.group, "quality", event.quality, now_ms)
 
     def observe_outcome(self, event: OutcomeEvent, decision: OpenDecision, now_ms: int) -> None:
-        """Take what an outcome that counts tells about a decision; without settings in force, nothing."""
+        """Add the outcome of a decision. It must not be a duplicate. Without settings it has no effect."""
         if event.status != OutcomeStatus.CACHE_HIT:
             self._pay(decision.scope, event.cost_usd, now_ms)
         if self._rollout is None or not decision.group:
@@ -63,7 +63,7 @@ class PolicyRouting:
                 assert_never(event.status)
 
     def published(self) -> RoutingState | None:
-        """Return what the snapshot carries; None when the log says nothing of it."""
+        """Return the state for the snapshot. None if the log has no routing settings."""
         change = self.in_force
         if change is None or change.routing is None:
             return None
@@ -88,7 +88,7 @@ class PolicyRouting:
         }
 
     def load(self, fields: Mapping[str, Any]) -> None:
-        """Take over a state that :meth:`dump` gave."""
+        """Restore a state that :meth:`dump` returned."""
         for change in fields["changes"].values():
             self.change(RoutingChange.model_validate(change))
         self._spend = {scope: Spend.model_validate(spend) for scope, spend in fields["spend"].items()}

@@ -1,4 +1,4 @@
-"""Whether a canary is to be promoted or taken back: evidence that may be looked at after every event."""
+"""Decide whether a canary is promoted or rolled back, on evidence that may be checked after every event."""
 
 import math
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ _LARGEST_BET = 0.5
 
 
 class MeanSequence:
-    """The mean of numbers in 0..1, with bounds that hold at all times together.
+    """The mean of numbers in 0..1, with bounds that hold at all times simultaneously.
 
     The predictable plug-in empirical-Bernstein confidence sequence of Waudby-Smith & Ramdas (2023, "Estimating means
-    of bounded random variables by betting", theorem 2). It holds for any sequence whose conditional mean stays the
-    same, and however often and for whatever reason one stops to look.
+    of bounded random variables by betting", theorem 2). It holds for any sequence whose conditional mean is constant,
+    no matter how often and why the bounds are checked.
 
     Parameters
     ----------
     error
-        Probability with which the bounds are ever wrong, 0..1.
+        Probability that the bounds are ever wrong, 0..1.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class MeanSequence:
         self.total = 0.0
         """Sum of the numbers."""
         self.squares = 0.25
-        """Sum of squared deviations from the mean as it then was, and of a first guess."""
+        """Sum of squared deviations from the mean at that time, plus an initial guess."""
         self.bets = 0.0
         """Sum of the bets lambda."""
         self.weighed = 0.0
@@ -56,7 +56,7 @@ class MeanSequence:
         self.high = 1.0
 
     def add(self, value: float) -> None:
-        """Take the next number, 0..1."""
+        """Add the next number, 0..1."""
         before = (0.5 + self.total) / (self.count + 1.0)
         variance = self.squares / (self.count + 1.0)
         self.count += 1
@@ -67,7 +67,7 @@ class MeanSequence:
         self.total += value
         after = (0.5 + self.total) / (self.count + 1.0)
         self.squares += (value - after) ** 2
-        # What was excluded once stays excluded: the bounds of all times hold together.
+        # A value that was excluded once stays excluded, because the bounds of all times hold simultaneously.
         center, radius = self.weighed / self.bets, (self._log_term + self.variation) / self.bets
         self.low = max(self.low, center - radius)
         self.high = min(self.high, center + radius)
@@ -86,7 +86,7 @@ class MeanSequence:
         return [getattr(self, name) for name in self.FIELDS]
 
     def load(self, numbers: list[float]) -> None:
-        """Take over a state that :meth:`dump` gave."""
+        """Restore a state that :meth:`dump` returned."""
         for name, number in zip(self.FIELDS, numbers, strict=True):
             setattr(self, name, number)
 
@@ -94,9 +94,9 @@ class MeanSequence:
 class Rollout:
     """The stages of one automatic roll-out.
 
-    Conduit's share of a canary is compared with the rest, which LiteLLM serves, in quality (the first rating of each
-    decision) and success. Each of the four means has bounds of its own, which together are wrong with probability
-    ``1 - confidence`` at most, ever. Without ratings nothing is known of quality, and nothing is promoted.
+    Conduit's share of a canary is compared with the rest, for which LiteLLM chooses, in quality (the first rating of
+    each decision) and success. Each of the four means has its own bounds. The probability that any of them is ever
+    wrong is at most ``1 - confidence``. Without ratings nothing is known about quality, and nothing is promoted.
 
     Examples
     --------
@@ -115,7 +115,7 @@ class Rollout:
         self._sequences = self._fresh()
 
     def observe(self, group: str, metric: str, value: float, now_ms: int) -> None:
-        """Take what one decision showed, and draw the consequence.
+        """Add an observation of one decision, and change the stage if the evidence suffices.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ class Rollout:
             )
         elif rules.promote and self.state.stage is RolloutStage.TESTING and all(map(self._is_no_worse, METRICS)):
             self._enter(RolloutStage.PROMOTED, f"quality and success are no more than {rules.margin:g} worse", now_ms)
-            self._sequences = self._fresh()  # what comes from here on is judged by itself
+            self._sequences = self._fresh()  # the new stage starts with fresh evidence
 
     def published(self) -> RolloutState:
         """Return the state with the evidence of its stage."""
@@ -154,7 +154,7 @@ class Rollout:
         return {"state": self.state.model_dump(mode="json"), "sequences": sequences}
 
     def load(self, fields: Mapping[str, Any]) -> None:
-        """Take over a state that :meth:`dump` gave."""
+        """Restore a state that :meth:`dump` returned."""
         self.state = RolloutState.model_validate(fields["state"])
         for name, numbers in fields["sequences"].items():
             self._sequences[name].load(numbers)

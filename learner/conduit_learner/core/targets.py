@@ -1,4 +1,4 @@
-"""What is learned from an event: one number per signal, on a grid that makes sums exact."""
+"""The targets that an event teaches: one number per signal, on a grid that makes sums exact."""
 
 from operator import attrgetter
 from typing import assert_never
@@ -21,14 +21,14 @@ adds thousands of each without rounding, so a sum over a block of events is the 
 _LARGEST = 32.0
 _GRID = float(2**TARGET_BITS)
 _TO_WHOLE = 1.5 * 2.0**52
-"""Added and taken away again, it leaves a small number rounded to a whole one, ties to even."""
+"""Adding and subtracting it rounds a small number to an integer, ties to even."""
 
 
 def targets(event: OutcomeEvent | FeedbackEvent) -> dict[str, float]:
-    """Return what an event teaches, per signal; empty when it teaches nothing.
+    """Return what an event teaches, by signal. Empty if it teaches nothing.
 
-    A cancelled call says nothing about the deployment, and a cache hit never reached it. Amounts are those of
-    successful calls: an error that answers at once is not fast.
+    A cancelled call says nothing about the deployment, and a cache hit never reached it. Amounts are learned only from
+    successful calls, because a quick error does not make a deployment fast.
 
     Examples
     --------
@@ -63,7 +63,7 @@ _read_amounts = attrgetter(*_FIELDS)
 
 
 def reported(outcome: OutcomeEvent) -> dict[str, float]:
-    """Return the amounts that an outcome reports, by its fields."""
+    """Return the amounts that an outcome reports, by field."""
     amounts = zip(_FIELDS, _read_amounts(outcome), strict=True)
     return {field: amount for field, amount in amounts if amount is not None}
 

@@ -1,1 +1,1 @@
-"""The statistics of one signal of one arm: sums, posterior, and telling that it has changed."""
+"""The statistics of one signal of one arm: sums, posterior, and the detection of changes."""

@@ -1,7 +1,8 @@
-"""The sums of all arms in one piece of memory, so that what is done to all of them takes a few operations.
+"""The sums of all arms in one array, so that an operation on all of them takes a few calls.
 
-Learning a block, fading and looking for changes touch every model of a policy. Done model by model they cost more in
-calls than in arithmetic; here each signal's sums stand one arm after the other, and the models look into that memory.
+Learning a block, fading and detecting changes touch every regression of a policy. Done one by one, they would spend
+more time on calls than on arithmetic. Here the sums of a signal are in one array, arm after arm, and the regressions
+use views of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,18 +22,19 @@ Models = Mapping[str, AdditiveRegression]
 
 
 Observation = tuple[str, bytes | None, Sequence[float]]
-"""What one event teaches: about which arm, in which context (None when it is not one that the models understand), and
-what: one number per signal, in the order of the models and on the grid of
-:func:`conduit_learner.core.targets.to_grid`, and NaN where it says nothing."""
+"""What one event teaches: the arm, the context (None if the models cannot use it), and one number per signal. The
+numbers are in the order of the models and on the grid of :func:`conduit_learner.core.targets.to_grid`. NaN means that
+the event says nothing about the signal."""
 
 
 class ArmSums:
-    """Takes over the sums of models, which go on seeing them.
+    """Holds the sums of regressions in shared arrays. The regressions keep using them.
 
     Parameters
     ----------
     arms
-        Each arm's models by signal. Models of one signal are of one dimension, and where it is more than 1 of the same.
+        Each arm's models by signal. All models of one signal have the same dimension, and all dimensions above 1 are
+        equal.
 
     Examples
     --------
@@ -52,25 +54,25 @@ class ArmSums:
         self._parts = [_Part(dimension, signals, self._models) for dimension, signals in sizes.items()]
 
     def holds(self, arms: Mapping[str, Models]) -> bool:
-        """Tell whether these are the models whose sums are here."""
+        """Return whether these are the models whose sums are held here."""
         return list(self._rows) == list(arms) and self._models == [list(models.values()) for models in arms.values()]
 
     @property
     def sums(self) -> Matrix:
-        """Of every arm and signal what :attr:`AdditiveRegression.sums` says, shape (arms, signals, 3)."""
+        """:attr:`AdditiveRegression.sums` of every arm and signal, shape (arms, signals, 3)."""
         sums = np.empty((len(self._models), sum(len(part.signals) for part in self._parts), 3))
         for part in self._parts:
             sums[:, part.signals] = part.memory[:, :, [0, part.square, -1]].swapaxes(0, 1)
         return sums
 
     def fade(self, factor: float) -> None:
-        """Multiply everything that the models have learned so far by ``factor``."""
+        """Multiply all sums by ``factor``."""
         for part in self._parts:
             part.memory *= factor
 
     @contextmanager
-    def ahead(self, ticks: Sequence[Observation]) -> Iterator[None]:
-        """Let the models show what they would have learned from these ticks, for a moment."""
+    def including(self, ticks: Sequence[Observation]) -> Iterator[None]:
+        """Include these observations in the sums while the context is open, and remove them afterwards."""
         before = [part.memory.copy() for part in self._parts] if ticks else []
         if ticks:
             self.learn(ticks)
@@ -81,10 +83,10 @@ class ArmSums:
                 part.memory[:] = memory
 
     def learn(self, ticks: Sequence[Observation]) -> None:
-        """Learn a block, or what there is of it; no more than :data:`conduit_learner.models.regression.BLOCK` ticks."""
+        """Learn a block or a part of one: at most :data:`conduit_learner.models.regression.BLOCK` observations."""
         names, contexts, values = zip(*ticks, strict=True)
         of = list(map(self._rows.__getitem__, names))
-        # By arm from here on.
+        # From here on, everything is sorted by arm.
         order = sorted(range(len(of)), key=of.__getitem__)
         of.sort()
         arms = sorted(set(of))
@@ -96,7 +98,7 @@ class ArmSums:
                 y[signal, blind] = np.nan
         taught = ~np.isnan(y)
         y = np.where(taught, y, 0.0)
-        # All products and sums are exact, in whatever order they are made.
+        # All products and sums are exact, in whatever order they are computed.
         weighted = y[:, None] * by_arm
         energies = (weighted @ y[:, :, None])[..., 0]
         for part in self._parts:
@@ -118,17 +120,17 @@ class _Part:
         self.dimension = dimension
         self.square = dimension * dimension
         self.signals = signals
-        """Which they are."""
+        """The rows of the signals, in the order of the models."""
         self.memory = np.empty((len(signals), len(models), AdditiveRegression.size(dimension)))
         for of_signal, number in zip(self.memory, signals, strict=True):
             for place, of_arm in zip(of_signal, models, strict=True):
                 of_arm[number].move_to(place)
 
     def numbers(self, contexts: Sequence[bytes | None]) -> Matrix:
-        """Return contexts as rows of numbers, and anything where there is none."""
+        """Return contexts as rows of numbers. The row of a missing context is arbitrary."""
         nothing = bytes(context_bytes(self.dimension))
         x = numbers([context or nothing for context in contexts], self.dimension)
-        x[:, 0] = 1.0  # whatever the sender wrote
+        x[:, 0] = 1.0  # the intercept, whatever the sender wrote
         return x
 
     def learn_grams(self, x: Matrix, arms: Sequence[int], spans: Sequence[slice], taught: NDArray[np.bool_]) -> None:
@@ -137,13 +139,13 @@ class _Part:
         Parameters
         ----------
         x
-            Contexts by arm, shape (ticks, dimension).
+            Contexts sorted by arm, shape (ticks, dimension).
         arms
             The arms that occur.
         spans
-            Each one's ticks.
+            The rows of ``x`` that belong to each of them.
         taught
-            Which ticks teach a signal, shape (signals, ticks).
+            Which observations say something about a signal, shape (signals, ticks).
         """
         grams = np.empty((len(arms), self.dimension, self.dimension))
         before = b""

@@ -1,13 +1,13 @@
-"""Telling that a deployment has changed: one watch per arm, one test per signal, and what to forget.
+"""Detect that an arm has changed: one watch per arm, one test per signal, and the correction of what was learned.
 
-Fading alone follows a change only as fast as it forgets everything else. So every arm keeps *marks*: what its sums
-were at the last few block ends. What was before a mark is the mark itself, what came since is the rest, and when the
-means of the two differ by more than chance allows, the signal has changed there. What was learned before is
-then moved to the new level and counted only as often as what came since; everything else that is known stays.
+Fading alone follows a change only as fast as it forgets everything else. Every arm therefore keeps *marks*: copies of
+its sums at the ends of recent blocks. A mark holds the observations before it, and the difference to the current sums
+holds those since. If the means of the two differ by more than chance allows, the signal changed at the mark. What was
+learned before is then moved to the new level, and weighted like what came since. Everything else is kept.
 
-It is the idea of ADWIN (Bifet & Gavalda 2007, "Learning from Time-Changing Data with Adaptive Windowing") on
-the learner's own sums: nothing is stored twice, all state is numbers, and the same prefix of a log always gives
-the same alarms. The test is Welch's, with variances shrunk to what is usual.
+This is the idea of ADWIN (Bifet & Gavalda 2007, "Learning from Time-Changing Data with Adaptive Windowing"), applied
+to the learner's own sums. Nothing is stored twice, the state is only numbers, and the same prefix of a log always gives
+the same alarms. The test is Welch's, with variances shrunk to their usual values.
 """
 
 import math
@@ -24,37 +24,39 @@ from conduit_policy import ROWS, SIGNALS
 __all__ = ["MARKS", "MIN_NEW", "MIN_OLD", "THRESHOLD", "Change", "Watch", "detect_changes", "rebase"]
 
 MARKS = 16
-"""Marks kept per signal; the oldest leaves when another one is made."""
+"""Marks per signal. A new one replaces the oldest."""
 
 MIN_NEW = 8.0
-"""Observations after a mark without which nothing can be said to have changed, and between two marks at least."""
+"""Least number of observations after a mark for a change to be detected, and between two marks."""
 
 _PER_MARK = 1.0 / 64.0
 _MAX_PER_MARK = 64.0
-"""Of everything observed, the part between two marks, and the most: what changes little takes long to tell."""
+"""Distance between two marks: a share of all observations, and its maximum in observations. Small changes take long to
+detect, so the marks must reach far back."""
 
 MIN_OLD = 20.0
-"""Observations before a mark without which nothing can be said to have changed."""
+"""Least number of observations before a mark for a change to be detected."""
 
 THRESHOLD = 24.0
-"""Squared difference of two means, in squared standard errors, that is taken for a change.
+"""Squared difference of two means, in squared standard errors, from which on it counts as a change.
 
-In 2.8 million observations that never changed (Bernoulli, beta, normal, Student's t) it was never reached, 20 twice.
+In 2.8 million observations of unchanging distributions (Bernoulli, beta, normal, Student's t) it was never reached. A
+value of 20 was reached twice.
 """
 
 _RETURN = 2.0
 _AT_FIRST = 256.0
-"""What is known of the success of an arm that began to fail fades with this power of the time since, from so many
-ticks on.
+"""When an arm begins to fail, what is known about its success fades with this power of the time since, beginning at
+this many ticks.
 
-Nobody is sent to find out whether a failing arm works again, and until fading alone makes it unknown enough to be
-tried, many times an outage's length can pass. So it is tried again soon, and then after times that grow with the time
-it has been failing: a few calls for every doubling. With quality that does not pay: it seldom comes back, and a trial
-takes as long as its ratings do.
+A failing arm gets no requests that would show that it works again. With ordinary fading alone, it would take many times
+the length of an outage until it is uncertain enough to be tried. This way it is tried again soon, and then at intervals
+that grow with the length of the outage: a few calls for every doubling. For quality this does not pay off, because a
+loss of quality is seldom reversed, and a trial has to wait for ratings.
 """
 
 _USUAL = 5.0
-"""A variance counts what is usual as this many observations."""
+"""An estimated variance counts the usual variance as this many observations."""
 
 _SUCCESS = ROWS["success"]
 
@@ -63,51 +65,51 @@ Models = Mapping[str, AdditiveRegression]
 
 
 class Change(NamedTuple):
-    """A signal of an arm that is not what it was."""
+    """A change that was detected in a signal of an arm."""
 
     signal: str
     before: float
     """Its mean before, in the signal's own unit (cost and latency: natural logarithms)."""
     after: float
-    """Its mean since, corrected for other requests than before."""
+    """Its mean after, corrected for a different mix of requests."""
     observations: float
-    """Observations since."""
+    """Observations after the change."""
     mark: int
     """The last mark before the change."""
 
 
 class Watch:
-    """What an arm's sums were at its latest marks, oldest first; unused marks hold zeros.
+    """An arm's sums at its latest marks, oldest first. Unused marks hold zeros.
 
     Parameters
     ----------
     dimensions
-        Of the arm's models, by signal.
+        Dimensions of the arm's models, by signal.
     """
 
     def __init__(self, dimensions: Mapping[str, int]) -> None:
         self.failing = 0.0
-        """About how many ticks ago the arm began to fail; 0 when it has not, or has become better since."""
-        self._hold(list(dimensions.values()))
+        """About how many ticks ago the arm began to fail. 0 if it does not fail, or has become better since."""
+        self._allocate(list(dimensions.values()))
 
-    def _hold(self, dimensions: Sequence[int]) -> None:
+    def _allocate(self, dimensions: Sequence[int]) -> None:
         sizes = [len(dimensions) * MARKS * 3, *(MARKS * dimension for dimension in dimensions if dimension > 1)]
         self._numbers: Matrix = np.zeros(sum(sizes))
         first, *rest = np.split(self._numbers, np.cumsum(sizes)[:-1])
         self.sums: Matrix = first.reshape(len(dimensions), MARKS, 3)
-        """Per signal and mark: how many observations, their sum, their sum of squares."""
+        """Per signal and mark: the number of observations, their sum, and their sum of squares."""
         parts = iter(rest)
         self.contexts: list[Matrix | None] = [
             next(parts).reshape(MARKS, dimension) if dimension > 1 else None for dimension in dimensions
         ]
-        """Per signal with context and mark: the sum of contexts."""
+        """Per signal and mark: the sum of contexts. None for signals without context."""
 
     def reset(self, row: int, dimension: int) -> None:
-        """Forget a signal's marks; from now on its contexts have this many components."""
+        """Delete a signal's marks. From now on, its contexts have this many components."""
         sums, before = self.sums, self.contexts
         dimensions = [1 if contexts is None else contexts.shape[1] for contexts in before]
         dimensions[row] = dimension
-        self._hold(dimensions)
+        self._allocate(dimensions)
         self.sums[:] = sums
         self.sums[row] = 0.0
         for other, (old, new) in enumerate(zip(before, self.contexts, strict=True)):
@@ -115,11 +117,11 @@ class Watch:
                 new[:] = old
 
     def fade(self, factor: float) -> None:
-        """Fade along with the sums."""
+        """Multiply all marks by ``factor``, as the sums are."""
         self._numbers *= factor
 
     def fade_failing(self, success: AdditiveRegression, ticks: int) -> None:
-        """Let what is known of a failing arm's success fade more than the rest, when so many ticks have passed."""
+        """Fade the success of a failing arm faster than the rest, after this many further ticks."""
         if self.failing:
             factor = max(0.0, 1.0 - _RETURN * ticks / self.failing)
             success.fade(factor)
@@ -127,7 +129,7 @@ class Watch:
             self.failing += ticks
 
     def mark(self, row: int, model: AdditiveRegression) -> None:
-        """Note a model's sums as the latest mark of its signal."""
+        """Store a model's sums as the latest mark of its signal."""
         sums, contexts = self.sums[row], self.contexts[row]
         sums[:-1] = sums[1:]
         sums[-1] = model.sums
@@ -136,18 +138,18 @@ class Watch:
             contexts[-1] = model.context_sum
 
     def drop(self, row: int, mark: int) -> None:
-        """Forget a signal's marks up to this one."""
+        """Delete a signal's marks up to and including this one."""
         self.sums[row, : mark + 1] = 0.0
         contexts = self.contexts[row]
         if contexts is not None:
             contexts[: mark + 1] = 0.0
 
     def to_array(self) -> Matrix:
-        """Return the whole state as one vector; see :meth:`restore`."""
+        """Return the whole state as one vector, for :meth:`restore`."""
         return np.append(self._numbers, self.failing)
 
     def restore(self, state: Matrix) -> None:
-        """Take the state that :meth:`to_array` gave of a watch of the same dimensions.
+        """Restore the state that :meth:`to_array` returned for a watch of the same dimensions.
 
         Raises
         ------
@@ -163,16 +165,17 @@ class Watch:
 def detect_changes(
     arms: Sequence[tuple[Watch, Models]], current: Matrix | None = None, *, prior: Matrix
 ) -> list[list[Change]]:
-    """Return what has changed, per arm, and make new marks where enough has been observed.
+    """Return the changes of each arm, and add marks where enough has been observed.
 
     Parameters
     ----------
     arms
-        Each arm's watch and its models by signal, in the order of :data:`conduit_policy.SIGNALS`, folded.
+        Each arm's watch and its models by signal, in the order of :data:`conduit_policy.SIGNALS`. The models must be
+        folded, see :func:`conduit_learner.models.regression.fold`.
     current
-        What :attr:`AdditiveRegression.sums` says of every arm and signal, shape (arms, signals, 3), if it is known.
+        :attr:`AdditiveRegression.sums` of every arm and signal, shape (arms, signals, 3), if already computed.
     prior
-        Prior precisions of the weights that tell how far other requests explain another mean, shape (dimension,).
+        Prior precisions of the weights that estimate the effect of a different mix of requests, shape (dimension,).
     """
     changes: list[list[Change]] = [[] for _ in arms]
     if not arms:
@@ -195,7 +198,7 @@ def detect_changes(
             mark = int(differences[number, row].argmax())
             change = _change(watch, row, model, mark, prior=prior, signal=signal)
             if change is None:
-                watch.drop(row, mark)  # other requests came from here on
+                watch.drop(row, mark)  # a different mix of requests explains the difference
         if change is not None:
             changes[number].append(change)
         elif is_due[number, row]:
@@ -204,7 +207,7 @@ def detect_changes(
 
 
 def rebase(watch: Watch, row: int, model: AdditiveRegression, change: Change) -> None:
-    """Move what was learned before a change to the level since, and count all of it as often as what is new."""
+    """Move what was learned before a change to the new level, and reduce the total weight to that of the new part."""
     count, total, _ = watch.sums[row, change.mark].tolist()
     contexts = watch.contexts[row]
     before = np.array([count]) if contexts is None else contexts[change.mark]
@@ -216,11 +219,11 @@ def rebase(watch: Watch, row: int, model: AdditiveRegression, change: Change) ->
 
 
 def _differences(old: Matrix, new: Matrix) -> Matrix:
-    """Return the squared differences of means in squared standard errors; 0 where too little was observed.
+    """Return the squared differences of means, in squared standard errors. 0 where too little was observed.
 
     Both are shaped (..., signals, marks, 3).
     """
-    # What is done to both is done at once: these arrays are so small that calls cost more than arithmetic.
+    # Both are computed together, because these arrays are so small that calls cost more than arithmetic.
     observed, totals, squares = np.array([old, new]).transpose(4, 0, 1, 2, 3).copy()
     enough = (observed[0] >= MIN_OLD) & (observed[1] >= MIN_NEW)
     count = np.maximum(observed, 1.0)
@@ -237,7 +240,7 @@ def _differences(old: Matrix, new: Matrix) -> Matrix:
 def _error(old: Matrix, new: Matrix, usual: Matrix) -> Matrix:
     """Return the squared standard error of the difference of means.
 
-    What is new is taken to vary no less than before: a few answers alike do not tell that all will be.
+    The new observations are assumed to vary no less than the old ones: a few equal values prove little.
     """
     before = _variance(old, usual)
     error: Matrix = before / _count(old) + np.maximum(before, _variance(new, before)) / _count(new)
@@ -263,10 +266,10 @@ def _variance(sums: Matrix, usual: Matrix) -> Matrix:
 def _change(
     watch: Watch, row: int, model: AdditiveRegression, mark: int, *, prior: Matrix, signal: str
 ) -> Change | None:
-    """Return the change after a mark, unless other requests than before explain it.
+    """Return the change after a mark, or None if a different mix of requests explains it.
 
-    Which requests an arm gets is the policy's own doing. So what the arm's regression expects of the other requests
-    is taken off the difference, and how unsure it is of that is added to the error.
+    The policy itself decides which requests an arm gets. The effect that the arm's regression predicts for a different
+    mix is therefore subtracted from the difference, and the variance of this prediction is added to the error.
     """
     old, everything = watch.sums[row, mark], np.array(model.sums)
     new = everything - old
@@ -275,25 +278,25 @@ def _change(
     if contexts is not None:
         usual = _USUAL_VARIANCE[row]
         error = float(_error(old, new, usual)[0])
-        expected, doubt = _of_other_requests(model, contexts[mark], old[0], new[0], prior)
+        expected, uncertainty = _effect_of_requests(model, contexts[mark], old[0], new[0], prior)
         after -= expected
-        error += float(_variance(everything, usual)[0]) * doubt
+        error += float(_variance(everything, usual)[0]) * uncertainty
         if (after - before) * (after - before) < THRESHOLD * error:
             return None
     return Change(signal, before, after, float(new[0]), mark)
 
 
-def _of_other_requests(
+def _effect_of_requests(
     model: AdditiveRegression, contexts: Matrix, old: float, new: float, prior: Matrix
 ) -> tuple[float, float]:
-    """Return how far the mean is expected to have moved with the contexts, and its variance over the noise's."""
+    """Return the expected effect of the contexts on the mean, and its variance relative to the noise's."""
     gram, moment, _ = model.statistics()
     count = old + new
     mean = gram[0] / count
     moved = (gram[0] - contexts) / new - contexts / old
     moment -= mean * moment[0]
     gram -= mean[:, None] * gram[0]
-    # The intercept does not move: what is left of it is rounding.
+    # The intercept does not move, so what is left of it is a rounding error.
     gram[0], gram[:, 0], moment[0], moved[0] = 0.0, 0.0, 0.0, 0.0
     weights, direction = solve_ridge(np.stack([gram, gram]), np.stack([moment, moved]), prior[None]).weights[0]
     return math.fsum((weights * moved).tolist()), max(0.0, math.fsum((direction * moved).tolist()))

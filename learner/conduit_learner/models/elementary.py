@@ -1,7 +1,7 @@
-"""Logarithm and exponential, the same bits on every machine.
+"""Logarithm and exponential with the same bits on every machine.
 
-``math.log`` and ``math.exp`` come from the C library, whose last bit differs between platforms. What is here is made
-of operations that IEEE 754 fixes to the bit.
+``math.log`` and ``math.exp`` come from the C library, whose last bit differs between platforms. These functions use
+only operations that IEEE 754 defines to the bit.
 """
 
 from math import frexp, ldexp
@@ -14,8 +14,8 @@ LN_2 = 0.6931471805599453
 def ln(value: float) -> float:
     """Return the natural logarithm of a positive number.
 
-    This is ln(m * 2**e) = e ln 2 + 2 artanh((m - 1) / (m + 1)) with m between sqrt(1/2) and sqrt(2), where eleven
-    terms of artanh's series reach double precision, in operations that IEEE 754 fixes to the bit.
+    It is computed as ln(m * 2**e) = e ln 2 + 2 artanh((m - 1) / (m + 1)) with m between sqrt(1/2) and sqrt(2). There,
+    eleven terms of the series of artanh reach double precision.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def ln(value: float) -> float:
         exponent -= 1
     ratio = (mantissa - 1.0) / (mantissa + 1.0)
     z = ratio * ratio
-    # One expression: it is evaluated for every number that is learned.
+    # A single expression, because it is evaluated for every amount that is learned.
     series = (
         (((((((_C21 * z + _C19) * z + _C17) * z + _C15) * z + _C13) * z + _C11) * z + _C9) * z + _C7) * z + _C5
     ) * z + _C3
@@ -36,9 +36,10 @@ def ln(value: float) -> float:
 
 
 def exp(value: float) -> float:
-    """Return e to the power of a number that is not positive; below -700 it is 0.
+    """Return e to the power of a number that is not positive. Below -700 it is 0.
 
-    exp(x) = 2**k exp(r) with r between -ln 2 / 2 and ln 2 / 2, where fourteen terms of the series suffice.
+    It is computed as exp(x) = 2**k exp(r) with r between -ln 2 / 2 and ln 2 / 2. There, fourteen terms of the series
+    suffice.
 
     Examples
     --------

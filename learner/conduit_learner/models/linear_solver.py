@@ -1,9 +1,9 @@
-"""Solving many small ridge regressions at once, to the same bits on every machine.
+"""Solve many small ridge regressions at once, with the same bits on every machine.
 
-LAPACK's result depends on its build: blocking, vector width and fused multiply-adds change the order of
-roundings. Here every step is one elementwise operation that IEEE 754 defines to the bit (multiply, subtract,
-divide, square root), in an order fixed by this file. The price is speed per matrix, which stacking
-the matrices wins back: the interpreter's overhead is paid once per column, not once per column and matrix.
+LAPACK's result depends on its build: blocking, vector width and fused multiply-adds change the order of rounding. Here
+every step is one elementwise operation that IEEE 754 defines to the bit (multiply, subtract, divide, square root), in
+an order that this file fixes. This is slower per matrix. Stacking the matrices compensates for it: the interpreter's
+overhead is paid once per column, not once per column and matrix.
 """
 
 from typing import NamedTuple
@@ -17,32 +17,32 @@ __all__ = ["Solutions", "solve_ridge"]
 
 _TILE = 16
 _TOGETHER = 64
-"""Matrices worked on at a time, so that a tile of each fits into a processor's cache."""
+"""Matrices per step, so that a tile of each fits into a processor's cache."""
 
 _COLLINEAR = 2.0**-30
-"""A pivot below this part of its own diagonal entry is rounding noise of a collinear column."""
+"""A pivot smaller than its diagonal entry times this is rounding noise of a collinear column."""
 
 
 class Solutions(NamedTuple):
-    """Of K ridge regressions of dimension d, each with L priors."""
+    """The solutions of K ridge regressions of dimension d, each with L priors."""
 
     weights: NDArray[np.float64]
     """Shape (L, K, d)."""
     shrinkage: NDArray[np.float64]
-    """``ln det(diag(prior)) - ln det(gram + diag(prior))``, shape (L, K): 0 where nothing was observed."""
+    """``ln det(diag(prior)) - ln det(gram + diag(prior))``, shape (L, K). 0 where nothing was observed."""
 
 
 def solve_ridge(grams: NDArray[np.float64], rhs: NDArray[np.float64], priors: NDArray[np.float64]) -> Solutions:
     """Solve ``(grams[k] + diag(priors[l])) w[l, k] = rhs[k]`` for every k and l by Cholesky factorisation.
 
-    A matrix that is given several times, as those of signals are that are always observed together, is factorised once.
+    Equal matrices are factorised once. Signals that are always observed together have equal matrices.
 
     Parameters
     ----------
     grams
-        Positive semidefinite matrices, shape (K, d, d); left unchanged.
+        Positive semidefinite matrices, shape (K, d, d). They are not changed.
     rhs
-        Right-hand sides, shape (K, d); left unchanged.
+        Right-hand sides, shape (K, d). They are not changed.
     priors
         Positive precisions to add to the diagonals, shape (L, d).
 
@@ -60,7 +60,7 @@ def solve_ridge(grams: NDArray[np.float64], rhs: NDArray[np.float64], priors: ND
         prior, factor = priors[[row for row, _ in part]], grams[[first for _, first in part]]
         diagonal = np.einsum("kii->ki", factor)
         diagonal += prior
-        # In exact arithmetic no pivot can be less than its prior precision: less than that is rounding.
+        # In exact arithmetic no pivot is less than its prior precision, so a smaller one is a rounding error.
         _factorise(factor, np.maximum(prior, diagonal * _COLLINEAR))
         logarithms = _ln_products(prior, diagonal)
         for number in range(max(len(users[first]) for _, first in part)):
@@ -72,17 +72,17 @@ def solve_ridge(grams: NDArray[np.float64], rhs: NDArray[np.float64], priors: ND
 
 
 def _users(grams: NDArray[np.float64]) -> dict[int, list[int]]:
-    """Return, by the first place of every matrix that is not nothing, all places at which it stands."""
+    """Return all indices of each distinct matrix, by its first index. Matrices of zeros are left out."""
     first: dict[bytes, int] = {}
     users: dict[int, list[int]] = {}
-    # An arm that nobody has tried needs no work.
+    # An arm that was never tried needs no work.
     for place in np.flatnonzero(np.einsum("kii->ki", grams).any(axis=1)).tolist():
         users.setdefault(first.setdefault(grams[place].tobytes(), place), []).append(place)
     return users
 
 
 def _substituted(factor: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the solutions for Cholesky factors; overwrites ``rhs``."""
+    """Return the solutions for Cholesky factors. Overwrites ``rhs``."""
     dimension = rhs.shape[-1]
     for j in range(dimension):
         rhs[:, j] /= factor[:, j, j]
@@ -94,7 +94,7 @@ def _substituted(factor: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArr
 
 
 def _ln_products(prior: NDArray[np.float64], pivots: NDArray[np.float64]) -> list[float]:
-    """Return the logarithm of the product of ``prior / pivots**2`` along each row, to the same bits everywhere."""
+    """Return the logarithm of the product of ``prior / pivots**2`` along each row, with the same bits everywhere."""
     product, exponent = np.ones(len(pivots)), np.zeros(len(pivots), np.int64)
     for column in range(pivots.shape[-1]):
         product *= prior[:, column] / pivots[:, column] / pivots[:, column]
@@ -106,8 +106,8 @@ def _ln_products(prior: NDArray[np.float64], pivots: NDArray[np.float64]) -> lis
 def _factorise(matrices: NDArray[np.float64], smallest: NDArray[np.float64]) -> None:
     """Overwrite the upper triangles with the Cholesky factors.
 
-    Every entry has the products of the rows above subtracted one by one, from the top. That order alone
-    decides the bits; tiles only keep what is worked on in the processor's cache.
+    From every entry, the products of the rows above are subtracted one by one, from the top. Only this order determines
+    the bits. The tiles merely keep the data in the processor's cache.
     """
     dimension = matrices.shape[-1]
     for top in range(0, dimension, _TILE):

@@ -1,4 +1,4 @@
-"""From sums to beliefs: the one place where a signal's posterior is computed."""
+"""Compute the posteriors of all signals from the sums."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ from conduit_schemas import SignalPosterior
 __all__ = ["BASELINE_OBSERVATIONS", "SIGMA_OBSERVATIONS", "posteriors"]
 
 BASELINE_OBSERVATIONS = 5.0
-"""An arm's baseline counts the mean of the pool as this many observations of its own, unless its prior says more."""
+"""An arm's baseline counts the pool's mean as this many observations, unless the prior adds more."""
 
 SIGMA_OBSERVATIONS = 5.0
-"""A noise estimate counts the signal's default as this many observations."""
+"""An estimate of the noise counts the signal's default as this many observations."""
 
 Vector = NDArray[np.float64]
 
 _UNUSED = float(np.finfo(np.float32).max)
-"""Precision of a component that is not in use: it adds nothing to any variance."""
+"""Precision of an unused component, which adds nothing to any variance."""
 
 
 def posteriors(
@@ -36,33 +36,33 @@ def posteriors(
 ) -> dict[str, list[SignalPosterior]]:
     """Return each signal's posterior per arm.
 
-    Per signal and arm, with n observations, the regression is of y - m on x, where the baseline m is the
-    arm's mean shrunk to the pool's, or to where ``levels`` set it off from the pool's; where the prior holds arms to
-    the pool (:attr:`conduit_policy.Prior.pool`), it is the pool's itself. Component 0 of x is the intercept, so that
-    centring needs no second look at the data: the sums of x (y - m) are the moment less m times the gram's first
-    column. The noise is the posterior mean of a conjugate normal-inverse-gamma model (Murphy, Machine Learning: a
-    Probabilistic Perspective, 2012, section 7.6.3).
+    For each signal and arm, y - m is regressed on x. The baseline m is the arm's mean, shrunk towards the pool's mean,
+    which ``levels`` may offset for the arm. If the prior pulls arms towards the pool
+    (:attr:`conduit_policy.Prior.pool`), m is the pool's mean itself. Component 0 of x is the intercept, so centring
+    does not need the data again: the sum of x (y - m) is the moment minus m times the first column of the gram matrix.
+    The noise is the posterior mean of a conjugate normal-inverse-gamma model (Murphy, Machine Learning: a Probabilistic
+    Perspective, 2012, section 7.6.3).
 
-    What a request is like mostly moves all arms the same way: a hard question is hard for every model. So the
-    weights are learned in two steps. One regression over all arms, of deviations from each arm's own means, gives
-    weights that all share; each arm then learns only how it differs from them.
+    A request mostly affects all arms in the same way: a hard question is hard for every model. The weights are
+    therefore learned in two steps. One regression over all arms, of deviations from each arm's own means, gives the
+    weights that all share. Each arm then learns only how it differs from them.
 
-    How much the context tells is not known beforehand. In both steps every multiple of the prior that :class:`Prior`
-    lists is tried, and beliefs are averaged over them by the probability of the data under each (the marginal
-    likelihood of the same model, Murphy, equation 7.78, over all arms of a signal together): Bayesian model averaging
-    (Hoeting et al. 1999). That probability is the product of those with which each outcome was predicted from the ones
-    before, so contexts count as much as they have helped to predict, and next to nothing where they tell nothing.
+    How much the context matters is not known beforehand. In both steps, every multiple of the prior in :class:`Prior`
+    is tried, and the results are averaged, weighted by the probability of the data under each multiple. This is
+    Bayesian model averaging (Hoeting et al. 1999), with the marginal likelihood of the same model (Murphy, equation
+    7.78) over all arms of a signal together. The marginal likelihood is the product of the probabilities with which
+    each outcome was predicted from those before it. Contexts therefore count as much as they have helped to predict.
 
     Parameters
     ----------
     statistics
-        Per signal the arms' sums; all arms of a signal have one dimension.
+        The arms' sums, by signal. All arms of a signal have the same dimension.
     prior
-        Prior precisions; see :class:`conduit_policy.Prior`. Models of fewer components are padded to its
-        dimension with components that are not in use.
+        Prior precisions; see :class:`conduit_policy.Prior`. Models with fewer components are padded to its dimension
+        with unused components.
     levels
-        By signal, what is known beforehand of how the arms' means differ: each arm's, up to a number that is the same
-        for all of them and is learned; None for an arm of which nothing is known.
+        By signal, what is known beforehand about the differences between the arms' means: one level per arm, relative
+        to a common offset, which is learned. None for an arm about which nothing is known.
     """
     prepared = {
         signal: _Regressions(
@@ -91,7 +91,7 @@ def posteriors(
 
 
 class _Problem(NamedTuple):
-    """K regressions of one signal, which have one stiffness."""
+    """K regressions of one signal that share the same prior."""
 
     signal: Signal
     grams: NDArray[np.float64]
@@ -99,23 +99,23 @@ class _Problem(NamedTuple):
     moments: NDArray[np.float64]
     """Shape (K, d)."""
     energies: Sequence[float]
-    """The sums of squares that the weights have to explain."""
+    """The sums of squares that the weights should explain."""
     counts: Sequence[float]
 
 
 class _Fit(NamedTuple):
-    """What is believed of the weights of K regressions."""
+    """The posterior of the weights of K regressions."""
 
     weights: NDArray[np.float64]
     """Shape (K, d)."""
     variance: NDArray[np.float64]
-    """Shape (K, d): of each weight, were the others known."""
+    """Shape (K, d): variance of each weight, given the others."""
     noise: list[float]
     """Variance of the residuals."""
 
 
 def _fit(problems: Sequence[_Problem], priors: NDArray[np.float64]) -> list[_Fit]:
-    """Return the average over all priors, shape (L, d), of each problem's fit, by the evidence for each prior."""
+    """Return each problem's fit, averaged over all priors (shape (L, d)) by the evidence for each."""
     solved = solve_ridge(
         np.concatenate([problem.grams for problem in problems]),
         np.concatenate([problem.moments for problem in problems]),
@@ -157,7 +157,7 @@ def _average(fits: Sequence[_Fit], evidence: Sequence[float]) -> _Fit:
 
 
 class _Regressions:
-    """The centred regressions of one signal, all arms together."""
+    """The centred regressions of one signal, for all arms."""
 
     def __init__(self, signal: Signal, arms: Sequence[Statistics], levels: Sequence[float | None], pool: float) -> None:
         self.signal = signal
@@ -176,22 +176,22 @@ class _Regressions:
             energy - baseline * (2.0 * sum_ - baseline * count)
             for energy, baseline, sum_, count in zip(self.energies, self.baselines, self.sums, self.counts, strict=True)
         ]
-        """Per arm the sum of squares that the weights have to explain."""
+        """Per arm, the sum of squares that the weights should explain."""
         self.shared: Vector = np.zeros(self.grams.shape[-1])
         self.fit = _Fit(self.moments, self.moments, self.energies)
-        """What each arm adds to the shared weights, once it is known."""
+        """What each arm adds to the shared weights. Set once it is computed."""
 
     def _expected(self, levels: Sequence[float | None]) -> list[float]:
-        """Return the mean that each arm's is shrunk to: the pool's, set off from it where its level is known."""
+        """Return the mean that each arm is shrunk towards: the pool's, offset if the arm's level is known."""
         columns = list(zip(self.counts, self.sums, levels, strict=True))
         total = math.fsum(self.counts)
         pool = math.fsum(self.sums) / total if total > 0.0 else self.signal.default
-        told = [level for level in levels if level is not None]
+        known = [level for level in levels if level is not None]
         seen = math.fsum(count for count, _, level in columns if level is not None)
         if seen > 0.0:
             above = math.fsum(sum_ - count * level for count, sum_, level in columns if level is not None) / seen
         else:
-            above = pool - math.fsum(told) / max(1, len(told))
+            above = pool - math.fsum(known) / max(1, len(known))
         return [pool if level is None else level + above for level in levels]
 
     def pooled(self) -> _Problem:
@@ -204,23 +204,23 @@ class _Regressions:
                 gram += gram_ - mean[:, None] * gram_[0]
                 moment += moment_ - mean * sum_
                 energies.append(energy - sum_ * sum_ / count)
-        # The intercept does not deviate: what is left of it is rounding.
+        # The intercept does not deviate, so what is left of it is a rounding error.
         gram[0], gram[:, 0], moment[0] = 0.0, 0.0, 0.0
         return _Problem(self.signal, gram[None], moment[None], [math.fsum(energies)], [math.fsum(self.counts)])
 
     def own(self) -> _Problem:
-        """Return what is left to each arm; observations of nothing but the baseline hold its intercept to that."""
+        """Return what each arm still has to learn. Additional observations of the baseline pull its intercept there."""
         grams = self.grams.copy()
         grams[:, 0, 0] += self.pool
         return _Problem(self.signal, grams, self.moments, self.residuals, self.counts)
 
     def share(self, weights: Vector) -> None:
-        """Leave to the arms' own weights only what the shared ones do not explain."""
+        """Subtract what the shared weights explain, so that the arms' own weights learn only the rest."""
         total = math.fsum(self.counts)
         if not total:
             return
         self.shared = weights.copy()
-        # Over all requests seen the shared weights add up to nothing: levels are the arms' own matter.
+        # Over all observed requests, the shared weights have no net effect: each arm learns its own level.
         middle = [math.fsum(column) / total for column in self.grams[:, 0].T.tolist()]
         self.shared[0] = -math.fsum(weight * mean for weight, mean in zip(weights.tolist(), middle, strict=True))
         explained = np.zeros_like(self.moments)

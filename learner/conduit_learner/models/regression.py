@@ -1,4 +1,4 @@
-"""The online model of one signal of one arm: river's Bayesian linear regression on additive statistics."""
+"""The regression of one signal of one arm: river's Bayesian linear regression, computed from additive sums."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
@@ -12,7 +12,7 @@ from conduit_policy.vectors import CONTEXT_TYPE, UNIT
 __all__ = ["BLOCK", "AdditiveRegression", "Statistics", "fold", "numbers"]
 
 BLOCK = 64
-"""Rows that are kept as they came before they are added to the statistics in one product."""
+"""Number of rows that are queued unchanged before they are added to the sums in one product."""
 
 Vector = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ _FLOAT: np.dtype[Any] = np.dtype("<f8")
 
 
 class Statistics(NamedTuple):
-    """The data's part of a ridge regression; the prior is never in it, so it neither fades nor adds up."""
+    """The sums of a ridge regression's data. They never include the prior, so it neither fades nor adds up."""
 
     gram: NDArray[np.float64]
     """Sum of x x', shape (d, d)."""
@@ -31,18 +31,18 @@ class Statistics(NamedTuple):
 
     @property
     def observations(self) -> float:
-        """Number of observations, faded ones counted in part."""
+        """Number of observations. Faded ones count in part."""
         return float(self.gram[0, 0])
 
 
 class AdditiveRegression(linear_model.BayesianLinearRegression):
     """Bayesian linear regression that keeps sums instead of a posterior.
 
-    It predicts what :class:`river.linear_model.BayesianLinearRegression` predicts, and takes its place
-    anywhere in river. What differs is what it stores: the sums of x x', x y and y y without the prior, and
-    the latest rows as they came. So learning is an append, statistics of two models add up to those of
-    one that saw both streams, old observations can be faded without fading the prior (which would let
-    the variance grow without bound), and the cubic work is done only when somebody asks for a prediction.
+    It predicts the same as :class:`river.linear_model.BayesianLinearRegression`, and can replace it anywhere in river.
+    It differs in what it stores: the sums of x x', x y and y y without the prior, and the latest rows unchanged. This
+    has four advantages. Learning only appends to a list. The sums of two models add up to those of one model that saw
+    both streams. Old observations can be faded without fading the prior, which would let the variance grow without
+    bound. And the cubic work is done only for a prediction.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
     >>> evaluate.progressive_val_score(datasets.TrumpApproval(), AdditiveRegression(), metrics.MAE())
     MAE: 0.586...
 
-    Arrays are learned without the detour over dictionaries, and contexts of events as they came:
+    It can also learn arrays directly, without dictionaries, and contexts as events carry them:
 
     >>> model = AdditiveRegression.of_dimension(2)
     >>> model.learn_array(np.array([1.0, 0.5]), 3.0)
@@ -75,9 +75,9 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         super().__init__(alpha=alpha, beta=beta)
         self._kind = _FLOAT
         self._sums = np.zeros(1)
-        self._is_lent = False
+        self._is_shared = False
         self._view()
-        # Rows as bytes: they are turned into numbers a block at a time, which costs a fraction of one by one.
+        # Rows as bytes. Converting a block at a time costs a fraction of converting them one by one.
         self._rows: list[bytes] = []
         self._targets: list[float] = []
 
@@ -88,7 +88,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         Parameters
         ----------
         fixed_point
-            Whether rows come as contexts do: 16-bit integers in units of ``2**-FRACTION_BITS``.
+            Whether rows are encoded like contexts: 16-bit integers in units of ``2**-FRACTION_BITS``.
         """
         model = cls()
         model._ensure_features(range(dimension))
@@ -97,30 +97,30 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         return model
 
     def _view(self) -> None:
-        # river's names for what both classes have; here without prior and without beta.
+        # These are river's names. Here, they hold the sums without the prior and without beta.
         square = self._cap * self._cap
         self._ss_arr = self._sums[:square].reshape(self._cap, self._cap)
         self._eta_arr = self._sums[square:-1]
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-        self._view()  # a copy's views would be copies, too
+        self._view()  # the views in a copied state would be copies, too
 
     def move_to(self, place: Vector) -> None:
-        """Keep the sums in somebody else's memory from here on, shape (:meth:`size`,); who may change them there."""
+        """Move the sums into the caller's array, shape (:meth:`size`,). The caller may change them there."""
         place[:] = self._sums
-        self._is_lent = True
+        self._is_shared = True
         self._sums = place
         self._view()
 
     @staticmethod
     def size(dimension: int) -> int:
-        """Return how many numbers the sums of a model are: gram, moment and energy, one after the other."""
+        """Return the length of a model's sums: gram matrix, moment and energy, one after the other."""
         return dimension * dimension + dimension + 1
 
     @property
     def dimension(self) -> int:
-        """Number of features it has room for."""
+        """Number of features that it has room for."""
         capacity: int = self._cap  # river's classes carry no types
         return capacity
 
@@ -137,7 +137,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         self.learn_row(self._encoded(x)[0], y)
 
     def learn_row(self, row: bytes, y: float) -> None:
-        """Learn one row given as the bytes of its numbers: little-endian, 64-bit floats or else fixed point."""
+        """Learn one row, given as bytes: little-endian 64-bit floats, or fixed point as in :meth:`of_dimension`."""
         self._rows.append(row)
         self._targets.append(y)
         self._m_dirty = True
@@ -151,7 +151,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         self._m_dirty = True
 
     def statistics(self) -> Statistics:
-        """Return the sums over everything learned; changes nothing."""
+        """Return the sums over everything learned, including queued rows. Changes nothing."""
         sums = self._sums.copy()
         square = self._cap * self._cap
         if self._rows:
@@ -160,22 +160,22 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     @property
     def sums(self) -> tuple[float, float, float]:
-        """How many rows were learned, the sum of their targets and of their squares: of what has been folded."""
+        """The number of rows, the sum of their targets, and the sum of the squared targets, without queued rows."""
         return float(self._ss_arr[0, 0]), float(self._eta_arr[0]), float(self._sums[-1])
 
     @property
     def context_sum(self) -> Vector:
-        """Sum of the rows that have been folded, shape (dimension,); component 0 must be an intercept."""
+        """Sum of the rows, without queued ones, shape (dimension,). Component 0 must be an intercept."""
         row: Vector = self._ss_arr[0]
         return row
 
     def move(self, by: float, contexts: Vector, total: float) -> None:
-        """Learn anew, from targets that lie ``by`` higher, some of the rows that were learned.
+        """Change the sums as if the targets of some learned rows had been higher by ``by``.
 
         Parameters
         ----------
         contexts
-            Their sum, shape (dimension,); component 0, an intercept, is how many there are.
+            Sum of these rows, shape (dimension,). Component 0, the intercept, is their number.
         total
             Sum of their targets.
         """
@@ -185,7 +185,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         self._m_dirty = True
 
     def merge(self, other: Self) -> None:
-        """Add what another model of the same features has learned."""
+        """Add the sums of another model with the same features."""
         self._fold()
         theirs = other.statistics()
         self._ss_arr += theirs.gram
@@ -194,7 +194,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         self._m_dirty = True
 
     def learn_one(self, x: Mapping[Any, float], y: float) -> None:
-        """Learn one row given as a dictionary; a feature that is missing counts as 0."""
+        """Learn one row, given as a dictionary. A missing feature counts as 0."""
         self._ensure_features(x)
         row = np.zeros(self._cap)
         for feature, value in x.items():
@@ -212,7 +212,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
             self.learn_array(row, float(target))
 
     def to_array(self) -> Vector:
-        """Return the whole state as one vector, exactly; see :meth:`from_array`."""
+        """Return the exact state as one vector, for :meth:`from_array`."""
         upper = np.triu_indices(self._cap)
         return np.concatenate(
             [
@@ -226,12 +226,12 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
     @classmethod
     def from_array(cls, dimension: int, state: Vector, *, fixed_point: bool = False) -> Self:
-        """Return the model that :meth:`to_array` described; parameters as in :meth:`of_dimension`.
+        """Restore a model from :meth:`to_array`. The parameters are those of :meth:`of_dimension`.
 
         Raises
         ------
         ValueError
-            When the vector's length fits no such model.
+            When the vector's length does not fit the dimension.
         """
         model = cls.of_dimension(dimension, fixed_point=fixed_point)
         rows_at = 1 + dimension + dimension * (dimension + 1) // 2
@@ -248,7 +248,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         return model
 
     def _design(self) -> Vector:
-        """Return the latest rows as numbers, shape (rows, dimension)."""
+        """Return the queued rows as numbers, shape (rows, dimension)."""
         return numbers(self._rows, self._cap, self._kind)
 
     def _encoded(self, numbers: Vector) -> list[bytes]:
@@ -258,7 +258,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         return [data[start : start + size] for start in range(0, len(data), size)]
 
     def _latest(self) -> Vector:
-        """Return the sums over the latest rows."""
+        """Return the sums over the queued rows."""
         x, y = self._design(), np.array(self._targets)
         return np.concatenate([(x.T @ x).ravel(), x.T @ y, [y @ y]])
 
@@ -277,7 +277,7 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
         self._m_dirty = True
 
     def _ensure_m(self) -> None:
-        if self._m_dirty or self._is_lent:
+        if self._m_dirty or self._is_shared:
             gram, moment, _ = self.statistics()
             precision = self.beta * gram + np.eye(self._cap) * self.alpha
             self._ss_inv_arr = np.linalg.inv(precision)
@@ -286,12 +286,12 @@ class AdditiveRegression(linear_model.BayesianLinearRegression):
 
 
 def fold(models: Iterable[AdditiveRegression]) -> None:
-    """Add each model's latest rows to its sums."""
+    """Add each model's queued rows to its sums."""
     for model in models:
         model._fold()
 
 
 def numbers(rows: Sequence[bytes], dimension: int, kind: np.dtype[Any] = CONTEXT_TYPE) -> Vector:
-    """Return rows of bytes as numbers, shape (rows, dimension)."""
+    """Decode rows of bytes as numbers, shape (rows, dimension)."""
     x = np.frombuffer(b"".join(rows), kind).reshape(-1, dimension)
     return x * UNIT if kind == CONTEXT_TYPE else x.astype(np.float64, copy=False)

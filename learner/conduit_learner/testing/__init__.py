@@ -1,1 +1,1 @@
-"""Checks for algorithms and featurizers of your own, the same that Conduit's own pass."""
+"""Checks for your own algorithms and featurizers. Conduit's own pass the same ones."""

@@ -1,6 +1,6 @@
-"""What every algorithm has to keep: one set of checks, for those that come with Conduit and for your own.
+"""Checks that every algorithm must pass: those that come with Conduit, and your own.
 
-In river's manner each check is a function that raises an AssertionError; :func:`check_algorithm` runs all of them.
+As in river, each check is a function that raises an AssertionError. :func:`check_algorithm` runs all of them.
 """
 
 import random
@@ -46,7 +46,7 @@ def check_algorithm(name: str) -> None:
     Raises
     ------
     AssertionError
-        When a check fails; its text says what was found.
+        When a check fails. The message says what was found.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def check_algorithm(name: str) -> None:
 
 
 def gives_probabilities(name: str) -> None:
-    """Whatever was learned and asked, the answer is finite, not negative and sums to 1."""
+    """Whatever was learned and requested, the probabilities are finite, not negative, and sum to 1."""
     rng = random.Random(1)
     for extreme in (False, True):
         snapshot = _snapshot(_learned(_log(name, 300, extreme=extreme)))
@@ -74,23 +74,25 @@ def is_deterministic(name: str) -> None:
     """The same log gives the same snapshot, and the same snapshot the same probabilities."""
     log = _log(name, 300)
     first, second = _snapshot(_learned(log)), _snapshot(_learned(log))
-    assert first.hash == second.hash, f"{name}: one log, two snapshots"
+    assert first.hash == second.hash, f"{name}: the same log gives two different snapshots"
     context = _context(random.Random(2), 1.0)
     once, again = (_probabilities(snapshot, context, _ARMS) for snapshot in (first, second))
-    assert once.tolist() == again.tolist(), f"{name}: one snapshot, two answers: {once} and {again}"
+    assert once.tolist() == again.tolist(), (
+        f"{name}: the same snapshot gives different probabilities: {once} and {again}"
+    )
 
 
 def keeps_nothing(name: str) -> None:
-    """What it was asked before does not change what it answers: one instance serves many decisions."""
+    """Earlier decisions do not change later ones, because one instance serves many decisions."""
     beliefs = Beliefs(_snapshot(_learned(_log(name, 300))))
     rng = random.Random(8)
     contexts = [_context(rng, 1.0) for _ in range(10)]
     once, again = ([_asked(beliefs, context, _ARMS).tolist() for context in contexts] for _ in range(2))
-    assert once == again, f"{name}: asked again it answers {again} and not {once}"
+    assert once == again, f"{name}: the same decisions give {again} the second time, not {once}"
 
 
 def ignores_order(name: str) -> None:
-    """Neither the order of the arms nor that of a context's keys changes what an arm gets."""
+    """Neither the order of the arms nor that of a context's keys changes an arm's probability."""
     snapshot = _snapshot(_learned(_log(name, 300)))
     rng = random.Random(3)
     for _ in range(20):
@@ -112,7 +114,7 @@ def ignores_order(name: str) -> None:
 
 
 def has_bounded_memory(name: str) -> None:
-    """Its state does not grow with what it has seen."""
+    """The state does not grow with the number of events."""
     sizes = [
         sum(
             model.to_array().nbytes
@@ -121,12 +123,12 @@ def has_bounded_memory(name: str) -> None:
         )
         for count in (256, 1024)
     ]
-    most = 64 * (1 + _DIMENSION) * 8 * 4 * len(_ARMS)  # the latest rows are kept as they came
-    assert sizes[1] <= sizes[0] + most, f"{name}: {sizes[0]} bytes became {sizes[1]}"
+    most = 64 * (1 + _DIMENSION) * 8 * 4 * len(_ARMS)  # the latest rows are queued unchanged
+    assert sizes[1] <= sizes[0] + most, f"{name}: the state grew from {sizes[0]} to {sizes[1]} bytes"
 
 
 def resumes_exactly(name: str) -> None:
-    """Stopped, written down and read again, it goes on to the same bits."""
+    """After a checkpoint and a restart, it continues to the same bits."""
     log = _log(name, 300)
     learner = _learned(log[:500])
     records = {message.key: message.value for batch in CheckpointWriter().records(learner) for message in batch}
@@ -136,11 +138,11 @@ def resumes_exactly(name: str) -> None:
     resumed = restoration.finish()
     for message in log[500:]:
         resumed.apply(message)
-    assert dump(resumed) == dump(_learned(log)), f"{name}: after a restart it learns something else"
+    assert dump(resumed) == dump(_learned(log)), f"{name}: after a restart, the state differs from that without one"
 
 
 def is_better_than_random(name: str) -> None:
-    """It earns more than chance where one arm is plainly better than the others; alike for all is good enough."""
+    """It earns more than random choice where arms clearly differ. Equal probabilities are accepted for ``uniform``."""
     rng = random.Random(6)
     policy = SnapshotBandit(name, seed=2)
     means = dict(zip(_ARMS, (0.2, 0.4, 0.6, 0.8), strict=True))
@@ -152,11 +154,11 @@ def is_better_than_random(name: str) -> None:
         earned += means[str(arm)] * (number >= 600)
     chance = sum(means.values()) / len(means)
     least = chance - 0.03 if name == "uniform" else chance + 0.1
-    assert earned / 600 > least, f"{name}: earns {earned / 600:.3f} where chance earns {chance:.3f}"
+    assert earned / 600 > least, f"{name}: earns {earned / 600:.3f}, but random choice earns {chance:.3f}"
 
 
 def scores_alike_everywhere(name: str) -> None:
-    """A plugin, which has the snapshot from the log, gives the probabilities that the learner's own gives."""
+    """A plugin that reads the snapshot from the log computes the same probabilities as the learner."""
     snapshot = _snapshot(_learned(_log(name, 400)))
     received = decode_snapshot(encode(snapshot))
     rng = random.Random(7)
@@ -183,7 +185,7 @@ def _context(rng: random.Random, scale: float) -> NDArray[np.int16]:
 
 
 def _log(name: str, decisions: int, *, extreme: bool = False) -> list[StoredMessage]:
-    """Return decisions, outcomes and feedback; extreme ones are as large, and as one-sided, as events may be."""
+    """Return decisions, outcomes and feedback. Extreme ones are as large and as one-sided as events may be."""
     rng = random.Random(5)
     settings = LearningSettings(algorithm=name, featurizer="checks", dimension=_DIMENSION)
     events: list[Event] = [LearningChange(policy=_POLICY, time=0.0, settings=settings)]

@@ -1,6 +1,6 @@
-"""What every featurizer has to keep: one set of checks, for the one that comes with Conduit and for your own.
+"""Checks that every featurizer must pass: the one that comes with Conduit, and your own.
 
-Each check is a function that raises an AssertionError; :func:`check_featurizer` runs all of them.
+Each check is a function that raises an AssertionError. :func:`check_featurizer` runs all of them.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ def check_featurizer(featurizer: str | Featurizer, *, expected: str | None = Non
     featurizer
         The featurizer, or its name; see :func:`conduit_policy.featurizer_of`.
     expected
-        Its :func:`fingerprint`, written down where you write down its name: whoever changes what it gives learns here
-        that it needs another name. Python's own ``hash`` of texts, which is another in every process, is found as well.
+        Its :func:`fingerprint`. Store it next to the name. If a change alters the contexts, this check fails, and the
+        featurizer needs a new name. It also finds uses of Python's ``hash`` of texts, which differs between processes.
 
     Raises
     ------
     AssertionError
-        When a check fails; its text says what was found.
+        When a check fails. The message says what was found.
 
     Examples
     --------
@@ -44,14 +44,14 @@ def check_featurizer(featurizer: str | Featurizer, *, expected: str | None = Non
     if expected is not None:
         found = fingerprint(made)
         assert found == expected, (
-            f"{made.name}: its fingerprint is {found!r}, not {expected!r}: it gives other contexts than it did. Give "
-            "it a new name, and write the new fingerprint down with it; what was learned under one name is only right "
-            "for contexts that mean the same"
+            f"{made.name}: its fingerprint is {found!r}, not {expected!r}: its contexts have changed. Give it a new "
+            "name, and store the new fingerprint with it; what was learned under one name is only right for contexts "
+            "with the same meaning"
         )
 
 
 def fingerprint(featurizer: Featurizer) -> str:
-    """Return 16 hexadecimal digits that stand for what a featurizer gives on the requests of these checks."""
+    """Return 16 hexadecimal digits that identify a featurizer's contexts for the requests of these checks."""
     digest = hashlib.sha256(f"{featurizer.name} {featurizer.dimension}".encode())
     for request in _requests():
         digest.update(pack_context(featurizer(request)))
@@ -59,34 +59,34 @@ def fingerprint(featurizer: Featurizer) -> str:
 
 
 def says_what_it_is(featurizer: Featurizer) -> None:
-    """It has a name and a dimension that events can carry, the same whenever they are asked for."""
+    """It has a name and a dimension that events can carry, and they never change."""
     name, dimension = featurizer.name, featurizer.dimension
     assert isinstance(name, str) and 0 < len(name) <= 256, f"name={name!r} must be a text of 1 to 256 characters"
     assert isinstance(dimension, int) and 1 <= dimension <= MAX_DIMENSION, f"{name}: dimension={dimension!r}"
     for request in _requests():
         featurizer(request)
-    assert (featurizer.name, featurizer.dimension) == (name, dimension), f"{name}: it calls itself something else later"
+    assert (featurizer.name, featurizer.dimension) == (name, dimension), f"{name}: its name or dimension changes"
 
 
 def gives_contexts(featurizer: Featurizer) -> None:
-    """Whatever usual requests hold, it gives 16-bit integers of its dimension, and 1.0 in front."""
+    """For ordinary requests, it returns 16-bit integers of its dimension, with 1.0 as component 0."""
     for request in _requests():
         _check_context(featurizer, featurizer(request), repr(request)[:200])
 
 
 def takes_anything(featurizer: Featurizer) -> None:
-    """It gives a context, and raises nothing, whatever an application sends."""
-    for told, make in _HOSTILE.items():
+    """It returns a context, and raises no error, whatever an application sends."""
+    for case, make in _HOSTILE.items():
         request = make()
         try:
             context = featurizer(request)
         except Exception as error:
-            raise AssertionError(f"{featurizer.name}: {told}: raises {type(error).__name__}: {error}") from error
-        _check_context(featurizer, context, told)
+            raise AssertionError(f"{featurizer.name}: {case}: raises {type(error).__name__}: {error}") from error
+        _check_context(featurizer, context, case)
 
 
 def is_deterministic(featurizer: Featurizer) -> None:
-    """The same request gives the same context, whatever came in between."""
+    """The same request gives the same context, whatever requests came in between."""
     once = [featurizer(request).tolist() for request in _requests()]
     again = [featurizer(request).tolist() for request in reversed(list(_requests()))][::-1]
     for request, first, second in zip(_requests(), once, again, strict=True):
@@ -94,7 +94,7 @@ def is_deterministic(featurizer: Featurizer) -> None:
 
 
 def leaves_requests_alone(featurizer: Featurizer) -> None:
-    """What it looks at is as before: nothing is changed, and what can be read only once is not read."""
+    """It leaves the request as it was: it changes nothing, and does not consume what can be read only once."""
     for request in _requests():
         before = deepcopy(request)
         featurizer(request)
@@ -109,14 +109,14 @@ def leaves_requests_alone(featurizer: Featurizer) -> None:
 
 
 def gives_its_own_array(featurizer: Featurizer) -> None:
-    """What it gave for one request is not changed by the next: contexts are logged later."""
+    """The next request does not change an earlier context, because contexts are logged later."""
     given = [(context, context.tolist()) for context in map(featurizer, _requests())]
     for context, before in given:
-        assert context.tolist() == before, f"{featurizer.name}: it writes into arrays that it has given away"
+        assert context.tolist() == before, f"{featurizer.name}: it changes an array that it returned before"
 
 
 def takes_bounded_time(featurizer: Featurizer) -> None:
-    """A megabyte of text takes no more than a second of the processor: nothing grows faster than the text."""
+    """A megabyte of text takes no more than a second of processor time, so nothing grows faster than the text."""
     for text in ("word " * 200_000, "x" * 1_000_000, "({[" * 330_000):
         request = Request(messages=[{"role": "user", "content": text}])
         start = time.process_time()
@@ -138,15 +138,15 @@ FEATURIZER_CHECKS: tuple[Callable[[Featurizer], None], ...] = (
 )
 
 
-def _check_context(featurizer: Featurizer, context: Any, told: str) -> None:
+def _check_context(featurizer: Featurizer, context: Any, case: str) -> None:
     name = featurizer.name
-    assert isinstance(context, np.ndarray), f"{name}: {told}: gives {type(context).__name__}, not an array"
+    assert isinstance(context, np.ndarray), f"{name}: {case}: returns {type(context).__name__}, not an array"
     assert context.dtype == np.int16, (
-        f"{name}: {told}: gives {context.dtype}, not int16 in units of 1/{ONE}: end with conduit_policy.to_fixed_point"
+        f"{name}: {case}: returns {context.dtype}, not int16 in units of 1/{ONE}; use conduit_policy.to_fixed_point"
     )
     expected = (featurizer.dimension,)
-    assert context.shape == expected, f"{name}: {told}: gives the shape {context.shape}, not {expected}"
-    assert context[0] == ONE, f"{name}: {told}: component 0 is {context[0]}, not {ONE}: it is the intercept"
+    assert context.shape == expected, f"{name}: {case}: returns the shape {context.shape}, not {expected}"
+    assert context[0] == ONE, f"{name}: {case}: component 0 is {context[0]}; it is the intercept and must be {ONE}"
 
 
 def _user(content: Any, **params: Any) -> Request:
