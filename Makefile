@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-ROOMS := schemas event_log policy router_plugin learner demo
+# What a test may need that makes it slow; tests/conftest.py says which test needs what.
+SLOW := kafka or browser or process or campaign
+PYTEST ?= $(BIN)/python -m pytest
+COVERED := $(BIN)/python -m coverage run -m pytest
 
 export LITELLM_LOCAL_MODEL_COST_MAP ?= True
 
-.PHONY: demo test browser test-litellm bench lint docs generate clean
+.PHONY: demo test test-fast test-slow test-wheel test-lowest test-litellm coverage needs bench lint docs generate clean
 
 $(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) tests/system_packages.py venv
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
@@ -18,23 +22,38 @@ $(STAMP): pyproject.toml requirements.lock
 demo: $(STAMP)
 	$(BIN)/conduit demo
 
-test: $(STAMP) browser
+# Every test, and how much of the code they reach.
+test: $(STAMP) needs
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest --doctest-modules
+	$(COVERED) --doctest-modules
+	$(MAKE) coverage
+
+# The two parts of it. `make test-fast PYTEST='$(COVERED)'` counts for `make coverage`.
+test-fast: $(STAMP)
+	$(PYTEST) --doctest-modules -m "not ($(SLOW))"
+
+test-slow: $(STAMP) needs
+	$(PYTEST) --doctest-modules -m "$(SLOW)"
+
+coverage:
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=90
 
-# The plugin's tests with another LiteLLM: make test-litellm VERSION=1.108.14
-test-litellm: $(STAMP)
-	$(BIN)/python tests/litellm_version.py $(VERSION) $(TESTS)
+# What pip installs today: the wheel, built here unless WHEEL names one, with the newest LiteLLM that resolves.
+test-wheel: $(STAMP)
+	$(BIN)/python tests/environments.py wheel $(WHEEL)
 
-# The web page's tests drive a real browser; where it cannot be installed they say what is missing.
-browser:
-	@command -v chromedriver >/dev/null || test -n "$$CONDUIT_TEST_CHROMEDRIVER" || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
-	      chromium chromium-driver fonts-dejavu-core >/dev/null; \
-	  else echo "no chromedriver: install Chromium and its driver for the tests of the web page" >&2; fi; }
+# The fast tests with the lowest versions that pyproject.toml allows.
+test-lowest: $(STAMP)
+	$(BIN)/python tests/environments.py lowest
+
+# The plugin's tests with other LiteLLMs: the lowest allowed and the newest of 1.108, or VERSION=1.109.3.
+test-litellm: $(STAMP)
+	$(BIN)/python tests/environments.py litellm "$(VERSION)" $(TESTS)
+
+# A browser, and Java for the broker: installed where that is possible; otherwise one line says what is missing.
+needs:
+	@$(PYTHON) tests/system_packages.py browser broker
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.selection --json

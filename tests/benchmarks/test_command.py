@@ -37,6 +37,7 @@ def report(finished: tuple[Result, str]) -> Any:
     return json.loads(finished[0].stdout.rstrip().rpartition("\n")[2])
 
 
+@pytest.mark.process
 def test_json_holds_what_other_programs_read(report: Any) -> None:
     assert list(report["datasets"]) == ["easy"]
     data = report["datasets"]["easy"]
@@ -163,6 +164,7 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(easy: Path, tmp_path
     [([0.5, 0.5], [0.0, 0.0]), ([0.0, 0.0], [0.002, 0.002])],
     ids=["equally good, free", "useless, equally dear"],
 )
+@pytest.mark.campaign
 def test_every_policy_plays_where_nothing_tells_models_apart(
     tmp_path: Path, write: Any, tables: Any, quality: list[float], cost_usd: list[float]
 ) -> None:

@@ -24,6 +24,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> LogSettings:
     )
 
 
+@pytest.mark.process
 async def test_learners_killed_doubled_and_paused_publish_what_an_undisturbed_one_does(
     settings: LogSettings, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ async def test_a_cache_that_goes_back_is_counted(monkeypatch: pytest.MonkeyPatch
     assert careless.went_back == 1
 
 
+@pytest.mark.process
 async def test_a_learner_that_ends_by_itself_is_a_failure(tmp_path: Path) -> None:
     learner = crashes.Learner("broken", tmp_path, ["--no-such-option"])
     await learner.start()

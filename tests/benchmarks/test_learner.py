@@ -129,6 +129,7 @@ def test_learner_end_to_end(capsys: pytest.CaptureFixture[str], kafka_bootstrap:
     assert "left out" in table if report["left_out"] else "left out" not in table
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("small")
 def test_recovery_after_a_kill(capsys: pytest.CaptureFixture[str]) -> None:
     report = last_line(capsys, recovery.main, "--events", "6500")

@@ -1,5 +1,7 @@
 """The numerics campaign in small: posteriors stay sound, rounding decides nothing, snapshots have a known size."""
 
+import pytest
+
 from benchmarks.numerics import endure, rounding, sizes
 from conduit_schemas import MAX_SNAPSHOT_BYTES
 
@@ -15,6 +17,7 @@ def test_rounding_to_32_bits_moves_no_probability_by_a_thousandth() -> None:
         assert moved["largest"] <= 1e-3, name
 
 
+@pytest.mark.campaign
 def test_snapshots_grow_with_arms_and_features_and_no_further() -> None:
     found = sizes()
     assert found["10 arms, 64 features"] < 40_000

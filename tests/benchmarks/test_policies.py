@@ -48,6 +48,7 @@ def test_conduit_uses_context_where_its_algorithm_has_any(name: str, stream: Str
 
 
 @pytest.mark.parametrize("name", available(list(POLICIES))[0])
+@pytest.mark.campaign
 def test_a_seed_decides_everything(name: str, data: Dataset) -> None:
     def play(seed: int) -> list[int]:
         short = Stream(data, seed=seed, tradeoff=0.05, max_prompts=260)
@@ -91,6 +92,7 @@ def test_cost_based_goes_by_the_price_per_token(tmp_path: Path, write: Any, tabl
     assert CheapestPerTokenPolicy(requests).choose(range(2)).tolist() == [0, 0]
 
 
+@pytest.mark.campaign
 def test_full_information_beats_every_fixed_arm_where_context_tells(stream: Stream) -> None:
     second_half = slice(len(stream) // 2, len(stream))
     fixed = float(stream.utility[second_half].mean(axis=0).max())

@@ -92,6 +92,7 @@ def test_who_reads_prices_reads_the_new_ones(easy: Path) -> None:
             assert (arms[1000:] == cheapest).mean() < 0.05
 
 
+@pytest.mark.process
 def test_the_command_tells_what_was_lost_and_when_it_was_over(easy: Path) -> None:
     arguments = ["--data", str(easy), "--seeds", "1", "--decisions", "1500", "--json", "--scenario", "outage"]
     arguments += ["--policy", "conduit", "--policy", "river_linucb", "--policy", "random"]

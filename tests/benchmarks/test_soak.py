@@ -18,6 +18,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
 
 
+@pytest.mark.campaign
 async def test_every_decision_of_mixed_concurrent_requests_has_its_one_outcome(tmp_path: Path) -> None:
     async with ModelServer().running() as server:
         report = await soak.soak(server.url, str(tmp_path), requests=150, concurrency=40, seed=2)

@@ -47,6 +47,7 @@ def _check(figures: dict[str, Any], requests: int) -> None:
     assert 0.0 < figures["selection_us"]["p50"] <= figures["selection_us"]["p99"]
 
 
+@pytest.mark.process
 def test_the_demo_learns_while_it_serves(tmp_path: Path) -> None:
     done = _demo(tmp_path, "--requests", "200", "--concurrency", "8", "--json")
     assert done.returncode == 0, done.stderr
@@ -68,6 +69,7 @@ def test_the_demo_learns_while_it_serves(tmp_path: Path) -> None:
     assert dear["cost_usd"] == pytest.approx(table.cost_usd[:, 0].mean())
 
 
+@pytest.mark.process
 def test_the_same_through_kafka_with_a_learner_of_its_own(tmp_path: Path, kafka_bootstrap: str) -> None:
     done = _demo(tmp_path, "--requests", "150", "--kafka", kafka_bootstrap, "--json", "--report", "out/kafka.html")
     assert done.returncode == 0, done.stderr
@@ -79,6 +81,7 @@ def test_the_same_through_kafka_with_a_learner_of_its_own(tmp_path: Path, kafka_
     assert (tmp_path / "out" / "kafka.html").exists()
 
 
+@pytest.mark.process
 def test_a_log_of_ones_own_reaches_every_command(tmp_path: Path) -> None:
     folder_log.offer(tmp_path)
     paths = f"{tmp_path}:{Path(folder_log.__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
@@ -102,6 +105,7 @@ def test_a_log_of_ones_own_reaches_every_command(tmp_path: Path) -> None:
     assert proven.returncode == 0, proven.stdout + proven.stderr
 
 
+@pytest.mark.process
 def test_recorded_outcomes_are_replayed(tmp_path: Path, recorded: Path) -> None:
     done = _demo(tmp_path, "--data", str(recorded), "--seeds", "2", "--json")
     assert done.returncode == 0, done.stderr
@@ -137,6 +141,7 @@ def test_wrong_use_is_explained(tmp_path: Path, arguments: list[str], code: int,
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.process
 def test_an_absent_broker_is_noticed_before_anything_is_served(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     done = CliRunner().invoke(main, ["demo", "--kafka", "127.0.0.1:1", "--requests", "20", "--report", str(report)])
@@ -151,6 +156,7 @@ def test_help_is_for_newcomers() -> None:
     assert "nothing leaves this machine" in " ".join(said.split())
 
 
+@pytest.mark.process
 async def test_a_learner_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(run.LearnerFailedError, match="exit code 1"):

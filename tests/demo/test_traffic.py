@@ -22,6 +22,7 @@ from conduit_demo.world import SYSTEM_PROMPT, SimulatedWorld
 SPEED = 200.0
 
 
+@pytest.mark.process
 async def test_billed_cost_and_graded_quality_are_those_of_the_table() -> None:
     world = SimulatedWorld(120, 5)
     answers: list[Answer] = []
@@ -45,6 +46,7 @@ async def test_selections_are_timed_without_a_call() -> None:
     assert min(times_us) > 0.0
 
 
+@pytest.mark.process
 async def test_recorded_bills_are_what_litellm_bills(recorded: Path) -> None:
     world = ReplayedWorld(recorded, 40, 5)
     answers: list[Answer] = []
@@ -57,6 +59,7 @@ async def test_recorded_bills_are_what_litellm_bills(recorded: Path) -> None:
         assert answer.quality == served.quality[answer.row]
 
 
+@pytest.mark.process
 async def test_failing_models_answer_with_real_status_codes_and_then_succeed() -> None:
     world = SimulatedWorld(400, 6)
     failing = [(row, column) for row in range(400) for column in range(6) if world.table.failures[row, column] == 1]
@@ -88,6 +91,7 @@ async def test_failing_models_answer_with_real_status_codes_and_then_succeed() -
     assert statuses[500] > 0
 
 
+@pytest.mark.process
 async def test_feedback_comes_late_for_a_part_of_the_answers_and_once() -> None:
     world = SimulatedWorld(250, 7)
     done: list[int] = []
@@ -122,12 +126,14 @@ async def test_an_unserved_request_is_an_answer_without_quality() -> None:
     assert reports == []
 
 
+@pytest.mark.process
 async def test_a_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ServerFailedError, match="exit code 1"):
         async with model_server(tmp_path / "nowhere", 10, 1, SPEED):
             pytest.fail("there is no data to serve")
 
 
+@pytest.mark.process
 def test_the_server_ends_with_its_parent() -> None:
     arguments = ["--requests", "5", "--seed", "1", "--speed", "10"]
     server = subprocess.Popen(

@@ -104,6 +104,7 @@ def test_services_wait_for_a_healthy_broker_and_say_how_they_are() -> None:
         assert {"interval", "timeout", "retries", "start_period"} <= set(check)
 
 
+@pytest.mark.process
 def test_the_learner_runs_as_told_and_is_asked_where_it_answers(tmp_path: Path) -> None:
     learner = SERVICES["learner"]
     assert learner["command"][0] == "conduit"
@@ -184,6 +185,7 @@ def _docker_compose(*arguments: str) -> subprocess.CompletedProcess[str]:
 # The client checks a file without an engine, but it is not installed everywhere.
 if shutil.which("docker") and _docker_compose("version").returncode == 0:
 
+    @pytest.mark.process
     def test_docker_itself_accepts_the_file() -> None:
         done = _docker_compose("config", "--format", "json")
         assert done.returncode == 0, done.stderr

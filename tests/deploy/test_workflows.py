@@ -1,6 +1,8 @@
 """The release checks what it publishes, and no step needs a secret that trusted publishing makes needless."""
 
 import os
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,13 @@ def test_both_workflows_run_the_whole_check() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     for name in WORKFLOWS:
         assert ".ci/run" in commands(name).split()
+    assert "make test-wheel" in commands("release")
+
+
+def test_every_python_that_the_package_names_is_checked() -> None:
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(classifiers))
+    assert WORKFLOWS["ci"]["jobs"]["check"]["strategy"]["matrix"]["python"] == named
 
 
 def test_nothing_is_published_that_was_not_checked() -> None:

@@ -28,6 +28,7 @@ from local_servers.model_server import ModelServer
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 PROGRAMS = (
+    "README",
     "index",
     "installation",
     "quickstart",
@@ -39,6 +40,12 @@ PROGRAMS = (
     "feedback",
 )
 """Pages whose Python is run here, from top to bottom; the others have tests of their own."""
+ENTRY = '{"model_name": "assistant", "litellm_params": {"model": "openai/gpt-4.1"}, "model_info": {"id": "%s"}}'
+FILLED_IN = {
+    "model_list=[...]": f"model_list=[{ENTRY % 'large'}, {ENTRY % 'larger'}]",
+    "messages=[...]": 'messages=[{"role": "user", "content": "What is the capital of Norway?"}]',
+}
+"""What a page leaves to its reader."""
 OTHERS = {"pip", "make", "docker", "kubectl", "litellm", "curl", "mkdocs", "python", "export"}
 """Commands of other programs, which pages may show."""
 
@@ -108,15 +115,19 @@ def providers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_pages_programs_run(name: str, providers: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = fences(ROOT / "docs" / f"{name}.md", "python")
-    names: dict[str, Any] = {"__name__": "__page__"}
+    page = ROOT / "README.md" if name == "README" else ROOT / "docs" / f"{name}.md"
+    programs = fences(page, "python")
+    names: dict[str, Any] = {"__name__": "__page__", "MyResult": str}
 
     async def run() -> None:
         server = ModelServer()
         async with server.running():
             monkeypatch.setenv("OPENAI_BASE_URL", server.base("ok"))
             try:
-                for program in programs:
+                for shown in programs:
+                    program = shown
+                    for gap, filling in FILLED_IN.items():
+                        program = program.replace(gap, filling)
                     code = compile(program, f"{name}.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
                     with contextlib.redirect_stdout(io.StringIO()):
                         result = eval(code, names)
@@ -148,6 +159,7 @@ def test_every_counter_is_explained() -> None:
     assert counted - quiet <= explained
 
 
+@pytest.mark.process
 def test_the_site_builds_with_every_link_in_place(tmp_path: Path) -> None:
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],

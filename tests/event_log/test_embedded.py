@@ -54,6 +54,7 @@ def numbers(messages: list[StoredMessage], key: bytes) -> list[int]:
     return [int(message.value) for message in messages if message.key == key]
 
 
+@pytest.mark.process
 def test_sudden_death_loses_nothing_that_was_confirmed(tmp_path: Path) -> None:
     chance = random.Random(5)
     start = 0
@@ -78,6 +79,7 @@ def test_sudden_death_loses_nothing_that_was_confirmed(tmp_path: Path) -> None:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.process
 def test_processes_append_at_once(tmp_path: Path) -> None:
     with (
         process("append", tmp_path, "a", 0, 500) as one,
@@ -91,6 +93,7 @@ def test_processes_append_at_once(tmp_path: Path) -> None:
         assert numbers(messages, key) == list(range(500))
 
 
+@pytest.mark.process
 async def test_the_partition_passes_on_when_its_owner_is_killed(tmp_path: Path) -> None:
     gained: list[int] = []
 
@@ -114,6 +117,7 @@ async def test_the_partition_passes_on_when_its_owner_is_killed(tmp_path: Path) 
     assert [message.offset for message in messages] == [2, 3]
 
 
+@pytest.mark.process
 async def test_other_processes_appends_are_seen(tmp_path: Path) -> None:
     async with EmbeddedLog(tmp_path, topics=TOPICS) as log, log.reader(EVENTS) as reader:
         with process("append", tmp_path, "k", 0, 5):
@@ -379,6 +383,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 async def test_a_fork_loses_nothing_that_either_side_appends(tmp_path: Path) -> None:
     # SQLite's memory of its own locks survives a fork, the locks do not: with a connection open at that moment the
     # parent's last close removes the write-ahead log that the child is writing to.

@@ -288,6 +288,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 async def test_a_killed_members_partitions_pass_on(kafka_broker: Broker, unique_prefix: str, tmp_path: Path) -> None:
     program = tmp_path / "member.py"
     program.write_text(MEMBER)

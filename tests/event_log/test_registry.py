@@ -150,6 +150,7 @@ class TestAdapters:
         with pytest.raises(ConfigurationError, match=said):
             open_log(LogSettings(log="folder:/where"))
 
+    @pytest.mark.process
     @pytest.mark.parametrize("address", ["file:///nowhere", "memory:", "folder:/nowhere"])
     def test_a_log_needs_no_other_logs_library(self, address: str, tmp_path: Path) -> None:
         offer(tmp_path)

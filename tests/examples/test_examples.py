@@ -61,6 +61,7 @@ def test_litellm_backend(run):
     assert "ModelUnavailableError: openai/broken did not answer" in said
 
 
+@pytest.mark.campaign
 def test_feedback_loop(run):
     said = run("feedback_loop.py", "--requests", "200")
     lines = re.findall(r"requests +(\d+) to +(\d+): (.*); +(\d+) right", said)
@@ -69,6 +70,7 @@ def test_feedback_loop(run):
     assert served == [100, 100] and int(lines[1][3]) > 60
 
 
+@pytest.mark.campaign
 def test_performance_comparison(run):
     said = run("performance_comparison.py", "--requests", "60")
     table = dict(re.findall(r"^(\S+(?:, \w+)?) +([\d.]+)% +[\d.]+$", said, re.MULTILINE))
@@ -77,6 +79,7 @@ def test_performance_comparison(run):
     assert all(0.0 < float(share) <= 100.0 for share in table.values())
 
 
+@pytest.mark.process
 def test_audit_notebook(run):
     cells = json.loads((EXAMPLES / "audit_notebook.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -98,6 +101,7 @@ def test_audit_notebook(run):
     assert "openai/" in said.getvalue()
 
 
+@pytest.mark.process
 def test_proxy_config_and_what_the_guide_points_at_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LITELLM_MASTER_KEY", key := f"sk-{uuid.uuid4().hex}{uuid.uuid4().hex}")
     with contextlib.ExitStack() as stack:
@@ -152,6 +156,7 @@ def until_ready(proxy: "subprocess.Popen[bytes]", url: str) -> None:
     raise AssertionError("the proxy does not start")
 
 
+@pytest.mark.process
 def test_kafka_fleet(kafka_bootstrap, tmp_path):
     done = subprocess.run(
         [

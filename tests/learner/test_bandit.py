@@ -63,6 +63,7 @@ def share_after_bad_luck(seed: int) -> float:
     return pulled[-300:].count("best") / 300
 
 
+@pytest.mark.campaign
 def test_the_best_arm_regains_the_traffic_that_bad_luck_has_cost_it() -> None:
     shares = [share_after_bad_luck(seed) for seed in range(12)]
     assert sum(share > 0.5 for share in shares) >= 9, shares

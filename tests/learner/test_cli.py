@@ -52,6 +52,7 @@ def test_version() -> None:
     assert run("version").output == f"conduit-litellm {version('conduit-litellm')}\n"
 
 
+@pytest.mark.process
 def test_the_module_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "conduit_learner", "version"], capture_output=True, text=True, check=True
@@ -104,6 +105,7 @@ def test_failures_are_one_clear_line(arguments: tuple[str, ...], exit_code: int,
     assert result.output.splitlines()[-1].startswith("Error: ")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["learner", "demo"])
 def test_a_base_install_says_what_is_missing(command: str, tmp_path: Path) -> None:
     done = in_a_bare_installation(command, *(("--path", str(tmp_path)) if command == "learner" else ()))
@@ -112,6 +114,7 @@ def test_a_base_install_says_what_is_missing(command: str, tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.process
 def test_a_base_install_has_help_and_topics(tmp_path: Path) -> None:
     assert "demo" in in_a_bare_installation("--help").stdout
     assert in_a_bare_installation("topics", "create", "--path", str(tmp_path)).returncode == 0
@@ -129,6 +132,7 @@ async def learner(tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.wait()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 async def test_a_learner_ends_cleanly_when_asked(
     learner: asyncio.subprocess.Process, how: signal.Signals, tmp_path: Path

@@ -109,11 +109,13 @@ class TestCompletion:
         assert result.exit_code == 0
         assert "_CONDUIT_COMPLETE" in result.output
 
+    @pytest.mark.process
     def test_bash_takes_it(self) -> None:
         script = run("completion", "bash").output
         done = subprocess.run(["bash", "-n"], input=script, text=True, check=False, capture_output=True)
         assert (done.returncode, done.stderr) == (0, "")
 
+    @pytest.mark.process
     def test_commands_are_completed(self) -> None:
         environment = {
             **os.environ,
@@ -293,6 +295,7 @@ class TestTop:
         assert result.exit_code == 2
         assert f"known policies: {POLICY}" in result.output
 
+    @pytest.mark.process
     def test_on_a_terminal_it_goes_on_until_it_is_told_to_stop(self, path: Path) -> None:
         ours, theirs = pty.openpty()
         process = subprocess.Popen(

@@ -279,6 +279,7 @@ class TestJoin:
         assert [letter.offset for letter in letters(stored(events, step_ms=0))] == [0, 1, 2]
 
     @given(st.permutations(range(6)))
+    @pytest.mark.campaign
     def test_what_is_learned_does_not_depend_on_who_was_faster(self, order: list[int]) -> None:
         events = [
             selection("d1", chosen=0),
@@ -368,6 +369,7 @@ class TestRefusals:
 
     @given(st.lists(st.binary(max_size=200), max_size=20), st.integers(-(2**63), 2**63 - 1))
     @settings(deadline=None)
+    @pytest.mark.campaign
     def test_no_bytes_stop_the_learner_or_change_a_model(self, records: list[bytes], time_ms: int) -> None:
         learner = learned(stored(traffic(5)))
         arms = learner.snapshot(POLICY).arms
@@ -377,6 +379,7 @@ class TestRefusals:
 
     @given(st.data())
     @settings(deadline=None, max_examples=200)
+    @pytest.mark.campaign
     def test_no_damaged_event_stops_the_learner(self, data: st.DataObject) -> None:
         log = stored(traffic(10))
         learner = PartitionLearner(0)

@@ -214,6 +214,7 @@ class TestFailing:
         belief = learner.snapshot(partition=0, offset=0, now_ms=0).arms["large"].signals["success"]
         return belief.baseline + float(np.frombuffer(belief.mean, "<f4")[0])
 
+    @pytest.mark.campaign
     def test_it_is_tried_after_times_that_grow(self) -> None:
         learner, tried, _ = self.after_an_outage(12)
         assert tried[0] < 4000
@@ -284,6 +285,7 @@ class TestOtherRequests:
         assert set(snapshot.arms["large"].alarms or {}) == {"quality"}
 
 
+@pytest.mark.campaign
 def test_forgetting_does_not_wind_up() -> None:
     """Uncertainty about an arm that gets no traffic grows to the prior's and no further, however long it waits."""
     learner = learned(stored(changing(200)))

@@ -276,6 +276,7 @@ class World:
         )
 
 
+@pytest.mark.campaign
 def test_unbiased_and_covering_on_logs_of_a_learning_policy() -> None:
     truth, repetitions = World.value(), 200
     covered: dict[tuple[str, str], int] = {}
@@ -379,6 +380,7 @@ def test_betting_is_a_capital_that_has_grown_to_its_limit() -> None:
 
 
 @pytest.mark.parametrize("overlap", [1.0, 0.5])
+@pytest.mark.campaign
 def test_betting_ever_excludes_the_truth_seldom(overlap: float) -> None:
     """Rare, heavy weights; with half the overlap gone the weights average 0.5 and the ends must still hold."""
     rng = np.random.default_rng(7)

@@ -160,6 +160,7 @@ def test_the_candidate_knows_what_the_logging_snapshot_covered_and_no_more(
     assert ips(result, "quality") == pytest.approx(total / 90, rel=1e-12)
 
 
+@pytest.mark.campaign
 def test_finds_the_true_value_of_a_candidate() -> None:
     """Uniform choice has a value that needs no simulation; feedback is partial and failures count 0."""
     logging = SETTINGS.model_copy(update={"params": {"floor": 0.15}})

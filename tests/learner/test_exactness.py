@@ -81,6 +81,7 @@ class Chance(random.Random):
 
 @given(st.integers(0, 2**64), st.integers(2, 400))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.campaign
 def test_a_crash_anywhere_leaves_no_trace(seed: int, length: int) -> None:
     chance = Chance(seed)
     log = chance.log(length)
@@ -144,6 +145,7 @@ def test_ordinary_traffic_survives_a_crash_to_the_bit(seed: int, decisions: int,
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=10, deadline=None)
+@pytest.mark.campaign
 def test_looking_changes_nothing(seed: int) -> None:
     """A block of events is learned together at its end, whoever has looked in between, and in whatever way."""
     rng = random.Random(seed)
@@ -214,6 +216,7 @@ print(learner.snapshot("default/chat").hash)
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "machine",
     [

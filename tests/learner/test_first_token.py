@@ -80,6 +80,7 @@ def test_its_limit_leaves_out_the_slow_and_keeps_the_fastest_where_none_meets_it
     assert share_of_eager(beliefs, Objective(), max_ttft_s=9.0)[1] == ()
 
 
+@pytest.mark.campaign
 def test_it_is_evaluated() -> None:
     wanted = evaluate(streamed(400), POLICY, objective=Objective(ttft=0.3))
     assert wanted.logged["ttft_s"].value == pytest.approx((0.25 + 2.0) / 2.0, abs=0.05)

@@ -123,6 +123,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "bar", "said"),
     [
@@ -162,6 +163,7 @@ def test_an_output_that_cannot_be_written_whole_leaves_the_old_one(
     assert sorted(tmp_path.iterdir()) == [link, file]
 
 
+@pytest.mark.process
 def test_an_interrupted_archive_and_restore_are_finished_by_another_run(long: Path, tmp_path: Path) -> None:
     archive, restored = tmp_path / "archive", tmp_path / "restored"
     line = interrupted(
@@ -186,6 +188,7 @@ def test_an_interrupted_archive_and_restore_are_finished_by_another_run(long: Pa
     assert events(restored) == whole
 
 
+@pytest.mark.process
 def test_an_interrupted_warm_start_is_finished_by_another_run(tmp_path: Path) -> None:
     file, path = tmp_path / "past.jsonl", tmp_path / "log"
     rows = ({"request_id": f"r{n}", "model_id": f"arm-{n % 3}", "quality": 0.5, "spend": 0.01} for n in range(8_000))
@@ -204,6 +207,7 @@ def test_an_interrupted_warm_start_is_finished_by_another_run(tmp_path: Path) ->
     assert len(decisions) == 8_000 and len(found) == some + 24_000
 
 
+@pytest.mark.process
 def test_interrupted_dead_letters_are_tried_by_another_run(tmp_path: Path) -> None:
     def letter(number: int) -> Message:
         event: Event = selection(f"d{number}")

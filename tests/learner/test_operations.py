@@ -416,6 +416,7 @@ async def line_with(learner: asyncio.subprocess.Process, text: str) -> str:
 
 
 class TestProcess:
+    @pytest.mark.process
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
     async def test_it_may_be_ended_while_it_is_still_loading(self, how: signal.Signals, tmp_path: Path) -> None:
         async with process("--path", str(tmp_path)) as learner:
@@ -425,12 +426,14 @@ class TestProcess:
             assert learner.stderr is not None
             assert b"Traceback" not in await learner.stderr.read()
 
+    @pytest.mark.process
     async def test_it_ends_cleanly_while_there_is_no_broker(self) -> None:
         async with process("--bootstrap-servers", "127.0.0.1:1") as learner:
             await line_with(learner, "cannot reach the event log")
             learner.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(learner.wait(), DEADLINE_S) == 0
 
+    @pytest.mark.process
     async def test_it_answers_while_it_works_and_writes_json(self, tmp_path: Path) -> None:
         settings = LogSettings(path=tmp_path)
         options = ("--path", str(tmp_path), "--http", "127.0.0.1:0", "--log-format", "json", "-v")
@@ -447,6 +450,7 @@ class TestProcess:
             learner.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(learner.wait(), DEADLINE_S) == 0
 
+    @pytest.mark.process
     async def test_a_loop_that_does_not_turn_does_not_answer(self, tmp_path: Path) -> None:
         async with process("--path", str(tmp_path), "--http", "127.0.0.1:0") as learner:
             port = int((await line_with(learner, "serving health and metrics on")).rpartition(":")[2])
@@ -456,6 +460,7 @@ class TestProcess:
             learner.send_signal(signal.SIGCONT)
             assert (await asyncio.wait_for(get(port, "/healthz"), DEADLINE_S))[0] == 200
 
+    @pytest.mark.process
     async def test_it_reports_an_absent_broker(self) -> None:
         async with process("--bootstrap-servers", "127.0.0.1:1", "--http", "127.0.0.1:0") as learner:
             port = int((await line_with(learner, "serving health and metrics on")).rpartition(":")[2])

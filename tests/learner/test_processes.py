@@ -17,6 +17,8 @@ from learner_traffic import learned, messages, traffic
 from conduit_log import EventLog, LogSettings, Message, StoredMessage, open_log
 from conduit_schemas import Snapshot, decode_snapshot
 
+pytestmark = pytest.mark.process
+
 POLICIES = ("default/chat", "default/code", "team/chat")
 DEADLINE_S = 240.0
 

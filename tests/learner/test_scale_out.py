@@ -16,6 +16,8 @@ from conduit_learner.worker.status import WorkerStatus
 from conduit_log import EventLog, LogSettings, StoredMessage, open_log
 from conduit_schemas import Snapshot, decode_snapshot
 
+pytestmark = pytest.mark.process
+
 POLICIES = tuple(f"team{number % 3}/group{number}" for number in range(30))
 PARTITIONS = 12
 DECISIONS = 2_400

@@ -368,6 +368,7 @@ async def address_in(lines: list[str]) -> str:
 
 
 class TestCommands:
+    @pytest.mark.process
     async def test_a_dashboard_serves_and_ends_cleanly(self, tmp_path: Path) -> None:
         await asyncio.to_thread(Installation().run(40).store, tmp_path)
         async with command("dashboard", "--path", str(tmp_path), "--http", "127.0.0.1:0") as (process, lines):
@@ -381,6 +382,7 @@ class TestCommands:
             assert await process.wait() == 0
         assert "Traceback" not in "".join(lines)
 
+    @pytest.mark.process
     async def test_a_learner_with_a_page_learns_and_shows_it(self, tmp_path: Path) -> None:
         settings = LogSettings(path=tmp_path)
         async with open_log(settings) as log:
@@ -400,6 +402,7 @@ class TestCommands:
                 await get(url)
         assert "Traceback" not in "".join(lines)
 
+    @pytest.mark.process
     async def test_the_page_ends_when_its_learner_is_killed(self, tmp_path: Path) -> None:
         async with command("learner", "--path", str(tmp_path), "--web", "127.0.0.1:0") as (process, lines):
             url = await address_in(lines)
@@ -413,6 +416,7 @@ class TestCommands:
                         break
                     await asyncio.sleep(0.05)
 
+    @pytest.mark.process
     async def test_a_taken_port_ends_the_dashboard_with_one_line(self, tmp_path: Path) -> None:
         await asyncio.to_thread(Installation().run(5).store, tmp_path)
         async with served() as url:
@@ -421,6 +425,7 @@ class TestCommands:
                 assert await process.wait() == 2
         assert lines[-1].startswith(f"Error: cannot listen on {address}")
 
+    @pytest.mark.process
     async def test_there_must_be_a_log(self, tmp_path: Path) -> None:
         async with command("dashboard", "--path", str(tmp_path / "none")) as (process, lines):
             assert await process.wait() == 2

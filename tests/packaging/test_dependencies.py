@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PROJECT = SETTINGS["project"]
 PACKAGES = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 OURS = {"benchmarks", "local_servers", "tests", *(Path(package).name for package in PACKAGES)}
 
+RUNTIME = ["learner", "proxy", "metrics", "tracing", "pydantic-ai"]
 # Which extras may be taken for granted where. In the plugin an extra's packages are imported where they are used.
 EXTRAS = {
     "schemas/conduit_schemas": [],
@@ -64,9 +66,12 @@ def imports(folder: Path) -> Iterator[tuple[str, str]]:
                 yield name, f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
+distributions_of_packages = cache(packages_distributions)
+
+
 @pytest.mark.parametrize("room", EXTRAS)
 def test_every_import_is_declared(room: str) -> None:
-    distributions = packages_distributions()
+    distributions = distributions_of_packages()
     allowed = declared(EXTRAS[room])
     undeclared = [
         f"{place} imports {name}"
@@ -86,3 +91,18 @@ def test_compromised_releases_of_litellm_are_excluded_and_named_in_the_guide() -
     assert excluded == {"1.82.7", "1.82.8", "1.107.0"}
     for guide in ("security.md", "installation.md"):
         assert excluded <= set(re.findall(r"\d+\.\d+\.\d+", (ROOT / "docs" / guide).read_text()))
+
+
+def test_the_lowest_versions_are_those_that_are_allowed() -> None:
+    """What Conduit itself needs, that is; the tools of the tests and benchmarks are not held back."""
+    wanted: dict[str, str] = {}
+    extras = PROJECT["optional-dependencies"]
+    ours = [*PROJECT["dependencies"], *(line for extra in RUNTIME for line in extras[extra])]
+    for requirement in map(Requirement, ours):
+        bounds = [clause.version for clause in requirement.specifier if clause.operator == ">="]
+        if bounds or not requirement.extras:
+            (wanted[canonicalize_name(requirement.name)],) = bounds
+    pinned = dict(
+        line.split("==") for line in (ROOT / "requirements-lowest.txt").read_text().splitlines() if "==" in line
+    )
+    assert pinned == wanted

@@ -35,6 +35,7 @@ def test_any_request_has_a_context(messages: Any, given_input: Any, params: dict
     assert context[0] == 1024
 
 
+@pytest.mark.process
 def test_the_same_words_give_the_same_context_in_every_process() -> None:
     text = "Prove that 17 is prime, please. def f(x): return x"
     program = (

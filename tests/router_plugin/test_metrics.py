@@ -74,6 +74,7 @@ def test_two_strategies_need_two_registries(new_strategy):
     expose_metrics(new_strategy(), registry)
 
 
+@pytest.mark.process
 def test_neither_package_is_needed(tmp_path):
     program = """
 import sys

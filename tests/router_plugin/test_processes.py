@@ -8,6 +8,8 @@ import sys
 import time
 from collections import Counter
 
+import pytest
+
 from conduit_litellm.runtime import background
 from conduit_litellm.runtime.background import BackgroundThread
 from conduit_log import LogSettings
@@ -45,6 +47,7 @@ async def finished(process):
     return output[0]
 
 
+@pytest.mark.process
 async def test_a_process_that_ends_at_once_still_delivers(tmp_path, events):
     await finished(start(tmp_path, "ask()"))
     stored = await events.stored(LogSettings(path=tmp_path))
@@ -65,6 +68,7 @@ else:
 """
 
 
+@pytest.mark.process
 async def test_after_a_fork_parent_and_child_each_deliver_their_own(tmp_path, events):
     await finished(start(tmp_path, FORK))
     stored = await events.stored(LogSettings(path=tmp_path))
@@ -87,6 +91,7 @@ def listen(process, said):
     said.extend(iter(process.stdout.readline, ""))
 
 
+@pytest.mark.process
 async def test_one_process_hosts_the_learner_and_another_takes_over(tmp_path, until):
     processes = [start(tmp_path, SERVE, host=True) for _ in range(2)]
     said = {process: [] for process in processes}
@@ -129,6 +134,7 @@ while True:
 """
 
 
+@pytest.mark.process
 async def test_a_forked_child_can_learn_when_its_parent_is_gone(tmp_path, until):
     process = start(tmp_path, FORK_AND_DIE, host=True)
     said = []

@@ -19,7 +19,7 @@ from openai import APIError, APITimeoutError, AsyncOpenAI
 from conduit_log import LogSettings
 from local_servers.model_server import ModelServer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.process]
 
 KEY = "sk-for-the-tests-of-conduit"
 ASK = [{"role": "user", "content": "hello"}]

@@ -127,6 +127,7 @@ class TestSettings:
             read_settings(section, "f.yaml", environment)
 
 
+@pytest.mark.process
 def test_importing_the_module_without_a_proxy_does_nothing(tmp_path):
     source = """
 import asyncio, threading

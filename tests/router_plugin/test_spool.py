@@ -60,6 +60,7 @@ class TestSpool:
         spool.put(messages(9))
         assert everything(spool) == [9]
 
+    @pytest.mark.process
     def test_the_files_of_the_living_are_left_alone_and_those_of_the_dead_come_first(self, tmp_path):
         holder = hold(tmp_path, range(5))
         spool = Spool(tmp_path, PLENTY)
@@ -145,6 +146,7 @@ class TestSpool:
         with pytest.raises(SpoolError, match="unable to open"):
             SpoolFile(tmp_path / "nowhere" / "x.spool")
 
+    @pytest.mark.process
     def test_a_forked_child_leaves_the_parents_file_alone(self, tmp_path):
         spool = Spool(tmp_path, PLENTY)
         spool.put(messages(1))
@@ -489,6 +491,7 @@ strategy.close(timeout_s=1.0)
 
 
 class TestKafka:
+    @pytest.mark.process
     async def test_a_process_delivers_what_others_left_when_they_were_killed_or_ended(
         self, kafka_broker, tmp_path, events
     ):

@@ -96,6 +96,7 @@ async def test_keys_may_be_variables(monkeypatch, new_service, model, providers)
     assert len(providers.requests["openai-a"]) == 2
 
 
+@pytest.mark.process
 def test_without_pydantic_ai_the_rest_works_and_the_error_says_what_to_install(tmp_path):
     program = f"""
 import asyncio, sys
