@@ -1,4 +1,4 @@
-"""A strategy's counts for Prometheus, read when they are scraped: the request path has nothing to do with it."""
+"""Prometheus metrics of a strategy. They are read when Prometheus scrapes and cost the request path nothing."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,60 +14,69 @@ __all__ = ["StrategyCollector", "expose_metrics"]
 
 _PREFIX = "conduit_plugin"
 _BY = {
-    "fallbacks": ("fallback_", "reason", "selections left to LiteLLM's own strategy"),
-    "outcomes": ("outcomes_", "status", "what became of decisions"),
+    "fallbacks": ("fallback_", "reason", "selections made by LiteLLM's own strategy instead of Conduit"),
+    "outcomes": ("outcomes_", "status", "outcomes of decisions"),
 }
 
 
 class StrategyCollector:
-    """Gives Prometheus the counts of one strategy; a ``prometheus_client`` collector.
+    """A ``prometheus_client`` collector for the counters of one strategy.
 
     Parameters
     ----------
     strategy
-        Whose counts.
+        The strategy to report on.
     """
 
     def __init__(self, strategy: ConduitRoutingStrategy) -> None:
         self._strategy = strategy
 
     def describe(self) -> Iterable["Metric"]:
-        """Name the metrics, so that a registry notices when it has them already."""
+        """Yield the metrics with their names, so that a registry can detect duplicates."""
         return self.collect()
 
     def collect(self) -> Iterator["Metric"]:
-        """Yield the metrics as they are now."""
+        """Yield the metrics with their current values."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - an optional package
 
         counts = dict(self._strategy.counters)
-        yield _single(CounterMetricFamily, "selections", "decisions taken and noted", counts.get("selections", 0))
-        alone = counts.get("selections_left_alone", 0)
-        yield _single(CounterMetricFamily, "left_alone", "requests that were nothing to decide on", alone)
+        yield _single(CounterMetricFamily, "selections", "decisions made and recorded", counts.get("selections", 0))
+        left_alone = counts.get("selections_left_alone", 0)
+        yield _single(
+            CounterMetricFamily,
+            "left_alone",
+            "requests for which Conduit made no decision",
+            left_alone,
+        )
         for name, (prefix, label, what) in _BY.items():
             family = CounterMetricFamily(f"{_PREFIX}_{name}", what, labels=[label])
             for counter, count in counts.items():
                 if counter.startswith(prefix):
                     family.add_metric([counter.removeprefix(prefix)], count)
             yield family
-        yield _single(CounterMetricFamily, "feedbacks", "ratings taken", counts.get("feedbacks", 0))
+        yield _single(CounterMetricFamily, "feedbacks", "feedback received", counts.get("feedbacks", 0))
         events = CounterMetricFamily(f"{_PREFIX}_events", "events on their way to the log", labels=["what"])
         for what in EventFate:
             events.add_metric([what.value], counts.get(f"events_{what}", 0))
         yield events
-        errors = CounterMetricFamily(f"{_PREFIX}_errors", "errors of Conduit's own", labels=["where"])
+        errors = CounterMetricFamily(f"{_PREFIX}_errors", "errors inside Conduit", labels=["where"])
         for where, counter in (("selection", "fallback_error"), ("note", "selections_not_noted")):
             errors.add_metric([where], counts.get(counter, 0))
         errors.add_metric(["callback"], counts.get("callback_errors", 0))
         yield errors
         emitter, policies = self._strategy._emitter, self._strategy._policies
-        waiting = GaugeMetricFamily(f"{_PREFIX}_events_waiting", "events the log has not confirmed", labels=["where"])
+        waiting = GaugeMetricFamily(
+            f"{_PREFIX}_events_waiting", "events that the log has not confirmed yet", labels=["where"]
+        )
         waiting.add_metric(["memory"], emitter.waiting - emitter.spooled)
         waiting.add_metric(["spool"], emitter.spooled)
         yield waiting
-        yield _single(GaugeMetricFamily, "log_silence_seconds", "since the log was last read", policies.silence_s())
+        yield _single(
+            GaugeMetricFamily, "log_silence_seconds", "seconds since the log was last read", policies.silence_s()
+        )
         overdue = GaugeMetricFamily(
             f"{_PREFIX}_snapshot_overdue_seconds",
-            "since events were delivered that no newer snapshot has answered",
+            "seconds for which delivered events have waited for a newer snapshot",
             labels=["policy"],
         )
         for policy, seconds in policies.overdue_s().items():
@@ -81,19 +90,19 @@ def expose_metrics(strategy: ConduitRoutingStrategy, registry: "CollectorRegistr
     Parameters
     ----------
     strategy
-        Whose metrics.
+        The strategy whose metrics to add.
     registry
-        By default ``prometheus_client``'s own, which a LiteLLM proxy serves as ``/metrics``.
+        The registry; by default ``prometheus_client``'s global one, which a LiteLLM proxy serves as ``/metrics``.
 
     Returns
     -------
     StrategyCollector
-        What was added; ``registry.unregister`` takes it off again.
+        The collector that was added. ``registry.unregister`` removes it.
 
     Raises
     ------
     ConfigurationError
-        When ``prometheus-client`` is not installed, or the registry has the metrics of another strategy.
+        If ``prometheus-client`` is not installed, or the registry already has the metrics of another strategy.
 
     Examples
     --------
@@ -114,7 +123,7 @@ def expose_metrics(strategy: ConduitRoutingStrategy, registry: "CollectorRegistr
         (registry or REGISTRY).register(collector)
     except ValueError as error:
         raise ConfigurationError(
-            f"this registry has the metrics of another strategy ({error}): give each strategy a registry of its own"
+            f"this registry already has the metrics of another strategy ({error}): give each a registry of its own"
         ) from error
     return collector
 

@@ -198,7 +198,7 @@ async def test_validators_judge_every_answer_in_their_own_name(new_strategy, new
         ("nowhere_at_all:x", "nowhere_at_all"),
         ("no colon", "must be a function"),
         (7, "must be a function"),
-        ({"type": 5}, "is no JSON schema"),
+        ({"type": 5}, "is not a valid JSON schema"),
     ],
 )
 def test_a_validator_that_is_none_is_refused_at_once(validator, message, new_strategy):

@@ -252,7 +252,7 @@ async def test_a_request_that_wants_nonsense_is_served_and_it_is_counted_and_sai
     router = new_router(strategy, ["dear", "cheap"])
     assert [await ask(router, metadata={"conduit": wanted}) for _ in range(3)] == ["dear"] * 3
     assert strategy.counters["request_goals_refused"] == 3 and strategy.counters["fallbacks"] == 0
-    said = [record.message for record in caplog.records if "of a request is left out" in record.message]
+    said = [record.message for record in caplog.records if "of a request is ignored" in record.message]
     assert len(said) == 1 and message in said[0]
 
 

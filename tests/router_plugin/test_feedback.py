@@ -91,7 +91,7 @@ async def test_feedback_that_fits_no_decision_is_counted_and_said_once(strategy,
         assert await strategy.record_feedback("nobody", quality_score=0.5) is None
         assert await strategy.record_feedback("nobody", quality_score=0.5, decision_id="d9") is None
     assert strategy.counters["feedback_without_decision"] == 4
-    assert sum("fits no decision" in record.message for record in caplog.records) == 1
+    assert sum("matches no decision" in record.message for record in caplog.records) == 1
 
 
 async def test_an_id_of_another_process_is_believed_for_a_known_deployment(strategy, new_router, events):
@@ -158,7 +158,7 @@ async def test_a_thumb_up_and_a_numpy_number_are_numbers(strategy, new_router, e
 )
 async def test_a_number_out_of_range_is_refused(strategy, new_router, report):
     await select(new_router(strategy, ["a"]))
-    with pytest.raises(ValueError, match=f"{next(iter(report))}=.* is not .* between 0 and"):
+    with pytest.raises(ValueError, match=f"{next(iter(report))}=.* must be a number.* between 0 and"):
         await strategy.record_feedback("a", **report)
     assert strategy.counters["feedbacks"] == 0
 

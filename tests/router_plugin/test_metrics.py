@@ -46,7 +46,7 @@ async def test_the_metrics_are_the_counts(strategy, new_router, deployment, snap
     # Events of both policies were delivered, and no learner is there to answer them.
     overdue = value("snapshot_overdue_seconds", policy="default/broken")
     assert 0.0 < overdue <= value("snapshot_overdue_seconds", policy="default/broken")
-    strategy._policies._heard -= 100.0
+    strategy._policies._last_read -= 100.0
     assert value("log_silence_seconds") >= 99.0
     assert b"# TYPE conduit_plugin_fallbacks_total counter" in generate_latest(registry)
 

@@ -81,7 +81,7 @@ def test_silence_of_the_log_makes_stale_but_absence_of_traffic_does_not(snapshot
     cache.update(snapshot({"a": 0.5}, offset=1))
     clock.now += 1000.0
     assert cache.is_stale(POLICY)  # the log was not heard for 1000 s
-    cache._heard = clock.now
+    cache._last_read = clock.now
     assert not cache.is_stale(POLICY)  # heard again, and no event has gone unanswered
 
 
@@ -91,11 +91,11 @@ def test_events_without_a_newer_snapshot_make_stale(snapshot):
     cache.update(snapshot({"a": 0.5}, offset=1))
     cache.delivered({POLICY})
     clock.now += 9.0
-    cache._heard = clock.now
+    cache._last_read = clock.now
     cache.delivered({POLICY})  # does not make the first one younger
     assert not cache.is_stale(POLICY)
     clock.now += 2.0
-    cache._heard = clock.now
+    cache._last_read = clock.now
     assert cache.is_stale(POLICY) and not cache.is_stale("default/other")
     cache.update(snapshot({"a": 0.5}, offset=1))  # the same again: no sign of life
     assert cache.is_stale(POLICY)

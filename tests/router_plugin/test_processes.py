@@ -250,7 +250,7 @@ class TestBackgroundThread:
         thread = BackgroundThread("broken", broken)
         thread.start()
         thread.close()
-        assert "thread broken ended on an error" in caplog.text and "a bug" in caplog.text
+        assert "thread broken ended with an error" in caplog.text and "a bug" in caplog.text
 
     def test_a_fork_leaves_it_behind(self):
         runs, forks = [], []

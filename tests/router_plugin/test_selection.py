@@ -211,7 +211,7 @@ async def test_a_group_without_healthy_deployments_raises_litellms_own_error(str
 async def test_a_silent_log_makes_a_snapshot_stale(new_strategy, new_router, deployment, snapshot, caplog):
     strategy = new_strategy(max_snapshot_age_s=0.01)
     strategy._policies.update(snapshot({"a": 0.1, "b": 0.9}))
-    strategy._policies._heard -= 10.0
+    strategy._policies._last_read -= 10.0
     strategy._service.tell_to_stop()  # nobody reads the log
     router = new_router(strategy, [deployment("a", weight=1), deployment("b", weight=1e-9)])
     assert {await ask(router) for _ in range(5)} == {"a"}
@@ -263,7 +263,7 @@ async def test_an_error_while_noting_costs_only_the_note(strategy, new_router, m
     monkeypatch.setattr(strategy._emitter, "put", refuse)
     assert await ask(router) in {"a", "b"}
     assert strategy.counters["selections_not_noted"] == 1
-    assert "will not be learned from" in caplog.text
+    assert "nothing is learned from it" in caplog.text
 
 
 async def test_more_deployments_than_a_policy_may_have_are_left_to_litellm(strategy, new_router, events):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conduit_litellm.decisions.drafts import FeedbackDraft, OutcomeDraft
+from conduit_litellm.decisions.drafts import ChangeDraft, FeedbackDraft, OutcomeDraft
 from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.ledger import Decision, Ledger
 from conduit_litellm.events import emitter as emitter_module
@@ -346,7 +346,7 @@ class TestEmitter:
         put(emitter, range(20, 100))
         assert emitter._counters["events_dropped"] == 30
         settings = LearningChange(policy="default/chat", time=1.0, settings=LearningSettings(), changed_by="test")
-        emitter.put(settings, even_if_full=True)  # without them, the policy would be learned in another way
+        emitter.put(ChangeDraft(settings), even_if_full=True)  # the other events depend on them
         assert emitter._counters["events_dropped"] == 30
         log.failure = None
         await until(lambda: emitter.waiting == 0)

@@ -1,1 +1,1 @@
-"""How a call went and how good its answer was, brought to the decision it is about."""
+"""Records how calls went and how good their answers were, each with the decision that led to it."""

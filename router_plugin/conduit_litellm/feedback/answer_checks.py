@@ -1,4 +1,4 @@
-"""Answers looked at after they were given, off the request path: implicit signals, validators, a judge."""
+"""Checks answers in the background, after they were given: implicit signals, validators, a judge."""
 
 import asyncio
 import inspect
@@ -26,7 +26,7 @@ __all__ = ["AnswerChecks", "signal_values"]
 _logger = logging.getLogger("conduit")
 
 _MAX_WAITING = 1_000
-_MAX_AT_THE_JUDGE = 4
+_MAX_JUDGING = 4
 _IDLE_S = 0.05
 
 
@@ -35,34 +35,34 @@ class _Waiting(NamedTuple):
     answer: Answer
 
 
-def signal_values(wanted: bool | Mapping[str, float]) -> dict[str, float]:
-    """Return how much of a success each implicit signal still is; empty when none is wanted.
+def signal_values(setting: bool | Mapping[str, float]) -> dict[str, float]:
+    """Return the success (0..1) that each implicit signal counts as. Empty if implicit signals are off.
 
     Raises
     ------
     ConfigurationError
-        When there is no such signal, or a value is out of range.
+        If there is no such signal, or a value is out of range.
 
     Examples
     --------
     >>> signal_values({"truncated": 0.9})
     {'empty': 0.0, 'truncated': 0.9, 'invalid_json': 0.0, 'retry': 0.5}
     """
-    if isinstance(wanted, bool):
-        return dict(DEFAULT_VALUES) if wanted else {}
-    for name, value in wanted.items():
+    if isinstance(setting, bool):
+        return dict(DEFAULT_VALUES) if setting else {}
+    for name, value in setting.items():
         if name not in DEFAULT_VALUES:
             raise ConfigurationError(f"implicit_signals: there is no {unknown_name(name, DEFAULT_VALUES)}")
         if not (isinstance(value, Real) and 0.0 <= value <= 1.0):
             raise ConfigurationError(f"implicit_signals: {name}={value!r} must be between 0 and 1")
-    return {**DEFAULT_VALUES, **wanted}
+    return {**DEFAULT_VALUES, **setting}
 
 
 class AnswerChecks:
-    """Looks at answers in a thread of its own, and queues what it finds as feedback.
+    """Checks answers in a thread of its own, and queues the results as feedback.
 
-    Answers wait in memory, a thousand at most; beyond that the newest are left out and counted. A check that
-    raises is counted, said once, and says nothing of its answer.
+    At most a thousand answers wait in memory. Further ones are skipped and counted. If a check raises an exception, the
+    answer gets no feedback from it; the exception is counted, and the first one is logged.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class AnswerChecks:
         self._retries = Retries()
         self._waiting: deque[_Waiting] = deque()
         self._busy = 0
-        self._at_the_judge: set[asyncio.Task[None]] = set()
+        self._judging: set[asyncio.Task[None]] = set()
         self._thread = BackgroundThread("conduit-checks", self._run, forked=self._forked)
 
     @property
@@ -97,16 +97,16 @@ class AnswerChecks:
 
     @property
     def waiting(self) -> int:
-        """Answers that are not fully checked yet."""
-        return len(self._waiting) + self._busy + len(self._at_the_judge)
+        """Number of answers that are not fully checked yet."""
+        return len(self._waiting) + self._busy + len(self._judging)
 
     def wants(self, decision_id: str) -> bool:
-        """Say whether the answer of a decision is to be checked: of one of this process's, and not yet."""
+        """Return whether a decision's answer needs checking: it is this process's, and was not submitted before."""
         decision = self._ledger.get(decision_id) if self.is_wanted else None
         return decision is not None and not decision.is_checked
 
     def submit(self, decision_id: str, answer: Answer) -> None:
-        """Have an answer checked, unless too many wait already."""
+        """Queue an answer to be checked, unless too many are waiting."""
         decision = self._ledger.get(decision_id)
         if decision is None:
             return
@@ -118,28 +118,28 @@ class AnswerChecks:
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
-        """Finish what waits, for at most so many seconds."""
+        """Check the waiting answers, for at most this many seconds, and stop."""
         self._thread.close(timeout_s)
 
     async def _run(self, stop: asyncio.Event) -> None:
         while True:
-            while self._waiting and len(self._at_the_judge) < _MAX_AT_THE_JUDGE:
+            while self._waiting and len(self._judging) < _MAX_JUDGING:
                 self._busy = 1
                 try:
                     await self._check(*self._waiting.popleft())
                 finally:
                     self._busy = 0
-            if stop.is_set() and not self._waiting and not self._at_the_judge:
+            if stop.is_set() and not self._waiting and not self._judging:
                 return
             await asyncio.sleep(_IDLE_S)
 
     async def _check(self, decision: Decision, answer: Answer) -> None:
         if self._signals:
             for name in implicit_signals(answer):
-                self._note_signal(decision, name)
+                self._record_signal(decision, name)
             earlier = self._ledger.get(self._retries.ask(answer, decision.id) or "")
             if earlier is not None:
-                self._note_signal(earlier, "retry")
+                self._record_signal(earlier, "retry")
         for name, validator in self._validators.items():
             await self._validate(name, validator, decision, answer)
         if self._judge is not None and self._sampler is not None and self._sampler.picks(decision.id):
@@ -147,17 +147,17 @@ class AnswerChecks:
                 self._counters.add("judge_budget_spent")
                 return
             task = asyncio.ensure_future(self._ask(self._judge, self._sampler, decision, answer))
-            self._at_the_judge.add(task)
-            task.add_done_callback(self._at_the_judge.discard)
+            self._judging.add(task)
+            task.add_done_callback(self._judging.discard)
 
     async def _validate(self, name: str, validator: Validator, decision: Decision, answer: Answer) -> None:
         try:
             found = validator(answer)
-            verdict = await found if inspect.isawaitable(found) else found
-            if verdict is not None:
-                self._note(decision, Judgement(float(verdict), source="validator", key=name[:256]))
-        except Exception as error:  # somebody else's code
-            self._say("validator_errors", f"validator {name!r}", error)
+            quality = await found if inspect.isawaitable(found) else found
+            if quality is not None:
+                self._record(decision, Judgement(float(quality), source="validator", key=name[:256]))
+        except Exception as error:  # the application's code may raise anything
+            self._warn_once("validator_errors", f"validator {name!r}", error)
 
     async def _ask(self, judge: Judge, sampler: Sampler, decision: Decision, answer: Answer) -> None:
         try:
@@ -171,25 +171,25 @@ class AnswerChecks:
                 details=details,
                 sampling_probability=judge.share,
             )
-            self._note(decision, judged)
-        except Exception as error:  # somebody else's code, and a network
+            self._record(decision, judged)
+        except Exception as error:  # the application's code, or a network, may raise anything
             sampler.pay(error.cost_usd if isinstance(error, JudgeError) else 0.0)
-            self._say("judge_errors", "the judge", error)
+            self._warn_once("judge_errors", "the judge", error)
 
-    def _note_signal(self, decision: Decision, name: str) -> None:
-        self._note(decision, Judgement(self._signals[name], signal="success", source="implicit", key=name))
+    def _record_signal(self, decision: Decision, name: str) -> None:
+        self._record(decision, Judgement(self._signals[name], signal="success", source="implicit", key=name))
 
-    def _note(self, decision: Decision, judgement: Judgement) -> None:
+    def _record(self, decision: Decision, judgement: Judgement) -> None:
         self._emitter.put(FeedbackDraft.of(decision, judgement, time.time()))
         self._counters.add("feedbacks")
         self._counters.add(f"feedbacks_{judgement.source}")
 
-    def _say(self, counter: str, who: str, error: Exception) -> None:
+    def _warn_once(self, counter: str, who: str, error: Exception) -> None:
         self._counters.add(counter)
         if self._counters[counter] == 1:
-            _logger.warning("%s failed: %s: %s (counted as %s, said once)", who, type(error).__name__, error, counter)
+            _logger.warning("%s failed: %s: %s (counted as %s, logged once)", who, type(error).__name__, error, counter)
 
     def _forked(self) -> None:
         self._waiting.clear()
-        self._at_the_judge.clear()
+        self._judging.clear()
         self._busy = 0

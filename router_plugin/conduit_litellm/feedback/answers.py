@@ -1,4 +1,4 @@
-"""What a deployment answered, as checks see it. It stays in this process."""
+"""An answer, in the form that answer checks get. It is never logged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ __all__ = ["Answer"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One complete answer and what it answers."""
+    """One complete answer, with the request that it answers."""
 
     text: str
-    """All of it; empty when the model called a tool instead, or said nothing."""
+    """The whole text. Empty if the model only called tools, or said nothing."""
     messages: Any
     """The request's messages, or the input of the responses API."""
     finish_reason: str | None
-    """``stop``, ``length``, ``tool_calls``, ... or None when unknown."""
+    """``stop``, ``length``, ``tool_calls``, ...; None if unknown."""
     has_tool_calls: bool
     response_format: Any
     """The format that the request asked for, if any."""
     asked_by: str | None
-    """The session or end user, where one is known."""
+    """The session or end user, if known."""
     started: float
     ended: float
     """Seconds since 1970."""
@@ -34,7 +34,7 @@ class Answer:
 
     @property
     def json_schema(self) -> Mapping[str, Any] | None:
-        """The JSON schema that the request asked for, if it did."""
+        """The JSON schema that the request asked for, if any."""
         if _is_model(self.response_format):
             schema: Any = self.response_format.model_json_schema()
             return schema if isinstance(schema, Mapping) else None

@@ -1,4 +1,4 @@
-"""What an answer gives away by itself: that it is empty, cut off, no JSON where JSON was asked for, or asked again."""
+"""Signs of a bad answer that need no rating: it is empty, cut off, not the JSON asked for, or the user asks again."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from conduit_litellm.feedback.answers import Answer
 __all__ = ["DEFAULT_VALUES", "Retries", "implicit_signals"]
 
 DEFAULT_VALUES: Final[Mapping[str, float]] = {"empty": 0.0, "truncated": 0.5, "invalid_json": 0.0, "retry": 0.5}
-"""How much of a success each still is; see :class:`conduit_litellm.decisions.judgements.Judgement`."""
+"""The success (0..1) that an answer with each sign counts as; see :class:`~conduit_litellm.Judgement`."""
 
 _WINDOW_S = 300.0
 _SIMILAR = 0.9
@@ -22,7 +22,7 @@ _MAX_CHARACTERS = 20_000
 
 
 def implicit_signals(answer: Answer) -> Iterator[str]:
-    """Yield what is wrong with an answer on the face of it.
+    """Yield the names of the signs that an answer shows by itself.
 
     Examples
     --------
@@ -33,17 +33,17 @@ def implicit_signals(answer: Answer) -> Iterator[str]:
     if not answer.text.strip() and not answer.has_tool_calls:
         yield "empty"
     if answer.finish_reason == "length":
-        yield "truncated"  # which explains why it is no JSON, too
+        yield "truncated"  # this also explains why it is not valid JSON
     elif answer.wants_json and answer.text.strip() and not _is_json(answer.text, answer.json_schema):
         yield "invalid_json"
 
 
 class Retries:
-    """Notices when somebody asks nearly the same again soon after the answer: then that answer did not help.
+    """Detects that somebody repeats nearly the same question within five minutes of the answer: it did not help.
 
-    Of a question only a sketch is kept, in memory: the 64 smallest of the keyed hashes of its runs of three words
-    (Broder 1997), under a key that this process made up. Two questions are nearly the same when their sketches
-    share at least nine tenths. Where neither end user nor session is known nothing is kept.
+    Only a sketch of each question is kept, in memory: of the hashes of all runs of three words, the 64 smallest
+    (Broder 1997). The hashes use a random key of this process. Two questions are nearly the same if the estimated
+    similarity of their sketches is at least 0.9. Nothing is kept if neither the end user nor the session is known.
 
     Examples
     --------
@@ -60,19 +60,19 @@ class Retries:
         self._last: dict[str, _Asked] = {}
 
     def ask(self, answer: Answer, decision_id: str) -> str | None:
-        """Note a question and its answer's decision; return the decision that it asks nearly the same as."""
+        """Remember a question and the decision behind its answer. Return the decision whose question it repeats."""
         if answer.asked_by is None:
             return None
         sketch = self._sketch(_question(answer.messages))
         who = answer.asked_by
-        before = self._last.pop(who, None)
+        previous = self._last.pop(who, None)
         self._last[who] = _Asked(sketch, answer.ended, decision_id)
         if len(self._last) > _MAX_ASKING:
             del self._last[next(iter(self._last))]
-        # Questions that were asked at the same time are not asked again.
-        if before is None or not 0.0 < answer.started - before.ended <= _WINDOW_S:
+        # Questions asked at the same time are not repetitions.
+        if previous is None or not 0.0 < answer.started - previous.ended <= _WINDOW_S:
             return None
-        return before.decision_id if _similarity(sketch, before.sketch) >= _SIMILAR else None
+        return previous.decision_id if _similarity(sketch, previous.sketch) >= _SIMILAR else None
 
     def _sketch(self, text: str) -> frozenset[int]:
         words = "".join(c if c.isalnum() else " " for c in text[-_MAX_CHARACTERS:].casefold()).split()
@@ -88,7 +88,7 @@ class _Asked(NamedTuple):
 
 
 def _similarity(one: frozenset[int], other: frozenset[int]) -> float:
-    """Return the share of the smallest hashes of both that both have (an estimate of the Jaccard index)."""
+    """Estimate the Jaccard index: the share of the smallest hashes of the union that are in both sketches."""
     both = sorted(one | other)[:_SKETCH]
     return sum(hash_ in one and hash_ in other for hash_ in both) / len(both) if both else 0.0
 
@@ -112,7 +112,7 @@ def _is_json(text: str, schema: Mapping[str, Any] | None) -> bool:
         return False
     if schema is None:
         return True
-    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - slow to load, and seldom needed
+    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - slow to load, and rarely needed
 
     try:
         return bool(Draft202012Validator(schema).is_valid(value))

@@ -1,4 +1,4 @@
-"""A language model that judges a sample of the answers."""
+"""The judge: a language model, or a function, that grades a sample of the answers."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _MAX_CHARACTERS = 12_000
 
 
 class JudgeError(Exception):
-    """Raised when a judge's reply holds no score, and tells what the call has cost all the same."""
+    """Raised when a judge's reply contains no score. ``cost_usd`` is what the call cost nevertheless."""
 
     def __init__(self, message: str, cost_usd: float = 0.0) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class JudgeError(Exception):
 
 
 class Reply(NamedTuple):
-    """What a model says when it is asked directly."""
+    """A model's reply to a direct call, and its cost in US dollars (None if unknown)."""
 
     text: str
     cost_usd: float | None
@@ -40,47 +40,47 @@ class AskModel(Protocol):
     """Calls a model directly, without any router."""
 
     async def __call__(self, model: str, messages: Sequence[Mapping[str, str]], params: Mapping[str, Any]) -> Reply:
-        """Return what the model says to the messages."""
+        """Return the model's reply to the messages."""
         ...
 
 
 class Verdict(NamedTuple):
-    """What a judge says."""
+    """A judge's grade of an answer."""
 
     quality: float
-    """0..1."""
+    """0 (useless) to 1 (perfect)."""
     cost_usd: float = 0.0
-    """What asking it cost."""
+    """Cost of judging, in US dollars."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """How answers are judged, and how many.
+    """How answers are judged, and how many of them.
 
-    Which decisions are judged is left to chance, by the decision's id, and the probability is logged. With a
-    ``model`` the conversation and the answer are sent to that model: nothing else of Conduit's lets them out of
-    the process.
+    The decisions to judge are drawn at random, from the decision's id, and the probability is logged. With a ``model``,
+    the conversation and the answer are sent to that model. No other part of Conduit sends them anywhere.
 
     Parameters
     ----------
     share
-        Probability with which a decision is judged, 0..1.
+        Probability that a decision is judged, 0..1.
     usd_per_day
-        What judging may cost a process in a day (UTC). A call under way is finished, so a little more may be spent.
+        Maximum cost of judging per process and day (UTC), in US dollars. Calls in progress are completed, so slightly
+        more may be spent.
     model
-        The model to ask, as LiteLLM names it. It is asked directly, not through the router.
+        The model that judges, by LiteLLM's name. It is called directly, not through the router.
     params
-        More arguments for :func:`litellm.acompletion`: ``api_base``, ``temperature``, ...
+        Further arguments for :func:`litellm.acompletion`: ``api_base``, ``temperature``, ...
     prompt
-        The instructions, which must ask for ``{"score": 0..10}``.
+        The instructions. They must ask for ``{"score": 0..10}``.
     function
-        Asked instead of a model: takes an :class:`~conduit_litellm.feedback.answers.Answer` and returns a
+        Judges instead of a model: takes an :class:`~conduit_litellm.feedback.answers.Answer` and returns a
         :class:`Verdict`.
 
     Raises
     ------
     ConfigurationError
-        When a number is out of range, or there is not exactly one of model and function.
+        If a number is out of range, or not exactly one of ``model`` and ``function`` is given.
 
     Examples
     --------
@@ -109,12 +109,12 @@ class Judge:
         Parameters
         ----------
         ask_model
-            How to call a model, where one is to judge.
+            Calls the model, if a model judges.
 
         Raises
         ------
         JudgeError
-            When the reply holds no score.
+            If the reply contains no score.
         """
         if self.function is not None:
             return await self.function(answer)
@@ -131,7 +131,7 @@ class Judge:
 
 
 class Sampler:
-    """Picks the decisions to judge, and minds the budget."""
+    """Draws the decisions to judge, and keeps the budget."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -139,23 +139,23 @@ class Sampler:
         self._spent = 0.0
 
     def picks(self, decision_id: str) -> bool:
-        """Say whether chance picks a decision: always the same answer for the same one."""
+        """Return whether a decision is drawn. The result is always the same for the same id."""
         return random_number(decision_id, "judge") < self._judge.share
 
     def has_money(self, now: float) -> bool:
-        """Say whether the day's budget allows for another call; ``now`` in seconds since 1970."""
+        """Return whether the day's budget allows another call. ``now`` is in seconds since 1970."""
         day = day_start_ms(int(now * 1000.0))
         if day != self._day:
             self._day, self._spent = day, 0.0
         return self._spent < self._judge.usd_per_day
 
     def pay(self, usd: float) -> None:
-        """Note what a call cost."""
+        """Add the cost of a call, in US dollars."""
         self._spent += usd
 
 
 def _shown(answer: Answer) -> str:
-    """Return the conversation as text, its end where it is long."""
+    """Return the conversation as text; only its end if it is long."""
     if isinstance(answer.messages, str):
         return answer.messages[-_MAX_CHARACTERS:]
     return json.dumps(answer.messages, ensure_ascii=False, default=str)[-_MAX_CHARACTERS:]

@@ -1,4 +1,4 @@
-"""Outcomes: one per decision, whatever is told, how often, and in which order."""
+"""Records exactly one outcome per decision, however often and in whichever order reports arrive."""
 
 import time
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from conduit_schemas import OutcomeStatus
 __all__ = ["OutcomeRecorder"]
 
 FactsSince = Callable[[float], Facts]
-"""Returns what is told of an attempt, given when its deployment was selected, in seconds since 1970."""
+"""Returns the facts of an attempt, given the time at which its deployment was selected, in seconds since 1970."""
 
 
 class OutcomeRecorder:
-    """Brings what is told of attempts to their decisions, and queues the events.
+    """Matches reports of attempts with decisions, and queues the outcomes.
 
-    The ledger lets the first report of a decision through. Reports of decisions that this process does not know, such
-    as another strategy's, are passed over.
+    Only the first report of each decision counts. Reports of decisions that this process does not know, such as those
+    of another strategy, are ignored.
 
     Parameters
     ----------
     paid
-        Is told what each attempt was billed.
+        Called with the decision and the cost (US dollars, None if unknown) of each attempt that called a model.
     """
 
     def __init__(
@@ -42,19 +42,20 @@ class OutcomeRecorder:
         self._counters = counters
 
     def is_known(self, decision_id: str) -> bool:
-        """Say whether this process made a decision and remembers it."""
+        """Return whether this process made a decision and still remembers it."""
         return self._ledger.get(decision_id) is not None
 
     def link(self, decision_id: str | None, call: str) -> None:
-        """Note which call came of a decision."""
+        """Remember which call followed a decision."""
         decision = self._known(decision_id)
         if decision is not None:
             self._ledger.link(decision, call)
 
     def report(self, decision_id: str | None, facts: FactsSince) -> None:
-        """Record how an attempt went, told before any further attempt begins.
+        """Record how an attempt went, from a report that arrives before any further attempt begins.
 
-        So the attempts at the same request before it have failed, whether or not anybody says so.
+        All earlier attempts of the same request must have failed, so they are recorded as errors unless they already
+        have an outcome.
         """
         newest = self._known(decision_id)
         if newest is None:
@@ -65,41 +66,43 @@ class OutcomeRecorder:
             self.record_outcome(decision, Facts(OutcomeStatus.ERROR))
 
     def report_late_failure(self, decision_id: str | None, facts: FactsSince) -> None:
-        """Record a failure that may be told when the next attempt of a proxied request is under way already.
+        """Record a failure that may be reported after the next attempt of a proxied request has begun.
 
-        Then the id is that attempt's, and the report is about the first attempt that has no outcome.
+        In that case ``decision_id`` is the next attempt's, and the report is about the first attempt that has no
+        outcome.
         """
         newest = self._known(decision_id)
         if newest is None:
             return
-        told = facts(newest.time)
-        decision = _that_failed(newest.attempts, told)
+        failure = facts(newest.time)
+        decision = _failed_attempt(newest.attempts, failure)
         if decision is not None:
-            self.record_outcome(decision, told if decision is newest else facts(decision.time))
+            self.record_outcome(decision, failure if decision is newest else facts(decision.time))
 
-    def record_outcome(self, decision: Decision, told: Facts, source: str = "litellm") -> None:
-        """Record how an attempt went, unless that is known already."""
+    def record_outcome(self, decision: Decision, facts: Facts, source: str = "litellm") -> None:
+        """Record how an attempt went, unless the decision already has an outcome."""
         now = time.time()
-        if told.latency_s is None and told.error_class is not None:
-            told = told._replace(latency_s=max(0.0, now - decision.time))
+        if facts.latency_s is None and facts.error_class is not None:
+            facts = facts._replace(latency_s=max(0.0, now - decision.time))
         if self._ledger.claim_outcome(decision):
-            if told.status is OutcomeStatus.ERROR:
-                decision.failure = told.error_class, told.error_code
-            self._counters.add(f"outcomes_{told.status}")
-            if told.status is not OutcomeStatus.CACHE_HIT:
-                self._paid(decision, told.cost_usd)
-            self._emitter.put(OutcomeDraft(now, decision, told, source))
+            if facts.status is OutcomeStatus.ERROR:
+                decision.failure = facts.error_class, facts.error_code
+            self._counters.add(f"outcomes_{facts.status}")
+            if facts.status is not OutcomeStatus.CACHE_HIT:
+                self._paid(decision, facts.cost_usd)
+            self._emitter.put(OutcomeDraft(now, decision, facts, source))
 
     def _known(self, decision_id: str | None) -> Decision | None:
         return None if decision_id is None else self._ledger.get(decision_id)
 
 
-def _that_failed(attempts: list[Decision], told: Facts) -> Decision | None:
+def _failed_attempt(attempts: list[Decision], failure: Facts) -> Decision | None:
     """Return the attempt that a late report is about: the first one without an outcome.
 
-    Where only the newest has none, a failure like one that is known already is that one, told again.
+    If only the newest attempt has none, and the failure equals one that is recorded already, the report is a repetition
+    of that one: then return None.
     """
     waiting = [decision for decision in attempts if not decision.has_outcome]
-    if waiting == attempts[-1:] and (told.error_class, told.error_code) in [one.failure for one in attempts]:
+    if waiting == attempts[-1:] and (failure.error_class, failure.error_code) in [one.failure for one in attempts]:
         return None
     return waiting[0] if waiting else None

@@ -1,4 +1,4 @@
-"""Feedback from the application, brought to the decision it is about."""
+"""Records feedback from the application, with the decision it is about."""
 
 import asyncio
 import logging
@@ -23,17 +23,17 @@ Error = BaseException | str | bool | None
 
 
 class About(NamedTuple):
-    """Which answer is meant: by one of the ids."""
+    """Identifies an answer by one of the ids."""
 
     decision_id: str | None = None
     call_id: str | None = None
     trace_id: str | None = None
     policy: str | None = None
-    """Who made the decision, in case another process did."""
+    """The policy that made the decision; needed if another process did."""
 
 
 class Origin(NamedTuple):
-    """Where a response came from, as far as it tells."""
+    """The decision, call and deployment behind a response, as far as the response reveals them."""
 
     decision_id: str | None = None
     call_id: str | None = None
@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 
 
 class FeedbackRecorder:
-    """Finds the decision that a report is about, and queues the events."""
+    """Finds the decision that feedback is about, and queues the events."""
 
     def __init__(self, ledger: Ledger, emitter: Emitter, counters: Counters) -> None:
         self._ledger = ledger
@@ -58,17 +58,17 @@ class FeedbackRecorder:
         error: Error,
         decision_id: str | None,
     ) -> str | None:
-        """Queue what was reported; return the decision's id, or None when no decision fits."""
-        cost = _checked_if_given("cost", cost, "US dollars", 1e6)
-        latency = _checked_if_given("latency", latency, "seconds", 1e6)
-        quality = _checked_if_given("quality_score", quality_score, "a quality", 1.0)
+        """Queue the feedback. Return the decision's id, or None if no decision matches."""
+        cost = _checked_if_given("cost", cost, 1e6, " of US dollars")
+        latency = _checked_if_given("latency", latency, 1e6, " of seconds")
+        quality = _checked_if_given("quality_score", quality_score, 1.0)
         decision = self._find(deployment_id, decision_id)
         if decision is None:
             self._counters.add("feedback_without_decision")
             if self._counters["feedback_without_decision"] == 1:
                 _logger.warning(
-                    "feedback on deployment %r fits no decision of this process and is ignored; pass the "
-                    "decision_id of the response to be sure it finds its decision",
+                    "feedback on deployment %r matches no decision of this process and is ignored: pass the response's "
+                    "decision_id, which identifies the decision (counted as feedback_without_decision, logged once)",
                     deployment_id,
                 )
             return None
@@ -83,10 +83,12 @@ class FeedbackRecorder:
         return decision.id
 
     def record_rating(self, judgement: Judgement, about: About) -> str | None:
-        """Queue what somebody thought of an answer; return the decision's id, or None when it cannot be found."""
-        decision = self._named(about)
+        """Queue a rating of an answer. Return the decision's id, or None if the decision cannot be found."""
+        decision = self._identified_by(about)
         if decision is not None and decision.failure is not None and decision.call is not None:
-            decision = self._ledger.of_call(decision.call)  # a failed attempt gave no answer; the last one did
+            decision = self._ledger.of_call(
+                decision.call
+            )  # the answer came from the last attempt, not from a failed one
         if decision is None and about.decision_id and about.policy:
             decision = Decision(about.decision_id, about.policy, "", time.time())  # made by another process
         if decision is None:
@@ -97,7 +99,7 @@ class FeedbackRecorder:
         self._counters.add("feedbacks")
         return decision.id
 
-    def _named(self, about: About) -> Decision | None:
+    def _identified_by(self, about: About) -> Decision | None:
         if about.decision_id:
             return self._ledger.get(about.decision_id)
         if about.call_id:
@@ -105,7 +107,7 @@ class FeedbackRecorder:
         return self._ledger.of_trace(about.trace_id or "")
 
     def decision_of(self, origin: Origin | None) -> str | None:
-        """Return the id of the decision behind a response; without one, of the newest in the running task or thread."""
+        """Return the id of the decision behind a response. Without a response: of the task's or thread's newest one."""
         current = self._ledger.current
         if origin is None:
             return None if current is None else current.id
@@ -117,7 +119,7 @@ class FeedbackRecorder:
         return current.id if current is not None and current.deployment == origin.deployment_id else None
 
     def decision_behind(self, origins: Iterable[Origin]) -> Decision | None:
-        """Return the first of these decisions that this process knows."""
+        """Return the first of these decisions that this process knows, or None."""
         for origin in origins:
             found = self._ledger.get(origin.decision_id or "") or self._ledger.of_call(origin.call_id or "")
             if found is not None:
@@ -126,14 +128,14 @@ class FeedbackRecorder:
 
     def _find(self, deployment_id: str, decision_id: str | None) -> Decision | None:
         if decision_id is not None:
-            return self._ledger.get(decision_id) or self._foreign(deployment_id, decision_id)
+            return self._ledger.get(decision_id) or self._unknown_decision(deployment_id, decision_id)
         current = self._ledger.current
         if current is not None and current.deployment == deployment_id:
             return current
         return self._ledger.newest_without_feedback(deployment_id)
 
-    def _foreign(self, deployment_id: str, decision_id: str) -> Decision | None:
-        """Stand in for a decision of another process, or one so old that it was forgotten here."""
+    def _unknown_decision(self, deployment_id: str, decision_id: str) -> Decision | None:
+        """Stand in for a decision that another process made, or that is so old that this one has forgotten it."""
         policy = self._ledger.policy_of(deployment_id)
         return None if policy is None else Decision(decision_id, policy, deployment_id, time.time())
 
@@ -143,15 +145,15 @@ def _facts(cost: float | None, latency: float | None, error: Error) -> Facts:
         return Facts(OutcomeStatus.SUCCESS, cost_usd=cost, latency_s=latency)
     if isinstance(error, asyncio.CancelledError):
         return Facts(OutcomeStatus.CANCELLED, cost_usd=cost, latency_s=latency)
-    told = failure_facts(error)
+    facts = failure_facts(error)
     if isinstance(error, str):
-        told = told._replace(error_class=error[:256])
-    return told._replace(cost_usd=cost, latency_s=latency)
+        facts = facts._replace(error_class=error[:256])
+    return facts._replace(cost_usd=cost, latency_s=latency)
 
 
-def _checked_if_given(name: str, value: float | None, what: str, most: float) -> float | None:
+def _checked_if_given(name: str, value: float | None, maximum: float, unit: str = "") -> float | None:
     if value is None:
         return None
-    if not (isinstance(value, Real) and 0.0 <= value <= most):  # which NaN is not, either
-        raise ValueError(f"{name}={value!r} is not {what} between 0 and {most:g}")
+    if not (isinstance(value, Real) and 0.0 <= value <= maximum):  # refuses NaN, too
+        raise ValueError(f"{name}={value!r} must be a number{unit} between 0 and {maximum:g}")
     return float(value)

@@ -1,4 +1,4 @@
-"""Checks of one's own on every answer: a JSON schema, or any function."""
+"""The application's own checks of every answer: a JSON schema, or any function."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
@@ -11,7 +11,7 @@ from conduit_schemas import ConfigurationError
 __all__ = ["Validator", "validators_of"]
 
 Validator = Callable[[Answer], "bool | float | Awaitable[bool | float | None] | None"]
-"""Says how good an answer is: a number from 0 to 1, True or False, or None where it has nothing to say."""
+"""Rates an answer: a number from 0 to 1, True or False, or None to give no rating."""
 
 
 def validators_of(given: Mapping[str, Any] | None) -> dict[str, Validator]:
@@ -20,13 +20,13 @@ def validators_of(given: Mapping[str, Any] | None) -> dict[str, Validator]:
     Parameters
     ----------
     given
-        By name a function, the place of one (``package.module:function``), or a JSON schema that the whole answer must
-        follow.
+        Maps each name to a function, to the import path of one (``package.module:function``), or to a JSON schema that
+        the whole answer must follow.
 
     Raises
     ------
     ConfigurationError
-        When one is none of these.
+        If a value is none of these.
 
     Examples
     --------
@@ -54,19 +54,19 @@ def _validator(name: str, found: Any) -> Validator:
 
 
 def _schema_validator(name: str, schema: Mapping[str, Any]) -> Validator:
-    from jsonschema import SchemaError  # noqa: PLC0415 - slow to load, and seldom needed
+    from jsonschema import SchemaError  # noqa: PLC0415 - slow to load, and rarely needed
     from jsonschema.validators import validator_for  # noqa: PLC0415 - as above
 
     kind = validator_for(schema)
     try:
         kind.check_schema(schema)
     except SchemaError as error:
-        raise ConfigurationError(f"validators: {name} is no JSON schema: {error.message}") from error
+        raise ConfigurationError(f"validators: {name} is not a valid JSON schema: {error.message}") from error
     checker = kind(schema)
 
     def follows(answer: Answer) -> bool | None:
         if answer.has_tool_calls and not answer.text:
-            return None  # a step on the way, not the answer
+            return None  # an intermediate step, not the answer
         try:
             return bool(checker.is_valid(loads(answer.text)))
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The two sides of a selection: the strategy's, and the router's."""
+"""The two sides of a selection: the strategy's and the router's."""
 
 from typing import Any, Protocol
 
@@ -10,17 +10,17 @@ __all__ = ["Attempt", "RouterAccess"]
 class Attempt(Protocol):
     """One selection as the strategy sees it."""
 
-    def pick(self, model: str, found: list[Deployment], request: RoutingRequest) -> Deployment | None:
-        """Pick one of the healthy deployments, or return None to leave the pick to LiteLLM. Never raises."""
+    def pick(self, model: str, deployments: list[Deployment], request: RoutingRequest) -> Deployment | None:
+        """Pick one of the healthy deployments, or return None to let LiteLLM pick. Never raises."""
         ...
 
     def finish(self, deployment: Deployment, request: RoutingRequest) -> None:
-        """Learn which deployment was selected in the end. Never raises."""
+        """Take note of the deployment that was selected in the end. Never raises."""
         ...
 
 
 class RouterAccess(Protocol):
-    """One router's own selection, with attempts of a strategy's entering it."""
+    """One router's own selection, into which Conduit's choices are inserted."""
 
     async def select_async(
         self, *, model: str, request_kwargs: dict[str, Any], messages: Any, input: Any, specific_deployment: bool | None

@@ -1,8 +1,8 @@
-"""LiteLLM's callbacks, said again in Conduit's own words: never an error, never a wait.
+"""Translates LiteLLM's callbacks into Conduit's types. It never raises and never waits.
 
-LiteLLM tells of an attempt more than once and in different places: the SDK through the log events of every attempt,
-the proxy through those of the whole request and the deployment hooks of every attempt. Whoever is told here lets the
-first report of a decision through.
+LiteLLM reports an attempt several times and in different places: the SDK in log events of every attempt, the proxy in
+log events of the whole request and in deployment hooks of every attempt. :class:`OutcomeRecorder` and
+:class:`AnswerChecks`, which get the reports, use only the first one of each decision.
 """
 
 import logging
@@ -28,14 +28,16 @@ _logger = logging.getLogger("conduit")
 
 
 class CallbackLogger(CustomLogger):
-    """What LiteLLM calls; the parameters' names are LiteLLM's, which passes some of them by name.
+    """The callbacks that LiteLLM calls. The parameters' names are LiteLLM's, since it passes some of them by name.
 
     Parameters
     ----------
     outcomes
-        Is told how attempts went.
+        Gets the outcomes of attempts.
     checks
-        Get the answers.
+        Gets the answers.
+    counters
+        Counts errors as ``callback_errors``.
     """
 
     def __init__(self, outcomes: OutcomeRecorder, checks: AnswerChecks, counters: Counters) -> None:
@@ -43,17 +45,17 @@ class CallbackLogger(CustomLogger):
         self._outcomes = outcomes
         self._checks = checks
         self._counters = counters
-        # LiteLLM takes two loggers of one class for the same one unless a public attribute tells them apart.
+        # LiteLLM treats two loggers of one class as the same unless a public attribute differs.
         self.conduit_logger_id = str(id(self))
 
     def register(self) -> None:
-        """Make sure that LiteLLM calls this logger; an application may have replaced the list of callbacks."""
+        """Make sure that LiteLLM calls this logger, even if the application has replaced the list of callbacks."""
         if self not in litellm.callbacks:
             litellm.callbacks.append(self)
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
-        """An attempt is about to call its provider: its call id stands for its decision from now on."""
-        with self._undisturbed():
+        """An attempt is about to call its provider: from now on, its call id identifies its decision."""
+        with self._counting_errors():
             call = kwargs.get("litellm_call_id")
             if isinstance(call, str):
                 self._outcomes.link(_decision(kwargs), call)
@@ -61,12 +63,12 @@ class CallbackLogger(CustomLogger):
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """A synchronous call succeeded, or its stream ended."""
         self.log_pre_api_call(None, None, kwargs)
-        with self._undisturbed():
+        with self._counting_errors():
             self._outcomes.report(
                 _decision(kwargs),
                 lambda selected: _success_facts(kwargs, not_before(start_time, selected, end_time), end_time),
             )
-        with self._undisturbed():
+        with self._counting_errors():
             decision = _decision(kwargs)
             if decision is not None and self._checks.wants(decision) and _is_new_and_whole(kwargs):
                 answer = answer_of(kwargs, response_obj, start_time, end_time)
@@ -75,7 +77,7 @@ class CallbackLogger(CustomLogger):
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """A synchronous attempt failed, or a stream broke."""
-        with self._undisturbed():
+        with self._counting_errors():
             error = kwargs.get("exception")
             self._outcomes.report_late_failure(
                 _decision(kwargs),
@@ -94,27 +96,27 @@ class CallbackLogger(CustomLogger):
         self, request_data: Any, exception: Any, call_type: Any, fallback_depth: int | None = None
     ) -> None:
         """One attempt failed, in the SDK and in the proxy alike."""
-        with self._undisturbed():
+        with self._counting_errors():
             self._outcomes.report(read_stamp(request_data or {}), lambda _: failure_facts(exception))
 
     async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> Any:
         """Put the decision id on the response, so that the application can give feedback on it."""
-        with self._undisturbed():
+        with self._counting_errors():
             stamp = read_stamp(request_data)
             if stamp is not None and self._outcomes.is_known(stamp):
                 stamp_response(response, stamp)
         return None
 
     @contextmanager
-    def _undisturbed(self) -> Iterator[None]:
-        """Count what goes wrong: a callback must never disturb the call that it is told of."""
+    def _counting_errors(self) -> Iterator[None]:
+        """Count exceptions instead of raising them: a callback must never disturb its call."""
         try:
             yield
         except Exception:
             self._counters.add("callback_errors")
             if self._counters["callback_errors"] == 1:
                 _logger.warning(
-                    "what LiteLLM told of a call could not be recorded (counted as callback_errors, said once)",
+                    "LiteLLM's report of a call could not be recorded (counted as callback_errors, logged once)",
                     exc_info=True,
                 )
 
@@ -124,12 +126,12 @@ def _decision(kwargs: Mapping[str, Any]) -> str | None:
 
 
 def not_before(start: Any, selected: float, end: Any) -> Any:
-    """Return when an attempt began: LiteLLM's own start may be that of the request, before earlier attempts.
+    """Return when an attempt began. LiteLLM's start may be the request's, from before earlier attempts.
 
     Parameters
     ----------
     start, end
-        What LiteLLM's callback tells.
+        The times that LiteLLM's callback reports.
     selected
         When the deployment was selected, in seconds since 1970.
     """
@@ -143,12 +145,12 @@ def _success_facts(kwargs: Mapping[str, Any], start: Any, end: Any) -> Facts:
     record = _record(kwargs)
     if _is_cached(kwargs):
         return Facts(OutcomeStatus.CACHE_HIT)
-    is_gone = _error_class(kwargs) == "ClientDisconnected"
-    status = OutcomeStatus.CLIENT_DISCONNECT if is_gone else OutcomeStatus.SUCCESS
+    has_disconnected = _error_class(kwargs) == "ClientDisconnected"
+    status = OutcomeStatus.CLIENT_DISCONNECT if has_disconnected else OutcomeStatus.SUCCESS
     streamed = bool(record.get("stream") or kwargs.get("stream"))
     return Facts(
         status,
-        # LiteLLM reports 0 where it knows no price: unknown must not pass for free.
+        # LiteLLM reports 0 if it knows no price. An unknown cost must not look like a free call.
         cost_usd=_number(record.get("response_cost", kwargs.get("response_cost"))) or None,
         latency_s=_seconds(start, end),
         ttft_s=_seconds(start, kwargs.get("completion_start_time")) if streamed else None,
@@ -158,7 +160,7 @@ def _success_facts(kwargs: Mapping[str, Any], start: Any, end: Any) -> Facts:
 
 
 def _record(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the record that LiteLLM makes of a call for all loggers."""
+    """Return the record of a call that LiteLLM passes to all loggers."""
     record: Mapping[str, Any] = kwargs.get("standard_logging_object") or {}
     return record
 
@@ -168,12 +170,12 @@ def _is_cached(kwargs: Mapping[str, Any]) -> bool:
 
 
 def _error_class(kwargs: Mapping[str, Any]) -> object:
-    """Return what went wrong with a call that LiteLLM counts as a success, if anything."""
+    """Return the error class of a call that LiteLLM counts as a success; None if there was no error."""
     return (_record(kwargs).get("error_information") or {}).get("error_class")
 
 
 def _is_new_and_whole(kwargs: Mapping[str, Any]) -> bool:
-    """Say whether an answer is a model's own, and has come to its end."""
+    """Return whether an answer came from a model, not from a cache, and is complete."""
     return not (_is_cached(kwargs) or _error_class(kwargs))
 
 

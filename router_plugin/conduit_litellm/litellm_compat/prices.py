@@ -1,4 +1,4 @@
-"""What LiteLLM charges: for a deployment's tokens, for tokens that were counted, for a whole response."""
+"""Prices and costs according to LiteLLM: of a deployment, of counted tokens, of a whole response."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ _INPUT, _OUTPUT = "input_cost_per_token", "output_cost_per_token"
 
 
 def price_of(deployment: Mapping[str, Any]) -> ArmPrice | None:
-    """Return what LiteLLM's price map, or the deployment itself, says; None when neither does."""
+    """Return a deployment's price in US dollars per million tokens: its own, else LiteLLM's map's, else None."""
     params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
     model = str(params.get("model") or "")
     names = (info.get("id"), info.get("base_model"), model, model.partition("/")[2])
@@ -30,14 +30,14 @@ def price_of(deployment: Mapping[str, Any]) -> ArmPrice | None:
 def cost_of_tokens(
     params: Mapping[str, Any], *, input_tokens: int, output_tokens: int, cache_read: int, cache_write: int
 ) -> float | None:
-    """Return what tokens cost at a deployment, in US dollars; None where LiteLLM knows no price.
+    """Return what a deployment charges for tokens, in US dollars; None if LiteLLM knows no price.
 
     Parameters
     ----------
     params
-        The deployment's ``litellm_params``; its own prices come before those of LiteLLM's map.
+        The deployment's ``litellm_params``. Prices in them take precedence over LiteLLM's map.
     input_tokens, output_tokens, cache_read, cache_write
-        How many were read and written; the last two are those that a provider's cache read and took.
+        Numbers of tokens read and written. The last two are those read from and written to the provider's cache.
     """
     try:
         costs = litellm.cost_per_token(
@@ -54,7 +54,7 @@ def cost_of_tokens(
 
 
 def cost_of_response(response: Any, params: Mapping[str, Any]) -> float | None:
-    """Return what a response cost, in US dollars, from its usage; None where LiteLLM knows no price."""
+    """Return the cost of a response in US dollars, computed from its usage; None if LiteLLM knows no price."""
     try:
         return float(
             litellm.completion_cost(

@@ -1,4 +1,4 @@
-"""The LiteLLM proxy that this process runs, if it runs one: its router, its configuration, its hooks, its end."""
+"""Access to the LiteLLM proxy in this process, if any: its router, configuration, hooks and shutdown."""
 
 import sys
 from abc import abstractmethod
@@ -7,21 +7,21 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-__all__ = ["ProxyHooks", "ProxyServer", "callbacks_told", "running_proxy"]
+__all__ = ["ProxyHooks", "ProxyServer", "flush_callbacks", "running_proxy"]
 
 _MODULE = "litellm.proxy.proxy_server"
 _LAST_STEP = "proxy_shutdown_event"
-"""The function of the proxy's that ends each worker, after the last request."""
+"""The proxy's function that runs at the end of each worker, after the last request."""
 
 
 def running_proxy() -> "ProxyServer | None":
-    """Return the proxy if this process has loaded it: importing it here would start half a proxy."""
+    """Return the proxy if this process has loaded it. Importing it here would start half a proxy."""
     module = sys.modules.get(_MODULE)
     return None if module is None else ProxyServer(module)
 
 
 class ProxyServer:
-    """What Conduit reads of the proxy's module, and does to it.
+    """The proxy's module, as far as Conduit uses it.
 
     Parameters
     ----------
@@ -34,21 +34,21 @@ class ProxyServer:
 
     @property
     def router(self) -> Any:
-        """The router that serves now; None until the proxy has made one."""
+        """The router that currently serves; None until the proxy has created one."""
         return getattr(self._module, "llm_router", None)
 
     @property
     def config_path(self) -> str:
-        """Where the configuration stands, for messages."""
+        """The path of the configuration, for messages."""
         return str(getattr(self._module, "user_config_file_path", None) or "the proxy's configuration")
 
     def section(self, name: str) -> object:
-        """Return a section of the configuration as the proxy read it, ``include`` and ``os.environ/`` resolved."""
+        """Return a section of the proxy's configuration, with ``include`` and ``os.environ/`` resolved."""
         config = getattr(getattr(self._module, "proxy_config", None), "config", None)
         return config.get(name) if isinstance(config, Mapping) else None
 
     def mount(self, path: str, endpoint: Callable[..., Any]) -> None:
-        """Serve ``POST path``, for everybody whose key may call a model.
+        """Serve ``POST path``, for every key that may call a model.
 
         Parameters
         ----------
@@ -60,14 +60,14 @@ class ProxyServer:
 
         checked = [Depends(self._module.user_api_key_auth)]
         self._module.app.add_api_route(path, endpoint, methods=["POST"], tags=["conduit"], dependencies=checked)
-        if path not in LiteLLMRoutes.openai_routes.value:  # what any key may call, not the master key alone
+        if path not in LiteLLMRoutes.openai_routes.value:  # routes that every key may call, not only the master key
             LiteLLMRoutes.openai_routes.value.append(path)
 
-    def before_the_end(self, finish: Callable[[], Awaitable[None]]) -> None:
-        """Have a worker run ``finish`` before it ends.
+    def before_shutdown(self, finish: Callable[[], Awaitable[None]]) -> None:
+        """Run ``finish`` before a worker ends.
 
-        A worker of uvicorn's that gets SIGTERM finishes its requests and then dies of that very signal, without
-        any exit function. The one thing that is always awaited is the proxy's last step.
+        A uvicorn worker that receives SIGTERM finishes its requests and then kills itself with the same signal, without
+        running exit functions. Only the proxy's shutdown function is always awaited.
         """
         last_step = getattr(self._module, _LAST_STEP, None)
         if last_step is None:
@@ -81,7 +81,7 @@ class ProxyServer:
 
 
 class ProxyHooks(CustomLogger):
-    """What the proxy calls around its requests; the parameters' names are LiteLLM's."""
+    """The hooks that the proxy calls around its requests. The parameters' names are LiteLLM's."""
 
     def __init_subclass__(cls) -> None:
         # LiteLLM calls some hooks only if the callback's own class defines them: an inherited one is passed over.
@@ -92,7 +92,7 @@ class ProxyHooks(CustomLogger):
 
     @abstractmethod
     def before_request(self) -> None:
-        """Do what is to be done before every request. Must not raise."""
+        """Called before every request. Must not raise."""
 
     @abstractmethod
     def response_headers(self, arguments: Mapping[str, Any], response: object) -> dict[str, str] | None:
@@ -101,7 +101,7 @@ class ProxyHooks(CustomLogger):
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> None:
-        """Before every request."""
+        """LiteLLM calls this before every request."""
         self.before_request()
 
     async def async_post_call_response_headers_hook(
@@ -112,12 +112,12 @@ class ProxyHooks(CustomLogger):
         request_headers: Any = None,
         litellm_call_info: Any = None,
     ) -> dict[str, str] | None:
-        """Before the headers of a response are sent."""
+        """LiteLLM calls this before it sends the headers of a response."""
         return self.response_headers(data, response)
 
 
-async def callbacks_told() -> None:
-    """Wait until LiteLLM has told its callbacks of the last requests, which it does in a queue of its own."""
+async def flush_callbacks() -> None:
+    """Wait until LiteLLM has called its callbacks for the last requests, which wait in a queue of LiteLLM's."""
     try:
         from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER  # noqa: PLC0415 - LiteLLM's own
     except ImportError:

@@ -1,8 +1,8 @@
-"""Entering the selection of LiteLLM's routers written in Python, up to 1.109.
+"""Inserts choices into the selection of LiteLLM's routers that are written in Python, up to version 1.109.
 
-The selection runs on a *view* of the router: an object with the router's very own attributes whose class overrides
-the step at which the list of healthy deployments is complete. Up to 1.108 ``Router`` holds the logic; in 1.109
-``Router`` is a facade of a core object, whose methods carry the same names with a ``_core_`` prefix.
+The selection runs on a *view* of the router: an object that shares the router's attributes, but whose class overrides
+the step at which the list of healthy deployments is complete. Up to 1.108, ``Router`` contains the logic. In 1.109,
+``Router`` is a facade for a core object, whose methods have the same names with a ``_core_`` prefix.
 """
 
 import inspect
@@ -25,7 +25,7 @@ class PythonRouter:
     Parameters
     ----------
     core
-        The router, or the core that 1.109's facade holds.
+        The router; in 1.109, the core behind the facade.
     new_attempt
         Called once per selection.
     """
@@ -34,10 +34,10 @@ class PythonRouter:
         kind: Any = type(core)
         self._new_attempt = new_attempt
         self._async_view, self._sync_view = _views(kind)
-        # In 1.109 a wrapper resolves Kubernetes pods afterwards. The router wraps our method in the same way,
-        # so the one around its own is taken off.
+        # In 1.109, a wrapper resolves Kubernetes pods after the selection. The router wraps our method in it too, so
+        # the router's own method is called without its wrapper.
         self._async_pick: Callable[..., Any] = inspect.unwrap(
-            getattr(kind, _named(kind, "async_get_available_deployment"))
+            getattr(kind, _method_name(kind, "async_get_available_deployment"))
         )
         self._sync_pick: Callable[..., Any] = inspect.unwrap(kind.get_available_deployment)
         self._state = core.__dict__
@@ -65,8 +65,8 @@ class PythonRouter:
         return view
 
 
-def _named(kind: type[Any], name: str) -> str:
-    """Return a method's name in this version: in 1.109 most moved to ``_core_<name>``."""
+def _method_name(kind: type[Any], name: str) -> str:
+    """Return a method's name in this version. In 1.109, most have moved to ``_core_<name>``."""
     return f"_core_{name}" if hasattr(kind, f"_core_{name}") else name
 
 
@@ -74,18 +74,18 @@ def _named(kind: type[Any], name: str) -> str:
 def _views(kind: Any) -> tuple[type[Any], type[Any]]:
     """Return the view classes of a router class, for asynchronous and synchronous selection.
 
-    A view shares the router's ``__dict__``; the attempt is kept in a slot, outside of it.
+    A view shares the router's ``__dict__``. The attempt is in a slot, outside that dict.
     """
-    name = _named(kind, "async_get_healthy_deployments")
+    name = _method_name(kind, "async_get_healthy_deployments")
     healthy = getattr(kind, name)
-    alias = _named(kind, "get_model_from_alias")
+    alias = _method_name(kind, "get_model_from_alias")
 
-    async def offered(
+    async def healthy_or_picked(
         self: Any, model: str, request_kwargs: Any, messages: Any = None, input: Any = None, **rest: Any
     ) -> Any:
         found = await healthy(self, model=model, request_kwargs=request_kwargs, messages=messages, input=input, **rest)
-        # A single deployment in place of a list means "this one". Where the request named it, there is nothing to
-        # choose, and nothing to learn; where Conduit picks it, LiteLLM takes it without further ado.
+        # A single deployment instead of a list means "use this one". If the request named it, there is nothing to
+        # choose and nothing to learn. If Conduit returns one, LiteLLM uses it without further steps.
         if not isinstance(found, list):
             return found
         picked = self.conduit_attempt.pick(model, found, LiteLLMRequest(request_kwargs, messages, input))
@@ -93,7 +93,7 @@ def _views(kind: Any) -> tuple[type[Any], type[Any]]:
 
     def routing_context(self: Any, model: str, request_kwargs: Any = None) -> tuple[str, None]:
         object.__setattr__(self, "conduit_routing", kind._get_routing_context(self, model, request_kwargs))
-        return "conduit", None  # any name but simple-shuffle, which would not ask _select_deployment_sync
+        return "conduit", None  # with simple-shuffle, LiteLLM would not call _select_deployment_sync
 
     def select(self: Any, *, strategy: Any, selector: Any, **call: Any) -> Any:
         found, model, request_kwargs = call["healthy_deployments"], call["model"], call["request_kwargs"]
@@ -120,9 +120,9 @@ def _views(kind: Any) -> tuple[type[Any], type[Any]]:
         "_override_selector_pre_call_check": pre_call_check,
     }
     if not all(hasattr(kind, step) for step in synchronous):
-        synchronous = {}  # a LiteLLM without these steps serves synchronous calls by itself
+        synchronous = {}  # if LiteLLM lacks these steps, it serves synchronous calls without Conduit
     slots = {"__slots__": ("conduit_attempt", "conduit_routing")}
     return (
-        new_class(f"{kind.__name__}View", (kind,), {}, lambda body: body.update(slots | {name: offered})),
+        new_class(f"{kind.__name__}View", (kind,), {}, lambda body: body.update(slots | {name: healthy_or_picked})),
         new_class(f"{kind.__name__}SyncView", (kind,), {}, lambda body: body.update(slots | synchronous)),
     )

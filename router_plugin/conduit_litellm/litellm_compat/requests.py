@@ -1,4 +1,4 @@
-"""What LiteLLM notes on a request: who is asking, in which session and trace, and what for."""
+"""Reads LiteLLM's requests: the user, the session, the trace and the request's own goal."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,18 +16,18 @@ _SCOPES = (
     ("team", "user_api_key_team_alias"),
     ("team", "user_api_key_team_id"),
 )
-"""The most particular first. The proxy writes them and takes them off what clients send."""
+"""Metadata fields by kind of scope, the most specific first. The proxy sets them, and removes any that clients send."""
 
 
 class LiteLLMRequest:
-    """A request as LiteLLM has it; see :class:`~conduit_litellm.routing.request.RoutingRequest`.
+    """A request in LiteLLM's form; see :class:`~conduit_litellm.routing.request.RoutingRequest`.
 
     Parameters
     ----------
     arguments
         The keyword arguments of the call (``request_kwargs``). The stamp is written into them.
     messages, input
-        What is asked: the messages of a chat, or the input of an embedding and the like.
+        The content: the messages of a chat, or the input of an embedding or similar call.
 
     Examples
     --------
@@ -46,22 +46,22 @@ class LiteLLMRequest:
 
     @property
     def content(self) -> Request:
-        """What the featurizer reads."""
+        """The part of the request that the featurizer reads."""
         return Request(self._messages, self._input, self._arguments)
 
     @property
     def goal(self) -> object:
-        """What stands under ``conduit`` in the metadata; the proxy keeps a client's own a level further down."""
+        """The metadata's entry ``conduit``. The proxy keeps the client's metadata one level further down."""
         for bucket in self._buckets():
-            wanted = bucket.get(REQUEST_KEY)
-            if wanted is None and isinstance(requester := bucket.get("requester_metadata"), Mapping):
-                wanted = requester.get(REQUEST_KEY)
-            if wanted is not None:
-                return wanted
+            goal = bucket.get(REQUEST_KEY)
+            if goal is None and isinstance(requester := bucket.get("requester_metadata"), Mapping):
+                goal = requester.get(REQUEST_KEY)
+            if goal is not None:
+                return goal
         return None
 
     def scopes(self) -> Iterator[str]:
-        """Yield ``key:...`` and ``team:...``, the most particular first."""
+        """Yield ``key:...`` and ``team:...``, the most specific first."""
         for kind, name in _SCOPES:
             for bucket in self._buckets():
                 value = bucket.get(name)
@@ -70,30 +70,30 @@ class LiteLLMRequest:
 
     @property
     def end_user(self) -> str | None:
-        """The person who is asking: the request's ``user``, or the end user that the proxy knows."""
+        """The person who asks: the request's ``user``, or else the end user known to the proxy."""
         user = self._arguments.get("user")
-        return user if isinstance(user, str) and user else self._noted("user_api_key_end_user_id", "user_id")
+        return user if isinstance(user, str) and user else self._text_in_metadata("user_api_key_end_user_id", "user_id")
 
     @property
     def user(self) -> str | None:
-        """The end user, or else the user whose key it is, who may ask for many."""
-        return self.end_user or self._noted("user_api_key_user_id")
+        """The end user, or else the owner of the key, who may ask on behalf of many."""
+        return self.end_user or self._text_in_metadata("user_api_key_user_id")
 
     @property
     def session(self) -> str | None:
-        """``litellm_session_id``, or the metadata's ``session_id``."""
+        """``litellm_session_id``, or else the metadata's ``session_id``."""
         session = self._arguments.get("litellm_session_id")
         known = session if isinstance(session, str) else None
-        return known or self._noted("session_id", "litellm_session_id")
+        return known or self._text_in_metadata("session_id", "litellm_session_id")
 
     @property
     def id(self) -> object:
-        """LiteLLM's id of the trace, which all attempts of a request share, or else of the call."""
+        """LiteLLM's id of the trace, which all attempts of a request share, or else its id of the call."""
         return self._arguments.get("litellm_trace_id") or self._arguments.get("litellm_call_id")
 
     @property
     def traces(self) -> tuple[str, ...]:
-        """LiteLLM's own id of the trace, which it may have made up, and the one in the metadata."""
+        """LiteLLM's id of the trace, which it may have generated, and the one in the metadata."""
         found = [self._arguments.get("litellm_trace_id"), *[bucket.get("trace_id") for bucket in self._buckets()]]
         return tuple({trace for trace in found if isinstance(trace, str) and trace})
 
@@ -111,14 +111,14 @@ class LiteLLMRequest:
         clear_stamp(self._arguments)
 
     def _buckets(self) -> Iterator[Mapping[str, Any]]:
-        """Yield the places where the metadata may stand."""
+        """Yield the dicts that may contain the metadata."""
         for name in ("metadata", "litellm_metadata"):
             bucket = self._arguments.get(name)
             if isinstance(bucket, Mapping):
                 yield bucket
 
-    def _noted(self, *names: str) -> str | None:
-        """Return the first of these names that the metadata holds a text for."""
+    def _text_in_metadata(self, *names: str) -> str | None:
+        """Return the metadata's first non-empty text under one of these names."""
         for bucket in self._buckets():
             for name in names:
                 value = bucket.get(name)

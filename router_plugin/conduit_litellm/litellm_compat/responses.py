@@ -1,4 +1,4 @@
-"""A response of LiteLLM's: which call it came of, and what it says."""
+"""Reads LiteLLM's responses: the call behind a response, and its answer."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from conduit_litellm.litellm_compat.stamps import STAMP, read_stamp
 __all__ = ["answer_of", "cost_of", "latency_of", "origin_of", "origins_in_proxy", "stamp_response"]
 
 _HIDDEN = "_hidden_params"
-"""Where LiteLLM keeps what it adds to a response."""
+"""The attribute, or key, where LiteLLM stores what it adds to a response."""
 
 
 def stamp_response(response: object, decision_id: str) -> None:
-    """Put the decision id among LiteLLM's own hidden parameters of a response."""
+    """Add the decision id to LiteLLM's hidden parameters of a response."""
     if isinstance(response, dict):
         response.setdefault(_HIDDEN, {})
     hidden = _hidden(response)
@@ -24,15 +24,15 @@ def stamp_response(response: object, decision_id: str) -> None:
 
 
 def origin_of(response: object) -> Origin:
-    """Return which decision, call and deployment gave a response or a stream, as far as it tells."""
+    """Return the decision, call and deployment behind a response or a stream, as far as it reveals them."""
     hidden = _hidden(response)
     return Origin(_stamp(response), _text_or_none(hidden.get("litellm_call_id")), _text_or_none(hidden.get("model_id")))
 
 
 def origins_in_proxy(arguments: Mapping[str, Any], response: object) -> Iterator[Origin]:
-    """Yield what tells of the decision behind a proxied request, the surest first.
+    """Yield possible origins of the response to a proxied request, the most reliable first.
 
-    The arguments' own stamp may be an earlier attempt's, since LiteLLM works on copies of them after a fallback.
+    The stamp in the arguments comes last: it may be an earlier attempt's, since LiteLLM copies them for a fallback.
     """
     yield Origin(decision_id=_stamp(response))
     yield Origin(call_id=_text_or_none(arguments.get("litellm_call_id")))
@@ -40,23 +40,23 @@ def origins_in_proxy(arguments: Mapping[str, Any], response: object) -> Iterator
 
 
 def cost_of(response: object) -> float | None:
-    """Return what a response cost, in US dollars; None where LiteLLM knows no price, for which it writes 0."""
+    """Return a response's cost in US dollars; None if LiteLLM knows no price, which it reports as 0."""
     cost = _hidden(response).get("response_cost")
     return float(cost) if cost else None
 
 
 def latency_of(response: object) -> float:
-    """Return how long a call took, in seconds; 0 where that is not known."""
+    """Return how long a call took, in seconds; 0 if unknown."""
     name = "_response_ms"
     return float(_hidden(response).get(name) or getattr(response, name, None) or 0.0) / 1000.0
 
 
 def answer_of(kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) -> Answer | None:
-    """Return the answer that LiteLLM's success callback tells of; None where it is no text, such as an embedding."""
-    told = _chat(response) or _responses(response)
-    if told is None:
+    """Return the answer that LiteLLM's success callback reports; None if it has no text, as an embedding."""
+    content = _chat(response) or _responses(response)
+    if content is None:
         return None
-    text, finish_reason, has_tool_calls = told
+    text, finish_reason, has_tool_calls = content
     params = {**(kwargs.get("optional_params") or {}), **(kwargs.get("litellm_params") or {})}
     params = {**params, **{name: kwargs[name] for name in ("user", "litellm_session_id") if kwargs.get(name)}}
     request = LiteLLMRequest(params)
@@ -73,7 +73,7 @@ def answer_of(kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) ->
 
 
 def _hidden(response: object) -> Mapping[str, Any]:
-    """Return what LiteLLM adds to a response: an attribute of its objects, an entry of plain dicts."""
+    """Return what LiteLLM adds to a response: in an attribute of its objects, or in an entry of plain dicts."""
     hidden = response.get(_HIDDEN) if isinstance(response, Mapping) else getattr(response, _HIDDEN, None)
     return hidden if isinstance(hidden, Mapping) else {}
 
@@ -82,7 +82,9 @@ def _stamp(response: object) -> str | None:
     stamp = _text_or_none(_hidden(response).get(STAMP))
     if stamp is not None:
         return stamp
-    details = getattr(getattr(response, "logging_obj", None), "model_call_details", None)  # a stream has it there
+    details = getattr(
+        getattr(response, "logging_obj", None), "model_call_details", None
+    )  # in a stream, the stamp is here
     return read_stamp(details.get("litellm_params") or {}) if isinstance(details, Mapping) else None
 
 
@@ -118,7 +120,7 @@ def _text(content: Any) -> str:
 
 def _format(kwargs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
     found = kwargs.get("response_format") or params.get("response_format")
-    text = kwargs.get("text") or params.get("text")  # the responses API has it there, without a level between
+    text = kwargs.get("text") or params.get("text")  # the responses API has the format here, without nesting
     inner = text.get("format") if isinstance(text, Mapping) else None
     if found is None and isinstance(inner, Mapping):
         return {"type": inner.get("type"), "json_schema": inner}

@@ -1,10 +1,10 @@
-"""Entering the selection of LiteLLM's router written in Rust, from 1.110 on.
+"""Inserts choices into the selection of LiteLLM's router that is written in Rust, from version 1.110 on.
 
-That router asks its Python side for whatever it cannot answer by itself, step by step. Where the request names a
-strategy other than simple-shuffle, one of these steps shows the list of healthy deployments and asks for one of them.
-So every request names one, and the answer is Conduit's; where Conduit does not choose, the router's own strategy
-is asked in its place. A registered strategy would be asked before anything is filtered, and never hears of the
-deployments that earlier attempts have failed with; therefore the registration is taken off once it is noticed.
+That router asks its Python side, step by step, for everything that it cannot answer by itself. If a request names a
+strategy other than simple-shuffle, one of these steps passes the list of healthy deployments and asks for one of them.
+Conduit therefore makes every request name such a strategy, and answers this step. If Conduit does not choose, the
+router's own strategy answers. A registered strategy would not do: the router asks it before anything is filtered, and
+does not tell it which deployments earlier attempts have failed with. Conduit therefore removes its registration.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,18 +21,18 @@ from conduit_schemas import ConfigurationError
 __all__ = ["RustRouter", "core_class", "is_entered_by", "is_rust"]
 
 _ASKS = "least-busy"
-"""Any strategy of which the router asks its Python side."""
+"""Any strategy for which the router asks its Python side."""
 _MARK = "conduit_router"
 _REGISTERED, _SYNC, _ASSIGNED = (
     "_custom_strategy",
     "get_available_deployment",
     "_core_async_get_available_deployment",
 )
-"""Where the router keeps a registered strategy, that one's synchronous selection, and one assigned by hand."""
+"""The attributes of a registered strategy, its synchronous selection, and an asynchronous one assigned by hand."""
 
 
 def core_class() -> type[Any] | None:
-    """Return the class of the router's core, or None where LiteLLM's router is not written in Rust."""
+    """Return the class of the router's core, or None if LiteLLM's router is not written in Rust."""
     try:
         kind: type[Any] = import_module("litellm.router_rust.core").RustCore
     except ImportError:
@@ -44,12 +44,12 @@ _CORE = core_class()
 
 
 def is_rust(core: object) -> bool:
-    """Say whether this is such a router's core."""
+    """Return whether this is the core of a router written in Rust."""
     return _CORE is not None and isinstance(core, _CORE)
 
 
 def is_entered_by(core: Any, new_attempt: Callable[[], Attempt]) -> bool:
-    """Say whether attempts of this kind enter every selection of a router."""
+    """Return whether every selection of a router starts with such an attempt."""
     entered = core.__dict__.get(_MARK)
     return isinstance(entered, RustRouter) and entered.is_on and entered.new_attempt == new_attempt
 
@@ -57,22 +57,22 @@ def is_entered_by(core: Any, new_attempt: Callable[[], Attempt]) -> bool:
 class RustRouter:
     """See :class:`~conduit_litellm.litellm_compat.attempt.RouterAccess`.
 
-    Three methods of the core are replaced on the instance. They do what LiteLLM's do once another strategy is
-    registered, or the router's settings change to another one.
+    It replaces three methods of the core, on the instance. As soon as another strategy is registered, or the router's
+    settings change to another one, they behave like LiteLLM's own.
 
     Parameters
     ----------
     core
-        The core that the router's facade holds; the strategy is registered on it already.
+        The core behind the router's facade. The strategy must be registered on it already.
     new_attempt
         Called once per selection.
     select_sync
-        The slot's method, by which the router's settings show whose it is.
+        The slot's method for synchronous calls. In the router's attributes, it shows that the slot is installed.
 
     Raises
     ------
     ConfigurationError
-        When this LiteLLM's router lacks one of these methods.
+        If this version's router lacks one of these methods.
     """
 
     def __init__(self, core: Any, new_attempt: Callable[[], Attempt], select_sync: Any) -> None:
@@ -87,15 +87,15 @@ class RustRouter:
         missing = [name for name in ours if not hasattr(self._kind, name)]
         if missing:
             raise ConfigurationError(
-                f"LiteLLM {version('litellm')} has another router than those Conduit knows (no {', '.join(missing)}): "
-                "install a version that docs/parity.md lists"
+                f"Conduit does not support the router of LiteLLM {version('litellm')} (it has no "
+                f"{', '.join(missing)}): install a version that docs/parity.md lists"
             )
         core.__dict__.update(ours, **{_MARK: self, _REGISTERED: None, _SYNC: select_sync})
         core.__dict__.pop(_ASSIGNED, None)
 
     @property
     def is_on(self) -> bool:
-        """Whether the strategy is still the router's."""
+        """Whether this strategy is still installed on the router."""
         state = self._core.__dict__
         return state[_REGISTERED] is None and _SYNC in state and state[_MARK] is self
 
@@ -117,19 +117,21 @@ class RustRouter:
         question = self._question(step, request, messages, input, pass_through)
         if question.answer is None:
             own = self._kind._answer_select
-            question.take(await own(self._core, question.step, request, messages, input, pass_through=pass_through))
+            question.answer_with(
+                await own(self._core, question.step, request, messages, input, pass_through=pass_through)
+            )
         return question.end()
 
     def _answer_sync(self, step: Mapping[str, Any], request: Any, messages: Any, input: Any) -> Any:
         question = self._question(step, request, messages, input, False)
         if question.answer is None:
-            question.take(self._kind._answer_select_sync(self._core, question.step, request, messages, input))
+            question.answer_with(self._kind._answer_select_sync(self._core, question.step, request, messages, input))
         return question.end()
 
     def _question(
         self, step: Mapping[str, Any], request: Any, messages: Any, input: Any, pass_through: bool
     ) -> "_Question":
-        """Return what the router asks, answered as far as Conduit and simple-shuffle can."""
+        """Return the router's question, answered if Conduit or simple-shuffle can answer it."""
         core = self._core
         stage = step.get("stage") if self.is_on else None
         if stage not in {"strategy", "override_check"}:
@@ -137,7 +139,7 @@ class RustRouter:
         strategy, selector = core._prefetch_strategy_and_selector(step["model"], request)
         scope, group = self._scope(selector)
         own = {**step, "strategy": strategy, "scope": scope, "group": group}
-        if stage == "override_check":  # the request named its deployment, which only a strategy of its own may veto
+        if stage == "override_check":  # the request named its deployment; only an override strategy may veto it
             return _Question(
                 own, request, self.new_attempt(), answer=None if scope == "override" else step["candidates"]
             )
@@ -160,7 +162,7 @@ class RustRouter:
         return question
 
     def _scope(self, selector: object) -> tuple[str, str | None]:
-        """Return in which of LiteLLM's places a strategy's selector stands."""
+        """Return where LiteLLM keeps a strategy's selector: the kind of place, and the group if it belongs to one."""
         selectors = self._core._selectors
         if selector is selectors.default:
             return "default", None
@@ -169,7 +171,7 @@ class RustRouter:
 
 
 class _Question:
-    """A step at which the router asks, with its answer once there is one."""
+    """A step at which the router asks for a choice, and its answer once there is one."""
 
     def __init__(
         self,
@@ -186,20 +188,20 @@ class _Question:
         self._found = found or []
 
     def pick(self, deployment: Any) -> None:
-        """Answer with one of the deployments; with None, leave the question open."""
+        """Answer with one of the deployments. None leaves the question open."""
         if deployment is None:
             return
         if self.step.get("records") is None:
             self.answer = [deployment["model_info"]["id"]]
-        else:  # several may share an id, so the router takes a position
+        else:  # several may share an id, so the router expects a position
             self.answer = [next(place for place, one in enumerate(self._found) if one is deployment)]
 
-    def take(self, answer: Any) -> None:
-        """Answer with what LiteLLM's own strategy says."""
+    def answer_with(self, answer: Any) -> None:
+        """Answer with the choice of LiteLLM's own strategy."""
         self.answer = answer
 
     def end(self) -> Any:
-        """Tell the attempt, if there is one, and return the answer."""
+        """Report the selected deployment to the attempt, if there is one, and return the answer."""
         if self._attempt is not None and self.answer:
             self._attempt.finish(self._selected(self.answer[0]), LiteLLMRequest(self._request))
         return self.answer

@@ -1,8 +1,8 @@
-"""What a strategy puts on a router, and how each finds the other.
+"""The slot: the pair of methods that a strategy installs on a router, and how the slot finds its router.
 
-``strategy.install(router)`` says which router it is. ``router.set_custom_routing_strategy(strategy)`` and
+``strategy.install(router)`` names the router. ``router.set_custom_routing_strategy(strategy)`` and
 ``router.register_plugin(strategy)``, which LiteLLM's users know, do not: LiteLLM only reads the strategy's two methods.
-For these two alone the caller's frame is looked at, and where that does not show the router, the garbage collector's
+For these two, Conduit inspects the caller's frame, and if the router is not there, searches the garbage collector's
 list of objects.
 """
 
@@ -27,19 +27,19 @@ _SELECTORS = ("get_available_deployment", "async_get_available_deployment")
 
 
 class RouterSlot:
-    """The pair of methods that a strategy puts on ONE router.
+    """The pair of methods that a strategy installs on ONE router.
 
     Parameters
     ----------
     new_attempt
         Called once per selection.
     hint
-        What probably is the router, where it was not given to :meth:`install`; it is checked on the first call.
+        The object that is probably the router, if :meth:`install` is not used. It is checked on the first call.
     """
 
     def __init__(self, new_attempt: Callable[[], Attempt], hint: object = None) -> None:
         self.new_attempt = new_attempt
-        self._hint = _weakly(hint)
+        self._hint = _weak_reference(hint)
         self._router: RouterAccess | None = None
 
     async def async_get_available_deployment(
@@ -50,8 +50,8 @@ class RouterSlot:
         input: Any = None,
         specific_deployment: bool | None = False,
     ) -> Any:
-        """Select for LiteLLM's asynchronous calls; same parameters as the router's own method."""
-        router = self._router or self._enter(self._find_router())
+        """Select for LiteLLM's asynchronous calls. The parameters are those of the router's own method."""
+        router = self._router or self._attach(self._find_router())
         return await router.select_async(
             model=model,
             request_kwargs=request_kwargs,
@@ -68,8 +68,8 @@ class RouterSlot:
         specific_deployment: bool | None = False,
         request_kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Select for LiteLLM's synchronous calls; same parameters as the router's own method."""
-        router = self._router or self._enter(self._find_router())
+        """Select for LiteLLM's synchronous calls. The parameters are those of the router's own method."""
+        router = self._router or self._attach(self._find_router())
         return router.select_sync(
             model=model,
             request_kwargs=request_kwargs,
@@ -79,21 +79,21 @@ class RouterSlot:
         )
 
     def install(self, router: Any) -> None:
-        """Put this slot on a router as its routing strategy. Nothing has to be searched for afterwards."""
+        """Install this slot on a router as its routing strategy. The router then need not be searched for."""
         core = _core(router)
-        # LiteLLM reads exactly these two attributes of a strategy.
+        # LiteLLM reads only the two selection methods of a strategy.
         if hasattr(core, "register_plugin"):
             core.register_plugin(self)
         else:
             core.set_custom_routing_strategy(self)
-        self._enter(core)
+        self._attach(core)
 
     def enter_if_rust(self, core: object) -> None:
-        """Enter the router that is asking for this slot's methods, where that cannot wait for its first call."""
+        """Attach to a router written in Rust that is reading the slot's methods: its first call would be too late."""
         if rust_router.is_rust(core):
-            self._enter(core)
+            self._attach(core)
 
-    def _enter(self, core: Any) -> RouterAccess:
+    def _attach(self, core: Any) -> RouterAccess:
         router: RouterAccess
         if rust_router.is_rust(core):
             router = RustRouter(core, self.new_attempt, self.get_available_deployment)
@@ -103,11 +103,11 @@ class RouterSlot:
         return router
 
     def _find_router(self) -> Any:
-        """Return the router that carries this slot.
+        """Return the router that this slot is installed on.
 
-        Called only for a strategy that was not installed by :meth:`install`, on its first selection: LiteLLM never
-        tells a strategy which router it is on. The object that asked for the methods is almost always the router;
-        where it is not, the one that stores them is searched for, once.
+        Called on the first selection of a strategy that was not installed with :meth:`install`, because LiteLLM never
+        tells a strategy which router it is on. The object that read the methods is almost always the router. If it is
+        not, the router that stores them is searched for, once.
         """
         hinted = self._hint() if self._hint is not None else None
         if hinted is not None and carries(hinted, self):
@@ -116,28 +116,28 @@ class RouterSlot:
             if issubclass(type(candidate), _ROUTER) and carries(candidate, self):
                 return _core(candidate)
         raise ConfigurationError(
-            "this routing strategy is on no router: call strategy.install(router) or "
+            "this routing strategy is not installed on a router: call strategy.install(router) or "
             "router.set_custom_routing_strategy(strategy) before using it"
         )
 
 
 def calling_object() -> object:
-    """Return ``self`` of the method that asked a strategy for one of its methods, if it has one.
+    """Return ``self`` of the method that read one of a strategy's methods; None if it has none.
 
     ``Router.set_custom_routing_strategy`` reads the strategy's methods and stores them on itself.
-    :meth:`RouterSlot.install` does without this.
+    :meth:`RouterSlot.install` does not need this.
     """
-    frame = sys._getframe(3)  # this function, the strategy's helper, its property: then whoever asked
+    frame = sys._getframe(3)  # skips this function, the strategy's helper, and its property
     return frame.f_locals.get("self")
 
 
 def carries(router: object, slot: RouterSlot) -> bool:
-    """Say whether a router has this slot's methods as its own."""
+    """Return whether a slot is installed on a router."""
     return any(found is slot for found in _slots(router))
 
 
 def is_filled_by(router: object, new_attempt: Callable[[], Attempt]) -> bool:
-    """Say whether every selection of a router starts with an attempt of this kind."""
+    """Return whether every selection of a router starts with such an attempt."""
     core = _core(router)
     if rust_router.is_rust(core):
         return rust_router.is_entered_by(core, new_attempt)
@@ -145,7 +145,7 @@ def is_filled_by(router: object, new_attempt: Callable[[], Attempt]) -> bool:
 
 
 def _slots(router: object) -> list[RouterSlot]:
-    """Return the slot behind each of a router's methods that has one."""
+    """Return the slots that a router's selection methods belong to."""
     stored = getattr(_core(router), "__dict__", {})
     methods = (stored.get(f"_core_{name}") or stored.get(name) for name in _SELECTORS)
     owners = (getattr(inspect.unwrap(method), "__self__", None) for method in methods if method)
@@ -165,8 +165,8 @@ def _core_class() -> type[Any]:
 _ROUTER = _core_class()
 
 
-def _weakly(something: object) -> "weakref.ref[Any] | None":
+def _weak_reference(something: object) -> "weakref.ref[Any] | None":
     try:
         return weakref.ref(something)
-    except TypeError:  # not every object can be referred to weakly; routers can
+    except TypeError:  # not every object can be weakly referenced; routers can
         return None

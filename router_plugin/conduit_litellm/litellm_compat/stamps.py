@@ -1,4 +1,4 @@
-"""The stamp: the id of a request's newest decision, where LiteLLM's callbacks find it."""
+"""The stamp: the id of a request's newest decision, in the metadata where LiteLLM's callbacks find it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ STAMP = "conduit_decision_id"
 
 
 def write_stamp(request_kwargs: dict[str, Any], decision_id: str) -> None:
-    """Note the decision on the request, where LiteLLM's callbacks will find it.
+    """Write the decision's id into the request's metadata, where LiteLLM's callbacks find it.
 
-    In the SDK the metadata is replaced by a copy, since concurrent calls may share one dict. In the proxy,
-    where the dict belongs to the request and others already refer to it, it is changed in place.
+    In the SDK, the metadata is replaced by a copy, since concurrent calls may share one dict. In the proxy, the dict
+    belongs to the request alone and is already referred to elsewhere, so it is changed in place.
     """
     name = _bucket(request_kwargs)
     bucket = request_kwargs.get(name)
@@ -26,7 +26,7 @@ def write_stamp(request_kwargs: dict[str, Any], decision_id: str) -> None:
 
 
 def clear_stamp(request_kwargs: dict[str, Any]) -> None:
-    """Take an earlier attempt's decision off a request that goes on without one."""
+    """Remove an earlier attempt's decision from a request that goes on without one."""
     for name in ("metadata", "litellm_metadata"):
         bucket = request_kwargs.get(name)
         if isinstance(bucket, dict) and STAMP in bucket:
@@ -48,15 +48,15 @@ def read_stamp(arguments: Mapping[str, Any]) -> str | None:
 
 
 def earlier_attempt(request_kwargs: Mapping[str, Any]) -> str | None:
-    """Return the decision of the attempt that a proxied request has just failed with, or None.
+    """Return the id of the decision behind a proxied request's previous, failed attempt, or None.
 
-    Models that are asked at the same time share the stamp's dict, too, but do not follow one another.
+    Calls made in parallel for one request share the dict with the stamp, too, but none of them precedes another.
     """
     bucket = request_kwargs.get(_bucket(request_kwargs))
     if request_kwargs.get("litellm_logging_obj") is None or not isinstance(bucket, Mapping):
         return None
-    follows = request_kwargs.get("fallback_depth") or bucket.get("previous_models")
-    return read_stamp(request_kwargs) if follows else None
+    is_later_attempt = request_kwargs.get("fallback_depth") or bucket.get("previous_models")
+    return read_stamp(request_kwargs) if is_later_attempt else None
 
 
 def _bucket(request_kwargs: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ FEEDBACK_PATH = "/conduit/feedback"
 
 
 class Edit(BaseModel):
-    """An answer and what became of it; both are compared and forgotten."""
+    """An answer and its edited version. They are compared, and neither is kept."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,7 +26,7 @@ class Edit(BaseModel):
 
 
 class Rating(BaseModel):
-    """The body of a request: which answer, and how good it was."""
+    """The request's body: which answer, and how good it was."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,26 +43,26 @@ class Rating(BaseModel):
     decision_id: Id | None = None
     """The response's header ``x-conduit-decision-id``."""
     call_id: Id | None = None
-    """The response's header ``x-litellm-call-id``, in place of the decision's."""
+    """The response's header ``x-litellm-call-id``, as an alternative to the decision's id."""
     trace_id: Id | None = None
-    """LiteLLM's id of the trace; its newest decision is meant."""
+    """LiteLLM's id of the trace. The feedback is about the trace's newest decision."""
     policy: Id | None = None
-    """The response's header ``x-conduit-policy``, as it is: needed where another worker made the decision."""
+    """The response's header ``x-conduit-policy``, unchanged. Needed if another worker made the decision."""
     source: Label = "client"
     key: Label = ""
 
     @model_validator(mode="after")
-    def _says_one_thing_of_one_answer(self) -> Self:
+    def _check_exactly_one_rating_and_answer(self) -> Self:
         if sum(name is not None for name in (self.decision_id, self.call_id, self.trace_id)) != 1:
-            raise ValueError("give one of decision_id, call_id and trace_id")
+            raise ValueError("give exactly one of decision_id, call_id and trace_id")
         forms = (self.quality, self.thumbs, self.stars, self.edit, self.regenerated)
         if sum(form is not None for form in forms) != 1:
-            raise ValueError("give one of quality, thumbs, stars, edit and regenerated")
+            raise ValueError("give exactly one of quality, thumbs, stars, edit and regenerated")
         self.judgement()
         return self
 
     def judgement(self) -> Judgement:
-        """Return what is said."""
+        """Return the rating in the form that the strategy takes."""
         if self.quality is not None:
             found = Judgement(self.quality)
         elif self.thumbs is not None:
@@ -77,11 +77,11 @@ class Rating(BaseModel):
 
 
 def mount_feedback(server: ProxyServer, strategy: ConduitRoutingStrategy) -> None:
-    """Add the route to the proxy's application, for everybody whose key may call a model."""
+    """Add the route to the proxy's application, for every key that may call a model."""
     from fastapi import HTTPException  # noqa: PLC0415 - only a proxy has it
 
     async def give_feedback(given: Rating) -> dict[str, str]:
-        """Say how good an answer was, so that the next ones get better."""
+        """Rate an answer, so that later choices get better."""
         policy = None if given.policy is None else unquote(given.policy)
         decision = strategy.rate(
             given.judgement(),
@@ -98,6 +98,6 @@ def mount_feedback(server: ProxyServer, strategy: ConduitRoutingStrategy) -> Non
 
 
 _UNKNOWN = (
-    "this worker knows no such decision. If another one made it, give decision_id and policy as the response's headers "
-    "x-conduit-decision-id and x-conduit-policy had them"
+    "this worker knows no such decision. If another worker made it, give decision_id and policy, copied from the "
+    "response's headers x-conduit-decision-id and x-conduit-policy"
 )

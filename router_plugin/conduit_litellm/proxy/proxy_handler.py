@@ -1,4 +1,4 @@
-"""Conduit in a LiteLLM proxy, from its config.yaml alone.
+"""Conduit in a LiteLLM proxy, set up by the proxy's config.yaml alone.
 
 ::
 
@@ -7,10 +7,11 @@
     conduit:
       objective: cost
 
-LiteLLM has no setting for a routing strategy from elsewhere, but it imports callbacks while it starts. The one here
-watches which router the proxy uses, and makes a strategy that router's own whenever it is not: at the start,
-when the router is made later from the database, when it is replaced, and when a changed setting takes the
-strategy away. Every worker process has a strategy of its own. Importing this module elsewhere does nothing.
+LiteLLM has no setting for a custom routing strategy, but it imports the configured callbacks when it starts. The
+callback in this module watches which router the proxy uses, and installs a strategy on it whenever it has none: at the
+start, when the proxy creates the router later from its database, when it replaces the router, and when a changed
+setting removes the strategy. Every worker process has its own strategy. Importing this module outside a proxy does
+nothing.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
-from conduit_litellm.litellm_compat.proxy_server import ProxyHooks, ProxyServer, callbacks_told, running_proxy
+from conduit_litellm.litellm_compat.proxy_server import ProxyHooks, ProxyServer, flush_callbacks, running_proxy
 from conduit_litellm.metrics import expose_metrics
 from conduit_litellm.proxy.feedback_route import FEEDBACK_PATH, mount_feedback
 from conduit_litellm.proxy.settings import read_settings
@@ -32,7 +33,7 @@ __all__ = ["DECISION_HEADER", "POLICY_HEADER", "ProxyHandler", "handler"]
 _logger = logging.getLogger("conduit")
 
 DECISION_HEADER = "x-conduit-decision-id"
-"""Response header: the decision that an answer came of, for feedback on it."""
+"""Response header: the id of the decision behind an answer, for feedback on it."""
 POLICY_HEADER = "x-conduit-policy"
 """Response header: the policy that made the decision, percent-encoded."""
 
@@ -41,9 +42,9 @@ _PATIENCE_S = 5.0
 
 
 class ProxyHandler(ProxyHooks):
-    """Keeps a strategy on the proxy's router, and tells clients which decision their answer came of.
+    """Keeps a strategy on the proxy's router, and names the decision behind each answer in the response headers.
 
-    Nothing here raises: whatever goes wrong is logged once, and LiteLLM routes as it would without Conduit.
+    No method raises. Each kind of error is logged once, and LiteLLM routes as it would without Conduit.
     """
 
     def __init__(self) -> None:
@@ -51,54 +52,58 @@ class ProxyHandler(ProxyHooks):
         self._strategy: ConduitRoutingStrategy | None = None
         self._watch: asyncio.Task[None] | None = None
         self._given_up = False
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def strategy(self) -> ConduitRoutingStrategy | None:
-        """The strategy of this process; None outside a proxy, before there is a router, and after a wrong setting."""
+        """The strategy of this process. None outside a proxy, before there is a router, and if a setting is invalid."""
         return self._strategy
 
     def start(self) -> None:
-        """Watch the proxy's router from the running event loop; without a proxy or a loop do nothing."""
+        """Watch the proxy's router from the running event loop. Without a proxy or a loop, do nothing."""
         if self._given_up or running_proxy() is None or not (self._watch is None or self._watch.done()):
             return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # the proxy's module is loaded, but it does not run yet
+        except RuntimeError:  # the proxy's module is loaded, but the proxy is not running yet
             return
         self._watch = loop.create_task(self._keep_watching(), name="conduit-proxy-watch")
 
     def keep_installed(self) -> None:
-        """Make the strategy that of the proxy's current router, unless it is already."""
+        """Install the strategy on the proxy's current router, unless it is installed there already."""
         server = running_proxy()
         router = None if server is None else server.router
         if server is None or router is None or self._given_up:
             return
         try:
-            strategy = self._strategy or self._make(server)
+            strategy = self._strategy or self._create(server)
             if not strategy.is_installed_on(router):
                 strategy.install(router)
-                _logger.info("conduit chooses the deployments of this proxy (process-wide, checked all the time)")
+                _logger.info("Conduit chooses the deployments of this proxy process")
         except ConfigurationError as error:
             self._given_up = True
-            _logger.error("%s; until this is put right and the proxy started again, LiteLLM routes alone", error)
-        except Exception:  # the proxy must serve whatever happens here
-            self._say("install", "conduit could not be installed on the proxy's router; it is tried again and again")
+            _logger.error(
+                "%s; LiteLLM routes without Conduit until this is corrected and the proxy is restarted", error
+            )
+        except Exception:  # the proxy must keep serving
+            self._warn_once(
+                "install", "Conduit could not be installed on the proxy's router; it tries again every second"
+            )
 
     def before_request(self) -> None:
-        """Look after the router, which may be a new one."""
+        """Install the strategy if the router is a new one."""
         self.start()
         self.keep_installed()
 
     def response_headers(self, arguments: Mapping[str, Any], response: object) -> dict[str, str] | None:
-        """Name the decision to the client."""
+        """Return the headers that name the decision; None if there was none."""
         try:
             decision = None if self._strategy is None else self._strategy.decision_behind(arguments, response)
             if decision is None:
                 return None
             return {DECISION_HEADER: decision.id, POLICY_HEADER: quote(decision.policy)}
-        except Exception:  # an answer must not be lost for its headers
-            self._say("headers", "the decision could not be named in a response")
+        except Exception:  # the answer matters more than its headers
+            self._warn_once("headers", "the headers that name the decision could not be added to a response")
             return None
 
     async def _keep_watching(self) -> None:
@@ -106,42 +111,47 @@ class ProxyHandler(ProxyHooks):
             self.keep_installed()
             await asyncio.sleep(_WATCH_S)
 
-    def _make(self, server: ProxyServer) -> ConduitRoutingStrategy:
+    def _create(self, server: ProxyServer) -> ConduitRoutingStrategy:
         where = server.config_path
         settings = read_settings(server.section("conduit"), where)
         try:
             self._strategy = strategy = ConduitRoutingStrategy(**settings)
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}: conduit: {error}") from error
-        server.before_the_end(self._finish)
+        server.before_shutdown(self._finish)
         try:
             mount_feedback(server, strategy)
         except Exception:  # the requests matter more
-            self._say("feedback", f"POST {FEEDBACK_PATH} is not served")
+            self._warn_once(
+                "feedback", f"POST {FEEDBACK_PATH} is not served: the route could not be added to the proxy"
+            )
         if find_spec("prometheus_client") is not None:
             try:
                 expose_metrics(strategy)
             except Exception:  # the requests matter more
-                self._say("metrics", "the proxy's metrics do not show Conduit's")
+                self._warn_once("metrics", "Conduit's metrics could not be added to the proxy's")
         return strategy
 
     async def _finish(self) -> None:
-        """Deliver what waits: a worker that a signal ends has no other opportunity."""
+        """Deliver waiting events: a worker that a signal ends has no later opportunity."""
         self._given_up = True
         try:
-            await asyncio.wait_for(callbacks_told(), _PATIENCE_S)
-        except Exception:  # then what is known already is delivered
-            self._say("callbacks", "LiteLLM did not tell its callbacks of the last requests in time")
+            await asyncio.wait_for(flush_callbacks(), _PATIENCE_S)
+        except Exception:  # the outcomes known so far are delivered
+            self._warn_once(
+                "callbacks",
+                "LiteLLM did not call its callbacks for the last requests in time; their outcomes may be missing",
+            )
         try:
             if self._strategy is not None:
                 await self._strategy.aclose(_PATIENCE_S)
-        except Exception:  # the proxy has other things to close
-            self._say("finish", "events may be lost at the end of this worker")
+        except Exception:  # the proxy must be able to close everything else
+            self._warn_once("finish", "events may have been lost when this worker ended")
 
-    def _say(self, topic: str, message: str) -> None:
-        if topic not in self._said:
-            self._said.add(topic)
-            _logger.warning("%s (said once)", message, exc_info=True)
+    def _warn_once(self, topic: str, message: str) -> None:
+        if topic not in self._warned:
+            self._warned.add(topic)
+            _logger.warning("%s (logged once)", message, exc_info=True)
 
 
 handler = ProxyHandler()

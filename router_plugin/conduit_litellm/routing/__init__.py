@@ -1,1 +1,1 @@
-"""Which deployment serves: the selection, what is in force for it, and the snapshots it reads."""
+"""Chooses the deployment that serves a request, from snapshots and routing settings."""

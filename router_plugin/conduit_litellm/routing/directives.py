@@ -1,4 +1,4 @@
-"""What is in force for one request: who chooses, what is wanted, within which limits."""
+"""Works out what applies to one request: whether Conduit chooses, with which objective, within which limits."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,22 +33,22 @@ _MAX_REMEMBERED = 1_000
 _OF_STREAMS = [signal for signal in LIMITED if signal.is_of_streams]
 
 
-class _Wanted(NamedTuple):
-    """What is wanted of a request, from policy, override and request made one."""
+class _Goals(NamedTuple):
+    """The goals of the policy, an override and the request, and the goal that results from them."""
 
     policy: RoutingGoal
     override: RoutingGoal | None
     scope: str | None
-    """Whose override it is."""
+    """The key or team that the override belongs to."""
     request: RoutingGoal | None
     goal: RoutingGoal
-    """All of them in one; of the caps on a request's cost the least counts."""
+    """All of them merged. The lowest limit on a request's cost applies."""
     objective: Objective
     weights: dict[str, float]
 
 
-class _InForce(NamedTuple):
-    """A policy's settings, as of one snapshot."""
+class _CurrentSettings(NamedTuple):
+    """A policy's settings as of one snapshot."""
 
     beliefs: Beliefs | None
     settings: RoutingSettings
@@ -56,24 +56,24 @@ class _InForce(NamedTuple):
     share: float
     spend: Mapping[str, Spend]
     plain: Directive | None
-    """What holds for every request that wants nothing for itself; None where requests differ."""
-    wanted: dict[tuple[str | None, int, bool], _Wanted]
-    """By scope, identity of the request's own goal, which is kept alive in it, and whether the request is a stream."""
+    """The directive of all requests without a goal of their own; None if such requests may differ."""
+    goals: dict[tuple[str | None, int, bool], _Goals]
+    """A cache by scope, ``id()`` of the request's own goal (which the entry keeps alive), and whether it streams."""
 
 
 class Directives:
-    """Finds out what is in force for a request.
+    """Works out what applies to a request.
 
-    An operator's settings, which come with the snapshot, stand above the application's own. Within them a key's
-    or else a team's override, and at last the request itself, replace what they name; but what
-    a request may cost is the least that any of them says.
+    An operator's settings, which arrive with the snapshot, take precedence over the application's own. A goal in an
+    override (the key's, or else the team's) replaces the policy's, and a goal in the request replaces both, field by
+    field. The exception is the limit on a request's cost: the lowest one always applies.
 
     Parameters
     ----------
     own
         The application's settings.
     objective
-        The application's objective, for where no goal names one.
+        The application's objective, used if no goal names one.
     clock
         Seconds since 1970.
     """
@@ -91,72 +91,72 @@ class Directives:
         self._objective = objective
         self._requests = RequestGoals(counters)
         self._clock = clock
-        self._in_force: dict[str, _InForce] = {}
+        self._current: dict[str, _CurrentSettings] = {}
 
     def paid(self, decision: Decision, cost_usd: float | None) -> None:
-        """Note what an attempt was billed, for the budgets."""
+        """Count what an attempt cost towards the budgets."""
         self.spending.pay(decision.policy, decision.scope, cost_usd or 0.0, int(self._clock() * 1000.0))
 
     def of_request(
         self, policy: str, beliefs: Beliefs | None, request: RoutingRequest, arms: Sequence[str], decision_id: str
     ) -> Directive:
-        """Return what is in force for a request.
+        """Return what applies to a request.
 
         Parameters
         ----------
         beliefs
-            The policy's newest, if there are any.
+            The policy's newest beliefs, if any.
         arms
-            Those that may serve it.
+            The ids of the deployments that may serve the request.
         decision_id
-            Decides for a canary where neither user nor session is known.
+            Assigns the request to a canary or its control group if neither user nor session is known.
         """
-        found = self._in_force.get(policy)
+        found = self._current.get(policy)
         if found is None or found.beliefs is not beliefs:
-            found = self._in_force[policy] = self._settled(policy, beliefs)
+            found = self._current[policy] = self._read_settings(policy, beliefs)
         own = self._requests.read(request.goal)
         if found.plain is not None and own is None:
             return found.plain
         scope = next((scope for scope in request.scopes() if scope in found.settings.overrides), None)
-        wanted = self._wanted(found, scope, own, is_stream=bool(request.content.params.get("stream")))
+        goals = self._goals(found, scope, own, is_stream=bool(request.content.params.get("stream")))
         session = self._session(policy, found.settings, request)
-        constraints = self._constraints(policy, found, wanted, self._index(session, arms))
+        constraints = self._constraints(policy, found, goals, self._index(session, arms))
         is_in_canary = found.mode == "canary" and _is_in_canary(policy, found, request, decision_id)
         return Directive(
             mode=found.mode,
             fallback=_fallback(found.mode, is_in_canary=is_in_canary),
-            objective=wanted.objective,
-            weights=wanted.weights,
+            objective=goals.objective,
+            weights=goals.weights,
             constraints=constraints,
             logged=constraints.logged(),
             scope=scope,
             session=session,
         )
 
-    def _settled(self, policy: str, beliefs: Beliefs | None) -> _InForce:
+    def _read_settings(self, policy: str, beliefs: Beliefs | None) -> _CurrentSettings:
         state = None if beliefs is None else beliefs.snapshot.routing
         spend = {} if state is None else state.spend
         if beliefs is not None:
-            self.spending.covered(policy, beliefs.snapshot.stream_time_ms)
+            self.spending.forget_until(policy, beliefs.snapshot.stream_time_ms)
         if state is not None and (state.origin == "operator" or state.settings == self.own):
             settings, mode, share = state.settings, state.mode, state.canary_share
         else:
             settings, mode, share = self.own, self.own.mode, self.own.canary_share
-        found = _InForce(beliefs, settings, mode, share, spend, None, {})
+        found = _CurrentSettings(beliefs, settings, mode, share, spend, None, {})
         differs = settings.overrides or settings.session_stickiness or settings.switching_cost
         if mode == "canary" or settings.goal.budget is not None or differs:
             return found
-        wanted = self._wanted(found, None, None, is_stream=False)
-        streams = self._wanted(found, None, None, is_stream=True)
-        if (streams.goal, streams.objective) != (wanted.goal, wanted.objective):
+        goals = self._goals(found, None, None, is_stream=False)
+        streams = self._goals(found, None, None, is_stream=True)
+        if (streams.goal, streams.objective) != (goals.goal, goals.objective):
             return found
-        constraints = self._constraints(policy, found, wanted, None)
-        left = _fallback(mode, is_in_canary=False)
-        directive = Directive(mode, left, wanted.objective, wanted.weights, constraints, constraints.logged())
+        constraints = self._constraints(policy, found, goals, None)
+        fallback = _fallback(mode, is_in_canary=False)
+        directive = Directive(mode, fallback, goals.objective, goals.weights, constraints, constraints.logged())
         return found._replace(plain=directive)
 
-    def _wanted(self, found: _InForce, scope: str | None, own: RoutingGoal | None, *, is_stream: bool) -> _Wanted:
-        known = found.wanted.get((scope, id(own), is_stream))
+    def _goals(self, found: _CurrentSettings, scope: str | None, own: RoutingGoal | None, *, is_stream: bool) -> _Goals:
+        known = found.goals.get((scope, id(own), is_stream))
         if known is not None:
             return known
         override = None if scope is None else found.settings.overrides[scope]
@@ -166,18 +166,18 @@ class Directives:
         objective = objective_of(goal, self._objective)
         if not is_stream:
             goal = goal.model_copy(update={signal.limit: None for signal in _OF_STREAMS})
-            with suppress(ConfigurationError):  # where nothing else counts, it goes on counting
+            with suppress(ConfigurationError):  # an objective that weighs nothing else keeps these weights
                 objective = replace(objective, **{signal.name: 0.0 for signal in _OF_STREAMS})
-        wanted = _Wanted(found.settings.goal, override, scope, own, goal, objective, objective.weights())
-        if len(found.wanted) >= _MAX_REMEMBERED:
-            found.wanted.clear()
-        found.wanted[scope, id(own), is_stream] = wanted
-        return wanted
+        goals = _Goals(found.settings.goal, override, scope, own, goal, objective, objective.weights())
+        if len(found.goals) >= _MAX_REMEMBERED:
+            found.goals.clear()
+        found.goals[scope, id(own), is_stream] = goals
+        return goals
 
-    def _constraints(self, policy: str, found: _InForce, wanted: _Wanted, previous: int | None) -> Constraints:
-        goal = wanted.goal
+    def _constraints(self, policy: str, found: _CurrentSettings, goals: _Goals, previous: int | None) -> Constraints:
+        goal = goals.goal
         price = spent = 0.0
-        for scope, level in (("", wanted.policy), (wanted.scope or "", wanted.override)):
+        for scope, level in (("", goals.policy), (goals.scope or "", goals.override)):
             if level is not None and level.budget is not None:
                 now_ms = int(self._clock() * 1000.0)
                 known = found.spend.get(scope, _NOTHING_SPENT)
@@ -210,7 +210,7 @@ class Directives:
 
 
 def _fallback(mode: Mode, *, is_in_canary: bool) -> Fallback | None:
-    """Return why LiteLLM is to choose; None where Conduit is."""
+    """Return why LiteLLM chooses; None if Conduit chooses."""
     match mode:
         case "active":
             return None
@@ -224,13 +224,13 @@ def _fallback(mode: Mode, *, is_in_canary: bool) -> Fallback | None:
             assert_never(mode)
 
 
-def _is_in_canary(policy: str, found: _InForce, request: RoutingRequest, decision_id: str) -> bool:
-    who = _whose(found.settings, request) or decision_id
-    return random_number(f"{policy}\0{who}", "canary") < found.share
+def _is_in_canary(policy: str, found: _CurrentSettings, request: RoutingRequest, decision_id: str) -> bool:
+    unit = _canary_unit(found.settings, request) or decision_id
+    return random_number(f"{policy}\0{unit}", "canary") < found.share
 
 
-def _whose(settings: RoutingSettings, request: RoutingRequest) -> str | None:
-    """Return who stays on one side of a canary, where the request says so."""
+def _canary_unit(settings: RoutingSettings, request: RoutingRequest) -> str | None:
+    """Return the user or session that always stays in the canary, or always out of it; None if unknown."""
     match settings.sticky_by:
         case "user":
             return request.user

@@ -19,18 +19,18 @@ _POLL_S = 1.0
 
 
 class PolicyCache:
-    """Looks up beliefs without waiting; an entry is replaced as a whole.
+    """The newest beliefs of every policy, available without waiting. An entry is replaced as a whole.
 
-    When is a snapshot stale? Not when it is old: without traffic nothing changes. It is stale when for
-    ``max_age_s`` the log could not be read, or when for as long events of its policy were delivered to the
-    log and no newer snapshot came of them: then no learner is at work.
+    Age alone does not make a snapshot stale: without traffic, nothing changes. A snapshot is stale if the log could not
+    be read for ``max_age_s``, or if events of its policy were delivered that long ago and no newer snapshot has
+    followed, because then no learner is running.
 
     Parameters
     ----------
     max_age_s
-        Seconds.
+        Seconds after which a snapshot is stale.
     clock
-        Monotonic seconds.
+        Returns monotonic seconds.
 
     Examples
     --------
@@ -52,44 +52,44 @@ class PolicyCache:
         self._state = state
         self._clock = clock
         self._beliefs: dict[str, Beliefs] = {}
-        self._unanswered: dict[str, float] = {}
-        self._heard = clock()
+        self._due_since: dict[str, float] = {}
+        self._last_read = clock()
 
     def get(self, policy: str) -> Beliefs | None:
         """Return the newest beliefs of a policy, or None."""
         return self._beliefs.get(policy)
 
     def is_stale(self, policy: str) -> bool:
-        """Say whether nothing has been heard of the log or of the policy's learner for too long."""
-        oldest = self._unanswered.get(policy, self._heard)
-        return self._clock() - min(oldest, self._heard) > self._max_age_s
+        """Return whether the log, or the policy's learner, has been silent for too long."""
+        oldest = self._due_since.get(policy, self._last_read)
+        return self._clock() - min(oldest, self._last_read) > self._max_age_s
 
     def silence_s(self) -> float:
         """Return the seconds since the log was last read."""
-        return self._clock() - self._heard
+        return self._clock() - self._last_read
 
     def overdue_s(self) -> dict[str, float]:
-        """Return for every policy the seconds for which delivered events have waited for a newer snapshot."""
-        now, unanswered = self._clock(), self._unanswered.copy()
-        policies = {*self._beliefs.copy(), *unanswered}
-        return {policy: now - unanswered.get(policy, now) for policy in policies}
+        """Return, for every policy, how many seconds delivered events have waited for a newer snapshot."""
+        now, due_since = self._clock(), self._due_since.copy()
+        policies = {*self._beliefs.copy(), *due_since}
+        return {policy: now - due_since.get(policy, now) for policy in policies}
 
     def update(self, snapshot: Snapshot) -> bool:
-        """Take a snapshot unless it is older than what is known; say whether it was taken."""
+        """Use a snapshot unless a newer one is known; return whether it is used."""
         known = self._beliefs.get(snapshot.policy)
         if known is not None and snapshot.offset <= known.snapshot.offset:
             return False
         self._beliefs[snapshot.policy] = Beliefs(snapshot)
-        self._unanswered.pop(snapshot.policy, None)
+        self._due_since.pop(snapshot.policy, None)
         return True
 
     def delivered(self, policies: Iterable[str]) -> None:
-        """Note that the log has taken events of these policies: newer snapshots are due."""
+        """Record that the log confirmed events of these policies, so that newer snapshots are due."""
         for policy in policies:
-            self._unanswered.setdefault(policy, self._clock())
+            self._due_since.setdefault(policy, self._clock())
 
     async def run(self, log: EventLog, topic: str) -> None:
-        """Follow the snapshot topic for ever."""
+        """Follow the snapshot topic forever."""
         async with log.reader(topic) as reader:
             while True:
                 try:
@@ -99,17 +99,19 @@ class PolicyCache:
                     await asyncio.sleep(_POLL_S)
                     continue
                 self._state.back("snapshots")
-                self._heard = self._clock()
+                self._last_read = self._clock()
                 for message in messages:
-                    self._take(message.value)
+                    self._read(message.value)
 
-    def _take(self, data: bytes) -> None:
+    def _read(self, data: bytes) -> None:
         try:
-            taken = self.update(decode_snapshot(data))
+            is_newer = self.update(decode_snapshot(data))
         except RecordError as error:
             self._counters.add("snapshots_refused")
             if self._counters["snapshots_refused"] == 1:
-                _logger.warning("a snapshot cannot be used and is ignored: %s", error)
+                _logger.warning(
+                    "a snapshot cannot be used and is ignored: %s (counted as snapshots_refused, logged once)", error
+                )
         else:
-            if taken:
+            if is_newer:
                 self._counters.add("snapshots")

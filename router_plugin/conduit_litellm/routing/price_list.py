@@ -1,7 +1,7 @@
-"""When the prices of deployments have changed.
+"""Detects changes of the deployments' prices.
 
-LiteLLM computes the cost of a call from its price map, so a new price there is a new cost at the next call. Telling the
-learner spares it the calls it would take to notice.
+LiteLLM computes the cost of a call from its price map, so a new price there changes the cost of the next call. The
+learner is told of it, because noticing it from the costs alone would take many calls.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,14 +15,14 @@ _EVERY_S = 30.0
 
 
 class PriceList:
-    """The prices that were last told of each policy's deployments.
+    """The prices that the learner was last told, for the deployments of each policy.
 
     Parameters
     ----------
     settings
-        How the policies are learned; prices are told with them.
+        The learning settings of the policies. Prices are part of them.
     price_of
-        Returns what a deployment charges, or None where that is not known.
+        Returns a deployment's price, or None if it is unknown.
 
     Examples
     --------
@@ -36,27 +36,27 @@ class PriceList:
     def __init__(self, settings: LearningSettings, price_of: Callable[[Deployment], ArmPrice | None]) -> None:
         self._settings = settings
         self._price_of = price_of
-        self._told: dict[str, dict[str, ArmPrice]] = {}
+        self._announced: dict[str, dict[str, ArmPrice]] = {}
         self._due: dict[str, float] = {}
 
-    def changed(self, policy: str, found: Iterable[Deployment], now: float) -> LearningSettings | None:
-        """Return the settings with the prices as they are, or None where they were told already.
+    def changed(self, policy: str, deployments: Iterable[Deployment], now: float) -> LearningSettings | None:
+        """Return the settings with the current prices, or None if no price has changed since the last call.
 
         Parameters
         ----------
-        policy, found
-            A policy and the deployments there are to choose from.
+        policy, deployments
+            A policy and the deployments it chooses among.
         now
-            Seconds on any clock; prices are looked up every half a minute.
+            Seconds on any clock. Prices are looked up at most every 30 seconds.
         """
         if now < self._due.get(policy, now):
             return None
         self._due[policy] = now + _EVERY_S
-        told = self._told.setdefault(policy, {})
+        announced = self._announced.setdefault(policy, {})
         prices = {
-            deployment["model_info"]["id"]: price for deployment in found if (price := self._price_of(deployment))
+            deployment["model_info"]["id"]: price for deployment in deployments if (price := self._price_of(deployment))
         }
-        if all(told.get(arm) == price for arm, price in prices.items()):
+        if all(announced.get(arm) == price for arm, price in prices.items()):
             return None
-        told.update(prices)
-        return self._settings.model_copy(update={"prices": dict(sorted(told.items()))})
+        announced.update(prices)
+        return self._settings.model_copy(update={"prices": dict(sorted(announced.items()))})

@@ -1,4 +1,4 @@
-"""What a selection is given: the deployments that may serve, and the request, whoever carries it."""
+"""The input of a selection: the deployments that may serve, and the request, independent of LiteLLM's types."""
 
 from collections.abc import Iterator
 from typing import NotRequired, Protocol, TypedDict
@@ -13,18 +13,18 @@ class DeploymentParams(TypedDict):
 
     model: str
     weight: NotRequired[float | None]
-    """0 takes the deployment out of the traffic."""
+    """A weight of 0 excludes the deployment from the traffic."""
 
 
 class DeploymentInfo(TypedDict):
-    """What a deployment is."""
+    """How a deployment is identified."""
 
     id: str
-    """What is learned about; LiteLLM makes one up where the configuration gives none."""
+    """The id that statistics are kept under. LiteLLM generates one if the configuration gives none."""
 
 
 class Deployment(TypedDict):
-    """One entry of a LiteLLM model list, with the fields that Conduit reads; there may be any others."""
+    """One entry of a LiteLLM model list. Only the fields that Conduit reads are listed here."""
 
     model_name: NotRequired[str]
     """The model group."""
@@ -33,25 +33,25 @@ class Deployment(TypedDict):
 
 
 class RoutingRequest(Protocol):
-    """A request on its way to a deployment. Each member is worked out when it is asked for, which most never are."""
+    """A request that needs a deployment. Each member is computed on access, since most are never needed."""
 
     @property
     def content(self) -> Request:
-        """What the featurizer reads."""
+        """The part of the request that the featurizer reads."""
         ...
 
     @property
     def goal(self) -> object:
-        """What the request says that it wants for itself, not checked yet; None where it says nothing."""
+        """The request's own goal, not validated yet; None if it has none."""
         ...
 
     def scopes(self) -> Iterator[str]:
-        """Yield whose overrides may hold: ``key:...`` and ``team:...``, the most particular first."""
+        """Yield the scopes whose overrides may apply: ``key:...`` and ``team:...``, the most specific first."""
         ...
 
     @property
     def user(self) -> str | None:
-        """Who is asking, where that is known."""
+        """The user who makes the request, if known."""
         ...
 
     @property
@@ -61,23 +61,23 @@ class RoutingRequest(Protocol):
 
     @property
     def id(self) -> object:
-        """What the caller knows the request by."""
+        """The id by which the caller knows the request."""
         ...
 
     @property
     def traces(self) -> tuple[str, ...]:
-        """The ids of the trace that the request belongs to; several requests may share one."""
+        """The ids of the request's trace. Several requests may share a trace."""
         ...
 
     @property
     def earlier_decision(self) -> str | None:
-        """The id of the decision of the attempt that this very request has just failed with, if any."""
+        """The id of the decision behind this request's previous, failed attempt, if any."""
         ...
 
     def stamp(self, decision_id: str) -> None:
-        """Write the decision's id on the request, so that what becomes of it can be told."""
+        """Write the decision's id on the request, so that its outcome can be matched with the decision."""
         ...
 
     def clear_stamp(self) -> None:
-        """Take an earlier attempt's decision off a request that goes on without one."""
+        """Remove an earlier attempt's decision from a request that goes on without one."""
         ...

@@ -1,4 +1,4 @@
-"""What one request wants for itself: ``metadata={"conduit": {"objective": "cost", "max_cost_usd": 0.01}}``."""
+"""Reads a request's own goal: ``metadata={"conduit": {"objective": "cost", "max_cost_usd": 0.01}}``."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ __all__ = ["REQUEST_KEY", "RequestGoals"]
 _logger = logging.getLogger("conduit")
 
 REQUEST_KEY = "conduit"
-"""Where a request's metadata says what it wants."""
+"""The key of a request's metadata that holds its goal."""
 
 _ALLOWED = ("objective", *(signal.limit for signal in LIMITED), "quality_floor")
 
@@ -23,7 +23,7 @@ _MAX_WARNINGS = 20
 
 
 class RequestGoals:
-    """Reads what requests want. What cannot be used is left out, counted and said; it never fails a request.
+    """Reads the goals of requests. Invalid fields are ignored, counted and logged; they never fail a request.
 
     Examples
     --------
@@ -38,35 +38,35 @@ class RequestGoals:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._known: dict[str, RoutingGoal | None] = {}
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
-    def read(self, wanted: object) -> RoutingGoal | None:
-        """Return what a request wants, or None when it says nothing that can be used."""
-        if wanted is None:
+    def read(self, given: object) -> RoutingGoal | None:
+        """Return a request's goal, or None if it gives none that is valid."""
+        if given is None:
             return None
         try:
-            wanted = json.loads(wanted) if isinstance(wanted, str) else wanted
-            key = json.dumps(wanted, sort_keys=True)
+            given = json.loads(given) if isinstance(given, str) else given
+            key = json.dumps(given, sort_keys=True)
         except (TypeError, ValueError) as error:
             self._refuse(f"it must be a JSON object: {error}")
             return None
-        if not isinstance(wanted, Mapping):
+        if not isinstance(given, Mapping):
             self._refuse(f"it must be an object with some of {', '.join(_ALLOWED)}, not {key[:100]}")
             return None
         if key in self._known:
             return self._known[key]
         fields: dict[str, Any] = {}
-        for name, value in wanted.items():
-            if value is not None and self._is_good(str(name), value):
+        for name, value in given.items():
+            if value is not None and self._is_valid(str(name), value):
                 fields[str(name)] = value
         goal = checked(RoutingGoal, fields, REQUEST_KEY) if fields else None
-        if len(fields) == len(wanted):  # what is wrong is counted each time
+        if len(fields) == len(given):  # invalid goals are not remembered, since each one is counted
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
             self._known[key] = goal
         return goal
 
-    def _is_good(self, name: str, value: object) -> bool:
+    def _is_valid(self, name: str, value: object) -> bool:
         if name not in _ALLOWED:
             self._refuse(f"a request cannot set {name[:100]!r}; it can set {', '.join(_ALLOWED)}")
             return False
@@ -79,10 +79,10 @@ class RequestGoals:
 
     def _refuse(self, why: str) -> None:
         self._counters.add("request_goals_refused")
-        if why not in self._said and len(self._said) < _MAX_WARNINGS:
-            self._said.add(why)
+        if why not in self._warned and len(self._warned) < _MAX_WARNINGS:
+            self._warned.add(why)
             _logger.warning(
-                'metadata["%s"] of a request is left out: %s (counted as request_goals_refused, said once)',
+                'metadata["%s"] of a request is ignored: %s (counted as request_goals_refused, logged once)',
                 REQUEST_KEY,
                 why,
             )

@@ -1,4 +1,4 @@
-"""One selection: from LiteLLM's healthy deployments to a choice, noted for the log."""
+"""One selection: chooses among LiteLLM's healthy deployments, and queues the choice for the log."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ _logger = logging.getLogger("conduit")
 
 
 class Selector:
-    """What every selection of one strategy shares."""
+    """What all selections of one strategy share."""
 
     def __init__(
         self,
@@ -66,19 +66,19 @@ class Selector:
         self._numbers = count()
 
     def decision_id(self) -> str:
-        """Return a new id; the random prefix tells processes apart."""
+        """Return a new id. Its random prefix distinguishes processes."""
         return f"{self._prefix}{next(self._numbers):08x}"
 
-    def policy(self, group: str, found: Sequence[Deployment] = ()) -> str:
+    def policy(self, group: str, deployments: Sequence[Deployment] = ()) -> str:
         """Return the policy of a model group.
 
-        The first time, say in the log how it is to be learned and used; later, when prices have changed.
+        The first call for a group logs its learning and routing settings. Later calls log them again if prices changed.
         """
         name = self._names.get(group)
         is_new = name is None
         if name is None:
             name = self._names[group] = policy_name(self.namespace, group)
-        settings = self._prices.changed(name, found, time.monotonic())
+        settings = self._prices.changed(name, deployments, time.monotonic())
         if is_new or settings is not None:
             now, who = time.time(), f"{platform.node()}:{os.getpid()}"[:256]
             settings = settings or self.settings
@@ -89,11 +89,11 @@ class Selector:
         return name
 
     def _introduce(self, change: LearningChange | RoutingChange) -> None:
-        # It comes once per policy, which without it would be learned or used in another way than was asked for.
+        # Without its settings, a policy would be learned or used in another way than the application asked for.
         self.emitter.put(ChangeDraft(change), even_if_full=True)
 
     def count_fallback(self, reason: Fallback) -> None:
-        """Count a selection left to LiteLLM; where nobody asked for that, say so the first time for each reason."""
+        """Count a selection that LiteLLM makes. If that was not intended, log the first one for each reason."""
         if reason.is_intended:
             self.counters.add(f"selections_{reason}")
             return
@@ -103,14 +103,14 @@ class Selector:
             level = logging.INFO if reason is Fallback.NO_SNAPSHOT else logging.WARNING
             _logger.log(
                 level,
-                "LiteLLM's own selection serves. %s (counted as fallback_%s, said once)",
+                "LiteLLM's own selection serves. %s (counted as fallback_%s, logged once)",
                 reason.about,
                 reason,
                 exc_info=reason is Fallback.ERROR,
             )
 
     def warn_until_rated(self, policy: str, beliefs: Beliefs, arms: Sequence[str]) -> None:
-        """Count choices made while little is known of the quality, and say so the first time for each policy."""
+        """Count choices that are made with too few ratings, and log the first one for each policy."""
         if policy in self._rated:
             return
         coverage = beliefs.stacked(arms).coverage
@@ -121,18 +121,22 @@ class Selector:
         if policy not in self._unrated:
             self._unrated.add(policy)
             _logger.warning(
-                "policy %r: too little is known of the quality of its answers (%.0f %% of the ratings needed). "
-                "Until there are more, failures decide, and cost and latency count only that much: give feedback "
-                "(counted as selections_without_quality)",
+                "policy %r: too little is known of the quality of its answers (%.0f %% of the ratings needed). Until "
+                "there are enough, failures decide, and cost and latency count only in that proportion: give feedback "
+                "(counted as selections_without_quality, logged once per policy)",
                 policy,
                 100.0 * coverage,
             )
 
-    def count_unnoted(self) -> None:
-        """Count a selection that served but could not be noted, and say so the first time."""
+    def count_unrecorded(self) -> None:
+        """Count a selection that serves but could not be recorded, and log the first one."""
         self.counters.add("selections_not_noted")
         if self.counters["selections_not_noted"] == 1:
-            _logger.warning("a selection could not be noted and will not be learned from", exc_info=True)
+            _logger.warning(
+                "a selection could not be recorded, so nothing is learned from it "
+                "(counted as selections_not_noted, logged once)",
+                exc_info=True,
+            )
 
 
 class DeploymentSelection:
@@ -140,22 +144,22 @@ class DeploymentSelection:
 
     __slots__ = (
         "_arms",
-        "_before",
         "_beliefs",
         "_choice",
         "_context",
+        "_deployments",
         "_directive",
         "_fallback",
-        "_found",
         "_id",
         "_policy",
+        "_previous",
+        "_selector",
         "_shadow",
-        "_with",
     )
 
     def __init__(self, selector: Selector) -> None:
-        self._with = selector
-        self._found: list[Deployment] | None = None
+        self._selector = selector
+        self._deployments: list[Deployment] | None = None
         self._arms: tuple[str, ...] = ()
         self._policy: str | None = None
         self._id = ""
@@ -165,56 +169,56 @@ class DeploymentSelection:
         self._shadow: Choice | None = None
         self._directive: Directive | None = None
         self._fallback: Fallback | None = None
-        self._before = selector.ledger.current
+        self._previous = selector.ledger.current
 
-    def pick(self, model: str, found: list[Deployment], request: RoutingRequest) -> Deployment | None:
-        """Pick a deployment, or return None to leave the pick to LiteLLM."""
+    def pick(self, model: str, deployments: list[Deployment], request: RoutingRequest) -> Deployment | None:
+        """Pick a deployment, or return None to let LiteLLM pick."""
         try:
-            return self._choose(model, found, request)
-        except Exception:  # whatever went wrong, LiteLLM can still serve the request
+            return self._choose(model, deployments, request)
+        except Exception:  # LiteLLM can still serve the request
             self._choice = self._shadow = None
-            self._leave(Fallback.ERROR)
+            self._fall_back(Fallback.ERROR)
             return None
 
-    def _choose(self, model: str, found: list[Deployment], request: RoutingRequest) -> Deployment | None:
-        selector = self._with
-        group = _group(model, found)
+    def _choose(self, model: str, deployments: list[Deployment], request: RoutingRequest) -> Deployment | None:
+        selector = self._selector
+        group = _group(model, deployments)
         managed = selector.model_groups
         if managed is not None and group not in managed and model not in managed:
             return None
-        if len(found) > MAX_ARMS:
+        if len(deployments) > MAX_ARMS:
             selector.count_fallback(Fallback.TOO_MANY_DEPLOYMENTS)
             return None
-        allowed = _with_weight(found)
-        arms = self._offered(allowed)
+        allowed = _with_weight(deployments)
+        arms = self._set_deployments(allowed)
         self._context = selector.featurizer(request.content)
         self._id = decision_id = selector.decision_id()
-        self._policy = policy = selector.policy(group, found)
+        self._policy = policy = selector.policy(group, deployments)
         beliefs = selector.policies.get(policy)
         self._directive = directive = selector.directives.of_request(policy, beliefs, request, arms, decision_id)
         picked = allowed[0] if len(allowed) == 1 else self._decide(policy, beliefs, directive, allowed)
         if picked is None and self._shadow is None:
-            self._offered(found)  # LiteLLM picks, and its strategies do not all look at weights
+            self._set_deployments(deployments)  # LiteLLM picks, and not all of its strategies heed weights
         return picked
 
-    def _offered(self, found: list[Deployment]) -> tuple[str, ...]:
-        self._found = found
-        self._arms = tuple([deployment["model_info"]["id"] for deployment in found])
+    def _set_deployments(self, deployments: list[Deployment]) -> tuple[str, ...]:
+        self._deployments = deployments
+        self._arms = tuple([deployment["model_info"]["id"] for deployment in deployments])
         return self._arms
 
     def _decide(
-        self, policy: str, beliefs: Beliefs | None, directive: Directive, found: list[Deployment]
+        self, policy: str, beliefs: Beliefs | None, directive: Directive, deployments: list[Deployment]
     ) -> Deployment | None:
-        selector = self._with
+        selector = self._selector
         if directive.fallback is Fallback.OFF:
-            self._leave(Fallback.OFF)
+            self._fall_back(Fallback.OFF)
             return None
         if beliefs is None:
-            self._leave(Fallback.NO_SNAPSHOT)
+            self._fall_back(Fallback.NO_SNAPSHOT)
             return None
-        reason = self._objection(policy, beliefs)
+        reason = self._snapshot_problem(policy, beliefs)
         if reason is not None:
-            self._leave(reason)
+            self._fall_back(reason)
             return None
         choice = choose(
             beliefs,
@@ -227,43 +231,43 @@ class DeploymentSelection:
         self._beliefs = beliefs
         if directive.fallback is not None:
             self._shadow = choice
-            self._leave(directive.fallback)
+            self._fall_back(directive.fallback)
             return None
         self._choice = choice
         selector.warn_until_rated(policy, beliefs, self._arms)
-        return found[choice.index]
+        return deployments[choice.index]
 
-    def _leave(self, reason: Fallback) -> None:
-        """Leave the pick to LiteLLM."""
+    def _fall_back(self, reason: Fallback) -> None:
+        """Let LiteLLM pick."""
         self._fallback = reason
-        self._with.count_fallback(reason)
+        self._selector.count_fallback(reason)
 
-    def _objection(self, policy: str, beliefs: Beliefs) -> Fallback | None:
+    def _snapshot_problem(self, policy: str, beliefs: Beliefs) -> Fallback | None:
         learned = beliefs.snapshot.settings
-        ours = self._with.settings
+        ours = self._selector.settings
         if learned.featurizer != ours.featurizer or learned.dimension != ours.dimension:
             return Fallback.UNKNOWN_FEATURIZER
-        if self._with.policies.is_stale(policy):
+        if self._selector.policies.is_stale(policy):
             return Fallback.STALE_SNAPSHOT
         return None
 
     def finish(self, deployment: Deployment, request: RoutingRequest) -> None:
-        """Note what was selected: for the log, on the request, and for feedback."""
+        """Record the selected deployment: in the log, on the request, and for feedback."""
         try:
             if self._policy is not None:
-                self._note(deployment, request)
-            elif self._with.ledger.current is self._before:
-                # Not a managed group, or the request named its deployment; a strategy of LiteLLM's that selects
-                # synchronously inside an asynchronous call has made its own decision here, which stays.
-                self._with.counters.add("selections_left_alone")
+                self._record(deployment, request)
+            elif self._selector.ledger.current is self._previous:
+                # The group is not managed, or the request named its deployment. (If the current decision has changed,
+                # a strategy of LiteLLM's made a synchronous selection within this one; that decision stays.)
+                self._selector.counters.add("selections_left_alone")
                 request.clear_stamp()
-        except Exception:  # the deployment is selected: nothing here may keep it from serving
-            self._with.count_unnoted()
+        except Exception:  # the deployment is selected, and must serve whatever happens here
+            self._selector.count_unrecorded()
 
-    def _note(self, deployment: Deployment, request: RoutingRequest) -> None:
-        selector, policy = self._with, self._policy
+    def _record(self, deployment: Deployment, request: RoutingRequest) -> None:
+        selector, policy = self._selector, self._policy
         arm = deployment["model_info"]["id"]
-        if policy is None or self._found is None or arm not in self._arms:
+        if policy is None or self._deployments is None or arm not in self._arms:
             request.clear_stamp()
             return
         now = time.time()
@@ -278,13 +282,13 @@ class DeploymentSelection:
         decision.earlier = selector.ledger.get(request.earlier_decision or "")
         request.stamp(self._id)
         selector.counters.add("selections")
-        pending = SelectionDraft(
+        draft = SelectionDraft(
             time=now,
             policy=policy,
             decision_id=self._id,
             request_id=request.id,
             arms=self._arms,
-            models=tuple([candidate["litellm_params"]["model"] for candidate in self._found]),
+            models=tuple([candidate["litellm_params"]["model"] for candidate in self._deployments]),
             chosen=self._arms.index(arm),
             context=self._context,
             featurizer=selector.settings.featurizer,
@@ -294,21 +298,21 @@ class DeploymentSelection:
             fallback=self._fallback,
             beliefs=self._beliefs,
         )
-        selector.emitter.put(pending)
-        annotate_span(pending)
+        selector.emitter.put(draft)
+        annotate_span(draft)
         seen = attempts_of_request.get()
         if seen is not None:
-            seen.append(pending)
+            seen.append(draft)
 
 
-def _with_weight(found: list[Deployment]) -> list[Deployment]:
-    """Leave out the deployments of weight 0, by which operators take one out of the traffic, unless all have it."""
-    return [deployment for deployment in found if deployment["litellm_params"].get("weight") != 0] or found
+def _with_weight(deployments: list[Deployment]) -> list[Deployment]:
+    """Exclude deployments of weight 0, which operators took out of the traffic, unless all have weight 0."""
+    return [deployment for deployment in deployments if deployment["litellm_params"].get("weight") != 0] or deployments
 
 
-def _group(model: str, found: list[Deployment]) -> str:
-    """Return the model group: what the deployments call themselves, or the request's name where they differ."""
-    name = found[0].get("model_name")
-    if isinstance(name, str) and all(deployment.get("model_name") == name for deployment in found):
+def _group(model: str, deployments: list[Deployment]) -> str:
+    """Return the model group: the deployments' common name, or the name in the request if they differ."""
+    name = deployments[0].get("model_name")
+    if isinstance(name, str) and all(deployment.get("model_name") == name for deployment in deployments):
         return name
     return model

@@ -1,10 +1,10 @@
-"""Which arm a session was served by last."""
+"""Remembers which deployment served each session last."""
 
 __all__ = ["Sessions"]
 
 
 class Sessions:
-    """Remembers the newest sessions of this process; every operation is a step or two on a dict, without a lock.
+    """Remembers the newest sessions of this process. Every operation takes a step or two on a dict and needs no lock.
 
     Examples
     --------
@@ -20,15 +20,15 @@ class Sessions:
         self._arms: dict[tuple[str, str], str] = {}
 
     def last(self, session: tuple[str, str]) -> str | None:
-        """Return the arm that served a policy's session last, or None."""
+        """Return the id of the deployment that served a policy's session last, or None."""
         return self._arms.get(session)
 
     def served(self, session: tuple[str, str], arm: str) -> None:
-        """Note which arm serves a session; beyond the limit the one unheard of for longest is forgotten."""
+        """Remember which deployment serves a session. Beyond the limit, forget the least recently used one."""
         self._arms.pop(session, None)
         self._arms[session] = arm
         if len(self._arms) > self._limit:
             try:
                 self._arms.pop(next(iter(self._arms)), None)
-            except (RuntimeError, StopIteration):  # another thread is at it: there is room again
+            except (RuntimeError, StopIteration):  # another thread is removing one, so there is room again
                 return

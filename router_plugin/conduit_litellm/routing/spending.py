@@ -1,4 +1,4 @@
-"""What this process has spent since the newest snapshot, which does not know of it yet."""
+"""What this process has spent since the newest snapshot, which does not include it yet."""
 
 import threading
 from collections import deque
@@ -19,9 +19,9 @@ class _Payment(NamedTuple):
 
 
 class Spending:
-    """Billed costs by policy and scope, forgotten as soon as a snapshot covers them.
+    """Costs by policy and scope, kept until a snapshot includes them.
 
-    Which of them a snapshot covers is told by the clock, so a budget is kept to within what is spent in a moment.
+    This process's clock decides which costs a snapshot includes, so a total may be off by what is spent in a moment.
 
     Examples
     --------
@@ -29,7 +29,7 @@ class Spending:
     >>> spending.pay("default/chat", "", 0.5, now_ms=2_000)
     >>> spending.total("default/chat", "", Spend(day_usd=1.0, thousand_requests=7), now_ms=3_000).day_usd
     1.5
-    >>> spending.covered("default/chat", until_ms=2_500)
+    >>> spending.forget_until("default/chat", until_ms=2_500)
     >>> spending.total("default/chat", "", Spend(day_usd=1.5, thousand_requests=8), now_ms=3_000).day_usd
     1.5
     """
@@ -37,17 +37,17 @@ class Spending:
     def __init__(self) -> None:
         self._payments: dict[str, deque[_Payment]] = {}
         self._sums: dict[tuple[str, str], tuple[float, int]] = {}
-        self._lock = threading.Lock()  # held for an addition; nobody waits behind it for a network
+        self._lock = threading.Lock()  # held for an addition only, never while waiting for a network
 
     def pay(self, policy: str, scope: str, usd: float, now_ms: int) -> None:
-        """Note what a request of a scope cost; it counts for the whole policy, too."""
+        """Add the cost of a request to its scope and to the whole policy."""
         with self._lock:
             payments = self._payments.setdefault(policy, deque(maxlen=_MAX_PAYMENTS))
             payments.append(_Payment(now_ms, scope, usd))
             self._add(policy, scope, usd)
 
-    def covered(self, policy: str, until_ms: int) -> None:
-        """Forget what was paid until then: the policy's newest snapshot knows of it."""
+    def forget_until(self, policy: str, until_ms: int) -> None:
+        """Forget what was paid up to this time, which the policy's newest snapshot includes."""
         with self._lock:
             payments = self._payments.get(policy)
             if not payments:
@@ -60,7 +60,7 @@ class Spending:
                 self._add(policy, payment.scope, payment.usd)
 
     def total(self, policy: str, scope: str, known: Spend, now_ms: int) -> Spend:
-        """Return what a snapshot knows plus what has come since; a window that is over starts at nothing."""
+        """Return the spending in a snapshot plus what came since. A window that has ended starts again at 0."""
         return spent(known, now_ms, *self._sums.get((policy, scope), (0.0, 0)))
 
     def _add(self, policy: str, scope: str, usd: float) -> None:

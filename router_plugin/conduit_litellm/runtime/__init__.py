@@ -1,1 +1,1 @@
-"""The threads behind a strategy: its event loop, the log it serves, the learner it may host."""
+"""The threads behind a strategy: an event loop, the connection to the log, a hosted learner."""

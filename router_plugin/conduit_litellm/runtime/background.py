@@ -1,4 +1,4 @@
-"""Threads with an event loop of their own, in which everything that may wait for a network happens."""
+"""Threads with an event loop of their own. All work that may wait for a network runs in them."""
 
 import asyncio
 import atexit
@@ -21,17 +21,17 @@ _CANCEL_S = 1.0
 class BackgroundThread:
     """A daemon thread that runs one coroutine until it is told to stop.
 
-    It is started when first used, knows that a fork leaves it behind, and stops in good order at the end of
-    the process.
+    It does not survive a fork, but can be started again in the child. At the end of the process it is told to stop, and
+    gets a few seconds to finish.
 
     Parameters
     ----------
     name
         The thread's name.
     main
-        What to run; it gets an event that is set when it is to end.
+        The coroutine to run. Its argument is an event that is set when it should end.
     forked
-        Called in a child process after a fork, where the thread does not exist.
+        Called in a child process after a fork. The thread does not exist there.
     """
 
     def __init__(
@@ -56,27 +56,27 @@ class BackgroundThread:
         self._task: asyncio.Task[None] | None = None
 
     def after_fork(self) -> None:
-        """Start anew in a child process."""
+        """Reset the state in a child process, so that the thread can be started there."""
         self._reset()
         if self._forked is not None:
             self._forked()
 
     def start(self) -> None:
-        """Start the thread unless it runs or was closed."""
+        """Start the thread unless it is running or was closed."""
         if self._thread is None and not self._closed:
             with self._starting:
                 if self._thread is None:
                     thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                     thread.start()
-                    self._thread = thread  # not before it runs: another thread may want to wait for its end
+                    self._thread = thread  # only once it runs, since another thread may join it
 
     def tell_to_stop(self) -> None:
-        """Ask for the end without waiting for it."""
+        """Ask the coroutine to end, without waiting for it."""
         self._closed = True
         self._in_loop(lambda: self._stop.set() if self._stop is not None else None)
 
     def close(self, timeout_s: float = _FLUSH_S) -> None:
-        """Ask for the end, wait for it for ``timeout_s`` seconds, then insist."""
+        """Ask the coroutine to end, wait up to ``timeout_s`` seconds for it, then cancel it."""
         self.tell_to_stop()
         with self._starting:
             thread = self._thread
@@ -90,20 +90,20 @@ class BackgroundThread:
     def _in_loop(self, action: Callable[[], object]) -> None:
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # the loop has just been closed: there is nothing left to ask for
+            with suppress(RuntimeError):  # the loop has just been closed, so the coroutine has ended
                 loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._hold())
         except Exception:
-            _logger.exception("thread %s ended on an error", self._name)
+            _logger.exception("thread %s ended with an error", self._name)
 
     async def _hold(self) -> None:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.ensure_future(self._main_until(self._stop))
-        if self._closed:  # told so before there was a loop to tell
+        if self._closed:  # it was told to stop before it had a loop
             self._stop.set()
         try:
             await self._task
@@ -133,6 +133,6 @@ def _at_exit() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-# Thread pools are closed before ordinary exit functions run, and the log may need one. CPython's own
-# concurrent.futures uses this hook for the same reason; where it is missing, the ordinary one is the best there is.
+# Python closes thread pools before it runs ordinary exit functions, and the log may need one. This hook runs earlier.
+# CPython's concurrent.futures uses it for the same reason. If it is missing, an ordinary exit function has to do.
 getattr(threading, "_register_atexit", atexit.register)(_at_exit)

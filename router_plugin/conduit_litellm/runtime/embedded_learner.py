@@ -1,4 +1,4 @@
-"""Hosts the learner inside an application's process, for installations without a broker."""
+"""Runs the learner inside an application's process, for installations without a broker."""
 
 import asyncio
 import logging
@@ -15,31 +15,33 @@ _RETRY_S = 5.0
 
 
 def host_learner(settings: LogSettings) -> BackgroundThread:
-    """Return the thread in which a process learns, not started yet.
+    """Return the thread in which this process runs the learner. It is not started yet.
 
-    Every process that uses the log has one. The log's group lock lets exactly one of them work; when its
-    process ends, however it ends, another one takes over.
+    Every process that uses the log has such a thread. The log's group lock lets exactly one of them work. When its
+    process ends, for whatever reason, another one takes over.
     """
 
     async def learn(stop: asyncio.Event) -> None:
         try:
-            from conduit_learner.worker.run import run_worker  # noqa: PLC0415 - an optional part, and slow to load
+            from conduit_learner.worker.run import run_worker  # noqa: PLC0415 - optional, and slow to load
         except ImportError as error:
             _logger.warning(
-                "nothing is learned in this process: %s; install the learner with "
-                "pip install 'conduit-litellm[learner]'. Events are logged, and whoever learns later can use them",
+                "this process does not learn: %s; install the learner with pip install 'conduit-litellm[learner]'. "
+                "Events are still logged, so a learner that is started later learns from them",
                 error,
             )
             return
-        said = False
+        warned = False
         while not stop.is_set():
             try:
                 async with open_log(settings) as log:
                     await run_worker(log, topics=settings.topics, stop=stop)
-            except Exception:  # learning may fail; serving, which happens elsewhere in this process, may not
-                if not said:
-                    said = True
-                    _logger.exception("the learner stopped on an error; it is started again every %g s", _RETRY_S)
+            except Exception:  # a failure to learn must not affect this process's requests
+                if not warned:
+                    warned = True
+                    _logger.exception(
+                        "the learner stopped with an error; it is restarted every %g s (logged once)", _RETRY_S
+                    )
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _RETRY_S)
 

@@ -1,4 +1,4 @@
-"""What a strategy does with the log: deliver its events and follow the snapshots."""
+"""Serves a strategy's connection to the log: delivers events and follows the snapshots."""
 
 import asyncio
 import logging
@@ -17,11 +17,11 @@ _logger = logging.getLogger("conduit")
 _RETRY_S = 5.0
 
 Follow = Callable[[EventLog, str], Coroutine[Any, Any, None]]
-"""Follows the topic of the snapshots for ever."""
+"""Follows the snapshot topic forever."""
 
 
 async def serve_log(settings: LogSettings, emitter: Emitter, follow: Follow, stop: asyncio.Event) -> None:
-    """Hold the log open until told to stop and everything is delivered; a log that cannot be opened is tried again."""
+    """Keep the log open until ``stop`` is set and all events are delivered. If opening it fails, try again."""
     try:
         await _serve_with_retries(settings, emitter, follow, stop)
     finally:
@@ -29,17 +29,18 @@ async def serve_log(settings: LogSettings, emitter: Emitter, follow: Follow, sto
 
 
 async def _serve_with_retries(settings: LogSettings, emitter: Emitter, follow: Follow, stop: asyncio.Event) -> None:
-    said = False
+    warned = False
     while True:
         try:
             async with open_log(settings) as log:
                 await _serve(log, settings.topics, emitter, follow, stop)
             return
-        except Exception as error:  # whatever is wrong with the log, the requests are served meanwhile
-            if not said:
-                said = True
+        except Exception as error:  # requests are served whatever is wrong with the log
+            if not warned:
+                warned = True
                 _logger.warning(
-                    "the event log cannot be used: %s; requests are served without it, next try in %g s",
+                    "the event log cannot be used: %s; requests are served without it, and opening it is tried "
+                    "again every %g s (logged once)",
                     error,
                     _RETRY_S,
                 )

@@ -1,4 +1,4 @@
-"""The execution service: choose a model, call it, validate its answer, learn from what comes of it."""
+"""The execution service: chooses a model, calls it, validates the answer, and learns from the result."""
 
 from conduit_litellm.service.create import create_service
 from conduit_litellm.service.errors import (

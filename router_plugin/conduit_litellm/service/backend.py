@@ -1,4 +1,4 @@
-"""What executes the service's requests: the port that LiteLLM and PydanticAI are behind."""
+"""The port for executing the service's requests, with LiteLLM or PydanticAI behind it."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ class Call(Generic[T]):
     """One request."""
 
     messages: Messages
-    wanted: ResultType[T] | None
-    """None for the answer's text."""
+    result_type: ResultType[T] | None
+    """The type that the answer must have; None for text."""
     metadata: Mapping[str, Any]
-    """What the choice of the model is to know besides the messages."""
+    """Information for the choice of the model, besides the messages."""
     user_id: str | None
     timeout_s: float
-    """For each attempt."""
+    """Time limit for each attempt, in seconds."""
     params: Mapping[str, Any]
-    """``temperature`` and the like."""
+    """``temperature`` and similar parameters."""
 
 
 class Backend(Protocol):
-    """Chooses a deployment, calls it, and goes on to another one when it fails.
+    """Chooses a deployment, calls it, and tries another one if it fails.
 
-    Each attempt is a decision of the strategy's; its outcome is reported to the strategy whatever happens, but for
-    a task that is cancelled.
+    Each attempt is a decision of the strategy. The backend reports its outcome to the strategy in every case except
+    when the task is cancelled.
     """
 
     async def complete(self, call: Call[Any]) -> Answer[Any]:
@@ -42,18 +42,18 @@ class Backend(Protocol):
         Raises
         ------
         Exception
-            What :meth:`translate` understands.
+            Any error that :meth:`translate` understands.
         """
         ...
 
     def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
-        """Yield the answer's pieces as they come, and at the end the whole. Nothing is validated."""
+        """Yield the pieces of the answer as they arrive, then the whole answer. Nothing is validated."""
         ...
 
     def translate(self, error: Exception) -> type[CompletionError]:
-        """Return which of the service's errors one of this backend's means."""
+        """Return the service's error class for one of this backend's errors."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...

@@ -1,20 +1,20 @@
-"""Everything that can go wrong with a request to the service, whoever executes it.
+"""The errors of requests to the service. They are the same for all backends.
 
 ::
 
     ConduitError
-    ├── ConfigurationError            the service was set up, or called, in a way that cannot work
+    ├── ConfigurationError            the service was set up or called with invalid arguments
     └── CompletionError               there is no usable answer
-        ├── RequestRefusedError       the request itself: every model would refuse it
+        ├── RequestRefusedError       the request itself is at fault: every model would refuse it
         │   ├── ContextWindowError    it is too long for the model
-        │   └── ContentPolicyError    what it asks for is not allowed
-        ├── AccessDeniedError         a key is missing, wrong, without rights or without money
-        ├── RateLimitedError          a provider, or a budget, allows no more for now
-        ├── ModelTimeoutError         no answer in time; a TimeoutError, too
+        │   └── ContentPolicyError    its content is not allowed
+        ├── AccessDeniedError         a key is missing, invalid, not permitted or out of credit
+        ├── RateLimitedError          a rate limit or a budget is exhausted for now
+        ├── ModelTimeoutError         no answer in time; also a TimeoutError
         ├── ModelUnavailableError     a provider fails, cannot be reached, or all models are cooling down
-        └── InvalidResultError        there is an answer, but not one of the wanted type, even asked again
+        └── InvalidResultError        the answer is not of the requested type, even after a repair
 
-Each is raised after retries and fallbacks, with the provider's own error as its cause.
+Each is raised after all retries and fallbacks. Its cause is the provider's own error.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from conduit_litellm.service.result_type import complaints
+from conduit_litellm.service.result_type import describe_errors
 from conduit_schemas import ConduitError
 
 __all__ = [
@@ -40,14 +40,14 @@ __all__ = [
 
 
 class CompletionError(ConduitError):
-    """The base of every error that leaves a request without a usable answer.
+    """Base class of all errors that leave a request without a usable answer.
 
     Attributes
     ----------
     model
-        The model that was asked last; None when none was.
+        The model that was called last; None if none was.
     decision_ids
-        The decisions of all attempts, the first one first.
+        The ids of the decisions of all attempts, oldest first.
     """
 
     def __init__(self, message: str, *, model: str | None = None, decision_ids: Sequence[str] = ()) -> None:
@@ -57,11 +57,11 @@ class CompletionError(ConduitError):
 
 
 class RequestRefusedError(CompletionError):
-    """Raised when the provider finds fault with the request; it is not tried again."""
+    """Raised when the provider refuses the request as invalid. It is not tried again."""
 
 
 class ContextWindowError(RequestRefusedError):
-    """Raised when the request is longer than the model can read."""
+    """Raised when the request exceeds the model's context window."""
 
 
 class ContentPolicyError(RequestRefusedError):
@@ -69,43 +69,43 @@ class ContentPolicyError(RequestRefusedError):
 
 
 class AccessDeniedError(CompletionError):
-    """Raised when a key is missing, wrong, has no right to the model, or its account no money."""
+    """Raised when a key is missing, invalid or not permitted to use the model, or its account is out of credit."""
 
 
 class RateLimitedError(CompletionError):
-    """Raised when a provider's rate limit, or a budget, allows no more for now."""
+    """Raised when a provider's rate limit or a budget is exhausted for now."""
 
 
 class ModelTimeoutError(CompletionError, TimeoutError):
-    """Raised when no answer came in time."""
+    """Raised when no answer arrived in time."""
 
 
 class ModelUnavailableError(CompletionError):
-    """Raised when the provider fails or cannot be reached, or no deployment is healthy."""
+    """Raised when the provider fails or is unreachable, or no deployment is healthy."""
 
 
 class InvalidResultError(CompletionError):
-    """Raised when the answer is not of the wanted type, and neither is the one the model gave when asked again.
+    """Raised when the answer is not of the requested type, and the model's second answer is not either.
 
     Attributes
     ----------
     text
-        The last answer.
+        The text of the last answer.
     """
 
     text = ""
 
     @classmethod
-    def of(cls, model: str, wanted: str, error: BaseException, text: str) -> Self:
-        """Return the error that says what is wrong with a model's last answer."""
-        what = complaints(error) if isinstance(error, ValidationError) else str(error)
-        made = cls(f"{model} gave no valid {wanted}: {what}"[:2000], model=model)
-        made.text = text
-        return made
+    def of(cls, model: str, type_name: str, error: BaseException, text: str) -> Self:
+        """Return an error that describes what is wrong with a model's last answer."""
+        reason = describe_errors(error) if isinstance(error, ValidationError) else str(error)
+        invalid = cls(f"{model} gave no valid {type_name}: {reason}"[:2000], model=model)
+        invalid.text = text
+        return invalid
 
 
 def kind_of_status(status: int) -> type[CompletionError]:
-    """Return the class of error that an HTTP status means.
+    """Return the error class for an HTTP status.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Execution through a LiteLLM Router, which has Conduit's strategy choose."""
+"""Executes requests through a LiteLLM Router, on which Conduit's strategy is installed."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -40,11 +40,11 @@ class LiteLLMBackend:
     Parameters
     ----------
     strategy
-        Chooses.
+        Chooses the deployments.
     deployments, fallbacks
-        Entries of a Router's model list; those of ``fallbacks`` serve when all others have failed.
+        Entries of a Router's model list. Those in ``fallbacks`` serve if all others have failed.
     retries
-        Further attempts after the first, each at a deployment that has not just failed, if there is one.
+        Number of further attempts after the first. Each uses a deployment that has not failed yet, if there is one.
     options
         Further arguments of the Router.
     """
@@ -61,7 +61,7 @@ class LiteLLMBackend:
         entries = [_checked(entry) for entry in (*deployments, *fallbacks)]
         self._group = str(deployments[0]["model_name"])
         self._models = {entry["model_info"]["id"]: entry["litellm_params"] for entry in entries}
-        # A provider that would refuse to hold an answer to a schema is not asked to: one request suits all.
+        # All deployments get the same request, so a schema is sent only if every provider supports schemas.
         self._enforces = all(litellm.supports_response_schema(params["model"]) for params in self._models.values())
         routes = [{self._group: [fallbacks[0]["model_name"]]}] if fallbacks else []
         try:
@@ -71,36 +71,38 @@ class LiteLLMBackend:
                     "num_retries": retries,
                     "retry_after": 0,
                     "fallbacks": routes,
-                    # Whichever model is chosen: what it has no parameter for must not fail the request.
+                    # A parameter that the chosen model does not have must not fail the request.
                     "default_litellm_params": {"drop_params": True},
                     **options,
                 }
             )
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"LiteLLM's Router refuses its settings: {error}") from error
+            raise ConfigurationError(
+                f"LiteLLM's Router refuses its settings: {error}; check router_options and the models"
+            ) from error
         strategy.install(self._router)
 
     async def complete(self, call: Call[Any]) -> Answer[Any]:
-        """Ask, validate, and ask the same deployment once more when the answer is not valid."""
-        wanted = call.wanted
-        messages = call.messages if wanted is None else wanted.asked_for(call.messages)
+        """Call a model and validate the answer. If it is invalid, call the same deployment once more."""
+        expected = call.result_type
+        messages = call.messages if expected is None else expected.with_instruction(call.messages)
         response = await self._ask(self._group, messages, call)
         first = self._answer(response)
-        if wanted is None:
+        if expected is None:
             return first
         try:
-            return replace(first, data=wanted.parse(first.text))
+            return replace(first, data=expected.parse(first.text))
         except ValidationError as error:
-            again = wanted.asked_again(call.messages, first.text, error)
+            again = expected.with_correction(call.messages, first.text, error)
         second = self._answer(await self._ask(first.deployment_id, again, call))
         try:
-            return replace(_added(first, second), data=wanted.parse(second.text))
+            return replace(_combined(first, second), data=expected.parse(second.text))
         except ValidationError as error:
-            raise InvalidResultError.of(first.model, wanted.name, error, second.text) from error
+            raise InvalidResultError.of(first.model, expected.name, error, second.text) from error
 
     async def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
-        """Yield the pieces, then the whole with the usage that the provider reported."""
-        messages = call.messages if call.wanted is None else call.wanted.asked_for(call.messages)
+        """Yield the pieces, then the whole answer with the usage that the provider reported."""
+        messages = call.messages if call.result_type is None else call.result_type.with_instruction(call.messages)
         began = time.perf_counter()
         response = await self._ask(self._group, messages, call, stream=True, stream_options={"include_usage": True})
         chunks: list[Any] = []
@@ -117,19 +119,19 @@ class LiteLLMBackend:
         return translated(error)
 
     async def aclose(self) -> None:
-        """Take the router's callbacks off LiteLLM."""
+        """Remove the router's callbacks from LiteLLM."""
         self._router.discard()  # type: ignore[no-untyped-call]  # LiteLLM has no types there
 
     async def _ask(self, model: str, messages: Any, call: Call[Any], **more: Any) -> Any:
-        if _others_first not in litellm.callbacks:  # an application may have replaced the list
-            litellm.callbacks.append(_others_first)
+        if _exclude_failed not in litellm.callbacks:  # an application may have replaced the list
+            litellm.callbacks.append(_exclude_failed)
         arguments = {**call.params, **more, "timeout": call.timeout_s, "metadata": dict(call.metadata)}
         if call.user_id is not None:
             arguments["user"] = call.user_id
-        if call.wanted is not None and self._enforces:
-            held = call.wanted.response_format()
-            if held is not None:
-                arguments.setdefault("response_format", held)
+        if call.result_type is not None and self._enforces:
+            response_format = call.result_type.response_format()
+            if response_format is not None:
+                arguments.setdefault("response_format", response_format)
         return await self._router.acompletion(model=model, messages=list(messages), **arguments)
 
     def _answer(self, response: Any, *, of: str | None = None, latency_s: float | None = None) -> Answer[str]:
@@ -152,10 +154,10 @@ class LiteLLMBackend:
         )
 
 
-class _OthersFirst(CustomLogger):
-    """Keeps the service's requests from deployments that have just failed them, as long as others are left.
+class _ExcludeFailed(CustomLogger):
+    """Excludes the deployments that a request has already failed with, as long as others are left.
 
-    LiteLLM's own retries do so for some errors only.
+    LiteLLM's own retries do this only for some errors.
     """
 
     async def async_filter_deployments(
@@ -165,7 +167,7 @@ class _OthersFirst(CustomLogger):
         return [one for one in healthy_deployments if one["model_info"]["id"] not in tried] or healthy_deployments
 
 
-_others_first = _OthersFirst()
+_exclude_failed = _ExcludeFailed()
 
 
 def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,11 +179,11 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
             f"LiteLLM knows no provider of model {params['model']!r}: write it as provider/model, such as "
             "openai/gpt-4.1 or, for a server that speaks OpenAI's API, hosted_vllm/NAME with api_base"
         ) from error
-    # A client's own retries would be attempts that nobody sees.
+    # Retries inside a client would be attempts that Conduit does not see.
     return {**entry, "litellm_params": {"max_retries": 0, **params}}
 
 
-def _added(first: Answer[str], second: Answer[str]) -> Answer[str]:
+def _combined(first: Answer[str], second: Answer[str]) -> Answer[str]:
     costs = (first.cost_usd, second.cost_usd)
     return replace(
         second,
@@ -196,7 +198,7 @@ def _added(first: Answer[str], second: Answer[str]) -> Answer[str]:
 
 
 def translated(error: BaseException) -> type[CompletionError]:
-    """Return the class of error that an error of LiteLLM's means.
+    """Return the service's error class for an error of LiteLLM's.
 
     Examples
     --------
@@ -210,7 +212,7 @@ def translated(error: BaseException) -> type[CompletionError]:
     return kind_of_status(int(status)) if status.isdigit() else ModelUnavailableError
 
 
-# The first class that fits counts, so the special ones come before what they derive from.
+# The first matching class counts, so subclasses come before their base classes.
 _KINDS: tuple[tuple[type[Exception], type[CompletionError]], ...] = (
     (exceptions.ContextWindowExceededError, ContextWindowError),
     (exceptions.ContentPolicyViolationError, ContentPolicyError),

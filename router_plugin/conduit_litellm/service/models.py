@@ -1,4 +1,4 @@
-"""What ``models=`` may say, turned into LiteLLM's deployments."""
+"""Turns the argument ``models=`` into LiteLLM's deployments."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ __all__ = ["DEFAULTS", "VARIABLE", "Model", "deployments", "wanted_models"]
 _logger = logging.getLogger("conduit")
 
 Model = str | Mapping[str, Any]
-"""A model's name, LiteLLM parameters with a ``model`` among them, or an entry of a Router's model list."""
+"""A model's name, LiteLLM parameters that include ``model``, or an entry of a Router's model list."""
 
 VARIABLE = "CONDUIT_MODELS"
 
@@ -33,23 +33,23 @@ DEFAULTS = (
     "deepseek/deepseek-v4-flash",
     "deepseek/deepseek-v4-pro",
 )
-"""A small and a large model of the usual providers."""
+"""Small and large models of common providers."""
 
 
 def wanted_models(models: Iterable[Model] | None) -> list[Model]:
-    """Return the models to choose among: those given, else the environment's, else the defaults there are keys for.
+    """Return the models to choose among: the given ones, else the environment's, else the defaults that have a key.
 
     Raises
     ------
     ConfigurationError
-        When there is none.
+        If there are none.
     """
     if isinstance(models, (str, Mapping)):
         raise ConfigurationError(f"models={models!r} must be a list")
     if models is not None:
         found = list(models)
         if not found:
-            raise ConfigurationError("models=[] leaves nothing to choose from: name at least one, or leave it out")
+            raise ConfigurationError("models=[] leaves nothing to choose from: name at least one model, or omit models")
         return found
     named: list[Model] = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
     if named:
@@ -61,20 +61,20 @@ def wanted_models(models: Iterable[Model] | None) -> list[Model]:
             "no models: name them in models=[...] or, separated by commas, in the environment variable "
             f"{VARIABLE}; or set the key of a provider ({', '.join(keys)}) to get its usual models"
         )
-    _logger.info("no models were named; there are keys for %s", ", ".join(map(str, usable)))
+    _logger.info("no models were named; using the default models that have a key: %s", ", ".join(map(str, usable)))
     return usable
 
 
 def deployments(models: Iterable[Model], group: str, *, argument: str = "models") -> list[dict[str, Any]]:
     """Return a Router's model list.
 
-    What a deployment is called is what is learned about, so it should stay the same from one start to the next: it
-    is the model's name unless ``id`` (or ``model_info["id"]``) says otherwise.
+    Statistics are kept under a deployment's id, so the id should stay the same from one start to the next. It is the
+    model's name unless ``id`` (or ``model_info["id"]``) gives another one.
 
     Raises
     ------
     ConfigurationError
-        When an entry is not a model, or two have the same id.
+        If an entry is not a model, or two entries have the same id.
 
     Examples
     --------
@@ -84,11 +84,11 @@ def deployments(models: Iterable[Model], group: str, *, argument: str = "models"
     """
     entries = [_deployment(model, group, f"{argument}[{number}]") for number, model in enumerate(models)]
     if len(entries) > MAX_ARMS:
-        raise ConfigurationError(f"{argument} has {len(entries)} entries; there may be {MAX_ARMS} at most")
+        raise ConfigurationError(f"{argument} has {len(entries)} entries; at most {MAX_ARMS} are allowed")
     ids = Counter(entry["model_info"]["id"] for entry in entries)
     twice = [name for name, times in ids.items() if times > 1]
     if twice:
-        raise ConfigurationError(f"{argument}: {twice[0]!r} is there twice; give each of them an 'id' of its own")
+        raise ConfigurationError(f"{argument}: {twice[0]!r} is there twice: give each entry an 'id' of its own")
     return entries
 
 
@@ -105,7 +105,7 @@ def _deployment(model: Model, group: str, where: str) -> dict[str, Any]:
         raise ConfigurationError(f"{where}={model!r} must be a model's name or a mapping")
     name = params.get("model")
     if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"{where} names no 'model'")
+        raise ConfigurationError(f"{where} names no 'model': add one, such as openai/gpt-4.1")
     identity = info.setdefault("id", name)
     if not (isinstance(identity, str) and 0 < len(identity) <= 256):
         raise ConfigurationError(f"{where}: id={identity!r} must be a text of 1 to 256 characters")

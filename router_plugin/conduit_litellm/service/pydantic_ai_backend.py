@@ -1,4 +1,4 @@
-"""Execution through PydanticAI; needs its package, so nothing imports this module unless it is asked for."""
+"""Executes requests through PydanticAI. It needs that package, so this module is imported only on demand."""
 
 import asyncio
 import inspect
@@ -57,7 +57,7 @@ _PROVIDERS = {
     "ollama_chat": "ollama",
     "moonshot": "moonshotai",
 }
-"""PydanticAI's names of providers where they are not LiteLLM's."""
+"""PydanticAI's names of providers, where they differ from LiteLLM's."""
 
 
 class _Target(NamedTuple):
@@ -86,9 +86,9 @@ class _Attempt(NamedTuple):
 
 
 class PydanticAIBackend:
-    """Has the strategy choose, PydanticAI call, and tells the strategy how it went.
+    """Lets the strategy choose, calls the model with PydanticAI, and reports the outcome to the strategy.
 
-    Prices are LiteLLM's, so that both backends cost what they cost.
+    Costs are computed with LiteLLM's prices, so that both backends report the same costs.
 
     Parameters
     ----------
@@ -109,9 +109,11 @@ class PydanticAIBackend:
         self._pools = [[_target(entry) for entry in pool] for pool in (deployments, fallbacks) if pool]
 
     async def complete(self, call: Call[Any]) -> Answer[Any]:
-        """Run an agent of the wanted output type, which asks the model again once when its answer is not valid."""
+        """Run an agent with the requested output type. If the answer is invalid, the agent asks the model once more."""
         history, settings = history_of(call.messages), settings_of(call.params)
-        agent: Agent[None, Any] = Agent(output_type=str if call.wanted is None else call.wanted.kind, retries=1)
+        agent: Agent[None, Any] = Agent(
+            output_type=str if call.result_type is None else call.result_type.kind, retries=1
+        )
         failed: list[str] = []
         while True:
             attempt = self._choose(call, failed)
@@ -123,8 +125,9 @@ class PydanticAIBackend:
                         )
                 except Exception as error:
                     answered = [one for one in exchanged[len(history) :] if isinstance(one, parts.ModelResponse)]
-                    if call.wanted is not None and isinstance(error, UnexpectedModelBehavior) and len(answered) > 1:
-                        raise self._invalid(attempt, answered, call.wanted.name, error) from error
+                    is_invalid = isinstance(error, UnexpectedModelBehavior) and len(answered) > 1
+                    if call.result_type is not None and is_invalid:
+                        raise self._invalid(attempt, answered, call.result_type.name, error) from error
                     self._failed(attempt, error, failed)
                     continue
             answered = [one for one in run.new_messages() if isinstance(one, parts.ModelResponse)]
@@ -133,8 +136,8 @@ class PydanticAIBackend:
             return answer
 
     async def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
-        """Yield the text as it comes; a model that fails before its first word is replaced by another one."""
-        messages = call.messages if call.wanted is None else call.wanted.asked_for(call.messages)
+        """Yield the text as it arrives. If a model fails before its first word, try another one."""
+        messages = call.messages if call.result_type is None else call.result_type.with_instruction(call.messages)
         history, settings = history_of(messages), settings_of(call.params)
         failed: list[str] = []
         while True:
@@ -159,7 +162,7 @@ class PydanticAIBackend:
             return
 
     def translate(self, error: Exception) -> type[CompletionError]:
-        """Return what an error of PydanticAI's means."""
+        """Return the service's error class for an error of PydanticAI's."""
         if isinstance(error, ModelHTTPError):
             if "context_length_exceeded" in str(error.body):
                 return ContextWindowError
@@ -173,7 +176,7 @@ class PydanticAIBackend:
         return ModelUnavailableError
 
     async def aclose(self) -> None:
-        """Nothing to let go of: the connections are PydanticAI's own, shared by all that use it."""
+        """Do nothing: the connections belong to PydanticAI, which shares them between all its users."""
 
     def _choose(self, call: Call[Any], failed: Sequence[str]) -> _Attempt:
         pool = self._pools[len(failed) // (self._retries + 1)]
@@ -194,7 +197,7 @@ class PydanticAIBackend:
         self._strategy.record_outcome(attempt.decision_id, facts, _SOURCE)
 
     def _failed(self, attempt: _Attempt, error: Exception, failed: list[str], *, give_up: bool = False) -> None:
-        """Note a failure; raise it when nothing is left to be tried."""
+        """Report a failure. Raise it if no further attempt is allowed."""
         facts = failure_facts(error, attempt.latency_s)
         self._strategy.record_outcome(attempt.decision_id, facts, _SOURCE)
         failed.append(attempt.target.id)
@@ -203,11 +206,11 @@ class PydanticAIBackend:
             raise error
 
     def _invalid(
-        self, attempt: _Attempt, answered: list[parts.ModelResponse], wanted: str, error: Exception
+        self, attempt: _Attempt, answered: list[parts.ModelResponse], type_name: str, error: Exception
     ) -> InvalidResultError:
         answer = _answer(attempt, answered, None)
-        self._succeeded(attempt, answer)  # the model did answer; that it is no use is feedback, not an outcome
-        return InvalidResultError.of(answer.model, wanted, error.__cause__ or error, answer.text)
+        self._succeeded(attempt, answer)  # the model did answer; that the answer is invalid is feedback, not an outcome
+        return InvalidResultError.of(answer.model, type_name, error.__cause__ or error, answer.text)
 
 
 def _answer(attempt: _Attempt, answered: list[parts.ModelResponse], data: Any) -> Answer[Any]:
@@ -254,26 +257,26 @@ def _model(name: str, params: Mapping[str, Any]) -> Model:
         provider, model = provider_of(name)
         name = f"{_PROVIDERS.get(provider, provider)}:{model}"
 
-    def made(provider: str) -> Provider[Any]:
+    def create_provider(provider: str) -> Provider[Any]:
         kind = infer_provider_class(provider)
-        wanted = {"api_key": params.get("api_key"), "base_url": params.get("api_base") or params.get("base_url")}
+        settings = {"api_key": params.get("api_key"), "base_url": params.get("api_base") or params.get("base_url")}
         if "azure" in provider:
-            wanted |= {"azure_endpoint": wanted.pop("base_url"), "api_version": params.get("api_version")}
-        given = {key: _resolved(value) for key, value in wanted.items() if value is not None}
+            settings |= {"azure_endpoint": settings.pop("base_url"), "api_version": params.get("api_version")}
+        given = {key: _resolved(value) for key, value in settings.items() if value is not None}
         unknown = set(given) - set(inspect.signature(kind).parameters)
         if unknown:
             raise UserError(f"its provider {provider!r} takes no {', '.join(sorted(unknown))}")
         instance = kind(**given)
         client: Any = getattr(instance, "client", None)
         if hasattr(client, "max_retries"):
-            client.max_retries = 0  # a client's own retries would be attempts that nobody sees
+            client.max_retries = 0  # retries inside a client would be attempts that Conduit does not see
         return instance
 
-    return infer_model(name, provider_factory=made)
+    return infer_model(name, provider_factory=create_provider)
 
 
 def _resolved(value: Any) -> Any:
-    """Return a setting, which may name a variable the way LiteLLM's configuration does."""
+    """Return a setting, or the environment variable that it names as ``os.environ/NAME``."""
     if isinstance(value, str) and value.startswith("os.environ/"):
         return os.environ.get(value.removeprefix("os.environ/"))
     return value

@@ -1,4 +1,4 @@
-"""Requests in PydanticAI's form: messages, settings, and the text in what comes back."""
+"""Converts requests into PydanticAI's form: messages and settings. Also reads the text of its events."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -15,19 +15,31 @@ _RENAMED = {"stop": "stop_sequences", "max_completion_tokens": "max_tokens"}
 
 
 def settings_of(params: Mapping[str, Any]) -> ModelSettings:
-    """Return the parameters of a request, of which PydanticAI has to know every one."""
+    """Return a request's parameters as PydanticAI's settings.
+
+    Raises
+    ------
+    ConfigurationError
+        If PydanticAI does not know a parameter.
+    """
     known = set(ModelSettings.__annotations__)
     settings = {_RENAMED.get(name, name): value for name, value in params.items()}
     unknown = sorted(set(settings) - known)
     if unknown:
-        raise ConfigurationError(f"PydanticAI knows no {unknown[0]!r}; it knows {', '.join(sorted(known))}")
+        raise ConfigurationError(f"PydanticAI has no parameter {unknown[0]!r}; it has {', '.join(sorted(known))}")
     if isinstance(settings.get("stop_sequences"), str):
         settings["stop_sequences"] = [settings["stop_sequences"]]
     return cast(ModelSettings, settings)
 
 
 def history_of(messages: Messages) -> list[parts.ModelMessage]:
-    """Return an OpenAI conversation as PydanticAI has it."""
+    """Return a conversation in OpenAI's form as PydanticAI's message history.
+
+    Raises
+    ------
+    ConfigurationError
+        If a message cannot be converted, or the last one is not the user's.
+    """
     history: list[parts.ModelMessage] = []
     for number, message in enumerate(messages):
         where, role = f"messages[{number}]", message.get("role")
@@ -45,7 +57,8 @@ def history_of(messages: Messages) -> list[parts.ModelMessage]:
             )
         else:
             raise ConfigurationError(
-                f"{where}: a message of role {role!r} with this content has no PydanticAI form here"
+                f"{where}: a message with role {role!r} and this content cannot be converted for PydanticAI; use the "
+                "litellm backend for it"
             )
     if not history or not isinstance(history[-1], parts.ModelRequest):
         raise ConfigurationError("the last message must be the user's")
@@ -71,11 +84,14 @@ def _content(message: Mapping[str, Any], where: str) -> Iterator[parts.UserConte
             image = piece["image_url"]
             yield parts.ImageUrl(image if isinstance(image, str) else image["url"])
         else:
-            raise ConfigurationError(f"{where}: content of type {piece.get('type')!r} has no PydanticAI form here")
+            raise ConfigurationError(
+                f"{where}: content of type {piece.get('type')!r} cannot be converted for PydanticAI; use the "
+                "litellm backend for it"
+            )
 
 
 def text_of(event: object) -> str | None:
-    """Return the text that an event of a stream brings, if any."""
+    """Return the text in an event of a stream, if any."""
     if isinstance(event, parts.PartStartEvent) and isinstance(event.part, parts.TextPart):
         return event.part.content
     if isinstance(event, parts.PartDeltaEvent) and isinstance(event.delta, parts.TextPartDelta):

@@ -1,4 +1,4 @@
-"""What a request to the service gives."""
+"""The results of a request to the service."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What a backend brings back from a model."""
+    """A model's answer, as a backend returns it."""
 
     data: T
     text: str
@@ -26,39 +26,39 @@ class Answer(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Completion(Generic[T]):
-    """A model's answer, what it took, and why this model gave it.
+    """A model's answer, its cost and latency, and why this model was chosen.
 
-    Cost, latency and tokens are those of the attempt that gave the answer and, where the model had to be asked
-    again for a valid result, of that call, too. They are LiteLLM's own numbers.
+    Cost, latency and tokens are those of the attempt that gave the answer. If the model had to be asked again for a
+    valid result, they include that call. Costs are based on LiteLLM's prices.
     """
 
     data: T
-    """The answer as the wanted type; its text where none was wanted."""
+    """The answer as the requested type, or its text if none was requested."""
     text: str
     """The answer as the model gave it."""
     model: str
     """The model's name as it was configured."""
     deployment_id: str
     decision_id: str | None
-    """What :meth:`conduit_litellm.service.Service.feedback` wants to know."""
+    """Identifies the answer in :meth:`conduit_litellm.service.Service.feedback`. None if there was no decision."""
     policy: str
     """The policy that made the decision."""
     cost_usd: float | None
-    """US dollars; None where no price is known."""
+    """US dollars; None if no price is known."""
     latency_s: float
-    """Seconds in which the model was at work."""
+    """Seconds that the model took."""
     elapsed_s: float
-    """Seconds from the request to this result: choosing, failed attempts and validation included."""
+    """Seconds from the request to this result, including the choice, failed attempts and validation."""
     input_tokens: int
     output_tokens: int
     attempts: int
-    """Models chosen for this request, one after the other, until one answered."""
+    """Number of models tried for this request, including the one that answered."""
     repaired: bool
     """Whether the model had to be asked again for a valid result."""
     explanation: str
-    """Why this model, in plain words."""
+    """Why this model was chosen, in plain words."""
     response: Any
-    """The backend's own response."""
+    """The response object of the backend."""
 
     @property
     def total_tokens(self) -> int:

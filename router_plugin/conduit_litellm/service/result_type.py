@@ -1,4 +1,4 @@
-"""Answers of a wanted type: how it is asked for, how an answer is checked, how the model is asked again."""
+"""Answers of a requested type: instructs the model, validates its answer, and asks for a correction."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,17 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 
 from conduit_schemas import ConfigurationError
 
-__all__ = ["Messages", "ResultType", "complaints", "result_type_of"]
+__all__ = ["Messages", "ResultType", "describe_errors", "result_type_of"]
 
 T = TypeVar("T")
 Messages = Sequence[Mapping[str, Any]]
-"""A conversation, as OpenAI's API has it."""
+"""A conversation in the form of OpenAI's API."""
 
 _MAX_ERRORS = 20
 
 
 class ResultType(Generic[T]):
-    """Anything pydantic can validate: a model, a dataclass, a TypedDict, ``list[int]``, a Literal.
+    """A type that pydantic can validate: a model, a dataclass, a TypedDict, ``list[int]``, a Literal.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ResultType(Generic[T]):
     Raises
     ------
     ConfigurationError
-        When pydantic cannot make anything of it.
+        If pydantic cannot validate the type.
 
     Examples
     --------
@@ -45,8 +45,8 @@ class ResultType(Generic[T]):
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
             raise ConfigurationError(f"result type {kind!r} is not one that pydantic can validate: {error}") from error
 
-    def asked_for(self, messages: Messages) -> list[dict[str, Any]]:
-        """Return the messages with the instruction to answer in this type, in the system's own words."""
+    def with_instruction(self, messages: Messages) -> list[dict[str, Any]]:
+        """Return the messages with the instruction to answer in this type, added to the system message."""
         instruction = (
             "Answer with nothing but one JSON value that is valid against this JSON schema:\n"
             f"{json.dumps(self._schema, ensure_ascii=False)}"
@@ -58,19 +58,19 @@ class ResultType(Generic[T]):
         return [{"role": "system", "content": instruction}, *map(dict, messages)]
 
     def response_format(self) -> dict[str, Any] | None:
-        """Return what has a provider hold the model to the type; None where the type is not that of an object."""
+        """Return the ``response_format`` that enforces the type; None if the type is not an object."""
         if self._schema.get("type") != "object":
             return None
         name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in self.name)
         return {"type": "json_schema", "json_schema": {"name": name, "schema": self._schema, "strict": False}}
 
     def parse(self, text: str) -> T:
-        """Return the value in an answer; words and code fences around it do not matter.
+        """Return the value in an answer. Words and code fences around it are ignored.
 
         Raises
         ------
         pydantic.ValidationError
-            When there is none.
+            If there is no valid value.
         """
         whole = self._attempt(text.strip())
         if not isinstance(whole, ValidationError):
@@ -81,7 +81,7 @@ class ResultType(Generic[T]):
             if not isinstance(within, ValidationError):
                 return within
             if not _is_syntax(within):
-                whole = within  # what is wrong with the value says more than that there are words around it
+                whole = within  # an error in the value is more helpful than one about the words around it
         raise whole
 
     def _attempt(self, text: str) -> T | ValidationError:
@@ -90,29 +90,29 @@ class ResultType(Generic[T]):
         except ValidationError as error:
             return error
 
-    def asked_again(self, messages: Messages, text: str, error: ValidationError) -> list[dict[str, Any]]:
-        """Return a conversation in which the model is told what is wrong with its answer."""
+    def with_correction(self, messages: Messages, text: str, error: ValidationError) -> list[dict[str, Any]]:
+        """Return a conversation that tells the model what is wrong with its answer, and asks for a correction."""
         return [
-            *self.asked_for(messages),
+            *self.with_instruction(messages),
             {"role": "assistant", "content": text or " "},  # some providers refuse an empty message
             {
                 "role": "user",
-                "content": f"This answer cannot be used: {complaints(error)}. "
+                "content": f"This answer cannot be used: {describe_errors(error)}. "
                 "Answer again with the corrected JSON value and nothing else.",
             },
         ]
 
 
 def result_type_of(kind: type[T] | None) -> ResultType[T] | None:
-    """Return what an answer is validated against; None for text."""
+    """Return the type to validate answers against; None for text."""
     return None if kind is None or kind is str else ResultType(kind)
 
 
-def complaints(error: ValidationError) -> str:
-    """Return what is wrong, field by field, without the values."""
+def describe_errors(error: ValidationError) -> str:
+    """Describe a validation error field by field, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, one['loc'])) or 'the answer'}: {one['msg']}" for one in found[:_MAX_ERRORS]]
-    return "; ".join(told)
+    descriptions = [f"{'.'.join(map(str, one['loc'])) or 'the answer'}: {one['msg']}" for one in found[:_MAX_ERRORS]]
+    return "; ".join(descriptions)
 
 
 def _is_syntax(error: ValidationError) -> bool:

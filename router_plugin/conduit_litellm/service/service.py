@@ -1,4 +1,4 @@
-"""The execution service: a request in, a validated result out, and everything learned from on the way."""
+"""The execution service: takes requests, returns validated results, and learns from both."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from conduit_litellm.decisions.drafts import SelectionDraft, attempts_of_request
 from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.service.backend import Backend, Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError
-from conduit_litellm.service.explanation import explained
+from conduit_litellm.service.explanation import explain
 from conduit_litellm.service.result import Answer, Completion
 from conduit_litellm.service.result_type import Messages, ResultType, result_type_of
 from conduit_litellm.service.stream import Stream
@@ -29,16 +29,15 @@ T = TypeVar("T", default=Any)
 Constraints = RoutingGoal | Mapping[str, Any]
 
 VALIDATION = "validation"
-"""Who gives the feedback on whether an answer was valid."""
+"""The source of the feedback on whether an answer was valid."""
 
 _VALID, _REPAIRED, _INVALID = 1.0, 0.5, 0.0
 
 
 class Service:
-    """Chooses, executes, validates and learns; made by :func:`conduit_litellm.create_service`.
+    """Chooses a model, calls it, validates the answer and learns; created by :func:`conduit_litellm.create_service`.
 
-    As an asynchronous context manager it closes itself at the end; otherwise :meth:`aclose` does. Requests may
-    run concurrently.
+    Use it as an asynchronous context manager, or call :meth:`aclose` at the end. Requests may run concurrently.
     """
 
     def __init__(
@@ -83,36 +82,36 @@ class Service:
         Parameters
         ----------
         prompt
-            What the user says; it comes after ``messages``.
+            The user's message. It is appended to ``messages``.
         result_type
-            What this answer is validated against, in place of the service's default; ``str`` for text.
+            The type that this answer must have, instead of the service's default; ``str`` for text.
         messages
-            The conversation so far, as OpenAI's API has it.
+            The conversation so far, in the form of OpenAI's API.
         user_id
-            Who asks; providers get it as ``user``.
+            The user who asks. Providers get it as ``user``.
         constraints
             Limits of this request, such as ``max_cost_usd``, ``max_latency_s`` and ``quality_floor``; see
             :class:`conduit_schemas.RoutingGoal`.
         objective
-            What this request wants, in place of the strategy's objective: a preset's name, or weights.
+            This request's objective, instead of the strategy's: a preset's name, or weights.
         timeout_s
-            Seconds that each attempt may take, in place of the service's.
+            Seconds that each attempt may take, instead of the service's default.
         metadata
             Further entries of LiteLLM's request metadata.
         params
-            ``temperature``, ``max_tokens`` and so on. What the chosen model has no parameter for is left out.
+            ``temperature``, ``max_tokens`` and so on. Parameters that the chosen model does not have are omitted.
 
         Raises
         ------
         CompletionError
-            When there is no usable answer after retries and fallbacks; see :mod:`conduit_litellm.service.errors`.
+            If there is no usable answer after retries and fallbacks; see :mod:`conduit_litellm.service.errors`.
         ConfigurationError
-            When an argument cannot be used.
+            If an argument is invalid.
         """
         call = self._call(
             prompt,
             messages,
-            wanted=self._default if result_type is None else result_type_of(result_type),
+            result_type=self._default if result_type is None else result_type_of(result_type),
             goal=_goal(constraints, objective),
             user_id=user_id,
             timeout_s=timeout_s,
@@ -121,10 +120,10 @@ class Service:
         )
         attempts: list[SelectionDraft] = []
         began = time.perf_counter()
-        with self._watched(call, attempts), _noting(attempts):
+        with self._translating(call, attempts), _recording(attempts):
             answer = await self._backend.complete(call)
-        if call.wanted is not None:
-            self._rate(attempts, call.wanted, _REPAIRED if answer.repaired else _VALID)
+        if call.result_type is not None:
+            self._rate(attempts, call.result_type, _REPAIRED if answer.repaired else _VALID)
         return self._completion(answer, attempts, began)
 
     def stream(
@@ -140,7 +139,7 @@ class Service:
         metadata: Mapping[str, Any] | None = None,
         **params: Any,
     ) -> Stream:
-        """Answer a request piece by piece; the arguments are those of :meth:`complete`.
+        """Answer a request piece by piece. The arguments are those of :meth:`complete`.
 
         ::
 
@@ -149,12 +148,13 @@ class Service:
                     print(text, end="")
             print(stream.completion.cost_usd)
 
-        A wanted type is checked at the end: what the reader has got already is not asked for again.
+        If a result type is given, the answer is validated at the end. An invalid answer is not repaired, because the
+        reader already has it.
         """
         call = self._call(
             prompt,
             messages,
-            wanted=self._default if result_type is None else result_type_of(result_type),
+            result_type=self._default if result_type is None else result_type_of(result_type),
             goal=_goal(constraints, objective),
             user_id=user_id,
             timeout_s=timeout_s,
@@ -165,20 +165,20 @@ class Service:
         began = time.perf_counter()
 
         def finish(answer: Answer[str]) -> Completion[Any]:
-            made: Completion[Any] = self._completion(answer, attempts, began)
-            if call.wanted is None:
-                return made
+            completion: Completion[Any] = self._completion(answer, attempts, began)
+            if call.result_type is None:
+                return completion
             try:
-                made = replace(made, data=call.wanted.parse(answer.text))
+                completion = replace(completion, data=call.result_type.parse(answer.text))
             except ValidationError as error:
-                raise InvalidResultError.of(answer.model, call.wanted.name, error, answer.text) from error
-            self._rate(attempts, call.wanted, _VALID)
-            return made
+                raise InvalidResultError.of(answer.model, call.result_type.name, error, answer.text) from error
+            self._rate(attempts, call.result_type, _VALID)
+            return completion
 
         return Stream(
             self._backend.stream(call),
-            noting=lambda: _noting(attempts),
-            watched=lambda: self._watched(call, attempts),
+            recording=lambda: _recording(attempts),
+            translating=lambda: self._translating(call, attempts),
             finish=finish,
             give_up=lambda: self._give_up(attempts),
         )
@@ -186,7 +186,7 @@ class Service:
     async def feedback(
         self, answer: Completion[Any] | str, quality: float, *, source: str = "app", key: str = ""
     ) -> str:
-        """Say how good an answer was, now or later, in this process or another.
+        """Rate an answer, now or later, in this process or another.
 
         Parameters
         ----------
@@ -195,9 +195,9 @@ class Service:
         quality
             0 (useless) to 1 (perfect).
         source
-            Who says so: the app, a judge, a validator, a person.
+            Who rates it: the app, a judge, a validator, a person.
         key
-            Tells several ratings by one source apart. Each counts once per decision, source and key.
+            Distinguishes several ratings by the same source. A rating counts once per decision, source and key.
 
         Returns
         -------
@@ -207,9 +207,9 @@ class Service:
         Raises
         ------
         ConfigurationError
-            When the completion came of no decision.
+            If there was no decision behind the completion.
         ValueError
-            When the quality is out of range.
+            If the quality is out of range.
         """
         decision: str | None
         if isinstance(answer, Completion):
@@ -217,11 +217,11 @@ class Service:
         else:
             decision, policy = answer, self.policy
         if not decision:
-            raise ConfigurationError("this answer came of no decision of Conduit's: there is nothing to learn from it")
+            raise ConfigurationError("Conduit made no decision for this answer, so feedback on it has no effect")
         return self.strategy.rate(quality, decision_id=decision, policy=policy, source=source, key=key) or decision
 
     async def aclose(self, timeout_s: float = 5.0) -> None:
-        """Deliver what waits for the log, for at most ``timeout_s`` seconds, and let go of everything."""
+        """Deliver waiting events to the log, for at most ``timeout_s`` seconds, and close all connections."""
         self._closed = True
         await self._backend.aclose()
         await self.strategy.aclose(timeout_s)
@@ -239,7 +239,7 @@ class Service:
         prompt: str | None,
         messages: Messages | None,
         *,
-        wanted: ResultType[Any] | None,
+        result_type: ResultType[Any] | None,
         goal: RoutingGoal | None,
         user_id: str | None,
         timeout_s: float | None,
@@ -248,13 +248,13 @@ class Service:
     ) -> Call[Any]:
         if self._closed:
             raise ConfigurationError("this service is closed")
-        asked = [*(messages or ()), *([] if prompt is None else [{"role": "user", "content": prompt}])]
-        if not asked:
+        conversation = [*(messages or ()), *([] if prompt is None else [{"role": "user", "content": prompt}])]
+        if not conversation:
             raise ConfigurationError("give a prompt, or messages")
         own = {} if goal is None else {"conduit": goal.model_dump(exclude_none=True)}
         return Call(
-            messages=asked,
-            wanted=wanted,
+            messages=conversation,
+            result_type=result_type,
             metadata={**(metadata or {}), **own},
             user_id=user_id,
             timeout_s=self._timeout_s if timeout_s is None else timeout_s,
@@ -262,8 +262,8 @@ class Service:
         )
 
     @contextmanager
-    def _watched(self, call: Call[Any], attempts: list[SelectionDraft]) -> Iterator[None]:
-        """Have errors come out as the service's own, and what was given up noted as such."""
+    def _translating(self, call: Call[Any], attempts: list[SelectionDraft]) -> Iterator[None]:
+        """Translate errors into the service's own, and report cancelled requests as such."""
         try:
             yield
         except asyncio.CancelledError:
@@ -271,8 +271,8 @@ class Service:
             raise
         except InvalidResultError as error:
             error.decision_ids = tuple(attempt.decision_id for attempt in attempts)
-            if call.wanted is not None:
-                self._rate(attempts, call.wanted, _INVALID)
+            if call.result_type is not None:
+                self._rate(attempts, call.result_type, _INVALID)
             raise
         except (CompletionError, ConfigurationError):
             raise
@@ -291,11 +291,11 @@ class Service:
                 attempts[-1].decision_id, Facts(OutcomeStatus.CANCELLED, latency_s=spent), "service"
             )
 
-    def _rate(self, attempts: list[SelectionDraft], wanted: ResultType[Any], quality: float) -> None:
+    def _rate(self, attempts: list[SelectionDraft], result_type: ResultType[Any], quality: float) -> None:
         if self._learns_from_validation and attempts:
             last = attempts[-1]
             self.strategy.rate(
-                quality, decision_id=last.decision_id, policy=last.policy, source=VALIDATION, key=wanted.name
+                quality, decision_id=last.decision_id, policy=last.policy, source=VALIDATION, key=result_type.name
             )
 
     def _completion(self, answer: Answer[T], attempts: list[SelectionDraft], began: float) -> Completion[T]:
@@ -314,13 +314,13 @@ class Service:
             output_tokens=answer.output_tokens,
             attempts=len(attempts),
             repaired=answer.repaired,
-            explanation=explained(attempts),
+            explanation=explain(attempts),
             response=answer.response,
         )
 
 
 @contextmanager
-def _noting(attempts: list[SelectionDraft]) -> Iterator[None]:
+def _recording(attempts: list[SelectionDraft]) -> Iterator[None]:
     token = attempts_of_request.set(attempts)
     try:
         yield
@@ -331,7 +331,7 @@ def _noting(attempts: list[SelectionDraft]) -> Iterator[None]:
 def _goal(
     constraints: Constraints | None, objective: str | Mapping[str, float] | Objective | None
 ) -> RoutingGoal | None:
-    """Return what one request wants, checked."""
+    """Return one request's own goal, validated; None if it has none."""
     if constraints is None and objective is None:
         return None
     fields = constraints.model_dump(exclude_none=True) if isinstance(constraints, RoutingGoal) else constraints or {}

@@ -1,4 +1,4 @@
-"""An answer that comes piece by piece."""
+"""An answer that arrives piece by piece."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -13,43 +13,43 @@ __all__ = ["Stream"]
 
 
 class Stream:
-    """The pieces of an answer, and in the end the whole; made by :meth:`conduit_litellm.service.Service.stream`.
+    """The pieces of an answer and, at the end, the whole; created by :meth:`conduit_litellm.service.Service.stream`.
 
-    Leaving it before its end tells the log that the client gave up.
+    If the context is left before the end, the outcome is logged as cancelled.
 
     Parameters
     ----------
     pieces
-        The backend's.
-    noting
-        What each step is taken within.
-    watched
-        What turns errors into the service's own.
+        The pieces from the backend.
+    recording
+        Returns the context in which each piece is requested. It records the attempts.
+    translating
+        Returns the context that translates errors into the service's own.
     finish
-        Makes a completion of the whole answer, validated.
+        Validates the whole answer and returns the completion.
     give_up
-        Notes that nobody waits any more.
+        Reports that the request was cancelled.
     """
 
     def __init__(
         self,
         pieces: AsyncGenerator[str | Answer[str], None],
         *,
-        noting: Callable[[], AbstractContextManager[None]],
-        watched: Callable[[], AbstractContextManager[None]],
+        recording: Callable[[], AbstractContextManager[None]],
+        translating: Callable[[], AbstractContextManager[None]],
         finish: Callable[[Answer[str]], Completion[Any]],
         give_up: Callable[[], None],
     ) -> None:
         self._pieces = pieces
-        self._noting = noting
-        self._watched = watched
+        self._recording = recording
+        self._translating = translating
         self._finish = finish
         self._give_up = give_up
         self._completion: Completion[Any] | None = None
 
     @property
     def completion(self) -> Completion[Any]:
-        """What it came to, once it has come to its end.
+        """The result, available once the stream has ended.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Stream:
             Before the end.
         """
         if self._completion is None:
-            raise ConfigurationError("the stream has not come to its end: there is no completion yet")
+            raise ConfigurationError("the stream has not ended, so there is no completion yet: read all pieces first")
         return self._completion
 
     async def __aenter__(self) -> Self:
@@ -72,8 +72,8 @@ class Stream:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while self._completion is None:
-            # A piece may come of another attempt than the one before. Between two of them, the context is the reader's.
-            with self._watched(), self._noting():
+            # Each piece may come from a new attempt. Between two pieces, the reader's own context must be active.
+            with self._translating(), self._recording():
                 piece = await anext(self._pieces)
                 if isinstance(piece, Answer):
                     self._completion = self._finish(piece)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conduit_litellm.decisions.drafts import attempts_of_request
-from conduit_litellm.service.explanation import explained
+from conduit_litellm.service.explanation import explain
 from conduit_schemas import ExplorationRule
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
@@ -26,11 +26,11 @@ def pool(deployment):
 
 
 def test_no_decision():
-    assert explained([]) == "Conduit took no decision: the request was left to LiteLLM."
+    assert explain([]) == "Conduit made no decision: LiteLLM chose the model."
 
 
 def test_a_single_model(strategy, pool):
-    assert explained(choose(strategy, pool[:1])) == "openai/gpt-4o-mini (a) was the only model that could serve."
+    assert explain(choose(strategy, pool[:1])) == "openai/gpt-4o-mini (a) was the only model that could serve."
 
 
 @pytest.mark.parametrize("mode", ["off", "shadow", "canary"])
@@ -39,12 +39,12 @@ def test_a_choice_that_is_left_to_litellm_on_purpose_says_so(mode, new_strategy,
     strategy._policies.update(snapshot({"a": 0.9, "b": 0.2}))
     (selection,) = seen = choose(strategy, pool)
     assert selection.fallback == {"canary": "control"}.get(mode, mode)
-    assert explained(seen).endswith(f"was picked among 2 models without Conduit. {selection.fallback.about}")
+    assert explain(seen).endswith(f"was chosen among 2 models without Conduit. {selection.fallback.about}")
 
 
 def test_a_failed_attempt_comes_first(strategy, pool):
     both = choose(strategy, pool[:1]) + choose(strategy, pool[1:])
-    assert explained(both).startswith("openai/gpt-4o-mini (a) failed. openai/gpt-4o-mini (b) was the only")
+    assert explain(both).startswith("openai/gpt-4o-mini (a) failed. openai/gpt-4o-mini (b) was the only")
 
 
 def test_an_unknown_model_and_an_unlikely_choice(strategy, pool, snapshot, deployment):
@@ -53,9 +53,9 @@ def test_an_unknown_model_and_an_unlikely_choice(strategy, pool, snapshot, deplo
     told = {}
     for _ in range(200):
         (selection,) = seen = choose(strategy, [*pool, deployment("new")])
-        told[selection.arms[selection.chosen]] = explained(seen)
-    assert "Nothing is known of it yet." in told["new"] and "Nothing is known" not in told["a"]
-    assert "was more likely; trying others now and then is how Conduit learns" in told["b"]
+        told[selection.arms[selection.chosen]] = explain(seen)
+    assert "Nothing is known about it yet." in told["new"] and "Nothing is known" not in told["a"]
+    assert "was more likely, but Conduit learns by sometimes trying others" in told["b"]
     assert "more likely" not in told["a"]
 
 
@@ -65,7 +65,7 @@ def test_every_prediction_is_in_the_units_of_people(strategy, pool, snapshot):
         name: arm.model_copy(update={"signals": {**arm.signals, **priced(made)}}) for name, arm in made.arms.items()
     }
     strategy._policies.update(made.model_copy(update={"arms": arms}).sealed())
-    assert "quality 0.90, success 1.00, cost $0.002, latency 1.5 s." in explained(choose(strategy, pool))
+    assert "quality 0.90, success 1.00, cost $0.002, latency 1.5 s." in explain(choose(strategy, pool))
 
 
 @pytest.mark.parametrize("backend", ["litellm", "pydantic_ai"])

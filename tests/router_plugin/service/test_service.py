@@ -192,7 +192,7 @@ async def test_a_stream_comes_in_pieces_and_ends_in_a_completion(backend, new_se
     providers.script["openai-a"] = ["one two three"]
     service = await new_service(execution_backend=backend, models=[model("a", **PRICES)])
     async with service.stream("Count!") as stream:
-        with pytest.raises(ConfigurationError, match="not come to its end"):
+        with pytest.raises(ConfigurationError, match="the stream has not ended"):
             _ = stream.completion
         pieces = [piece async for piece in stream]
     assert len(pieces) > 3 and "".join(pieces) == stream.completion.text == stream.completion.data == "one two three"
@@ -258,7 +258,7 @@ async def test_feedback_by_completion_or_id(new_service, model, events):
     ]
     with pytest.raises(ValueError, match=r"quality=1\.5"):
         await service.feedback(answer, 1.5)
-    with pytest.raises(ConfigurationError, match="no decision"):
+    with pytest.raises(ConfigurationError, match="made no decision"):
         await service.feedback("", 0.5)
 
 
