@@ -82,9 +82,8 @@ def _stamp(response: object) -> str | None:
     stamp = _text_or_none(_hidden(response).get(STAMP))
     if stamp is not None:
         return stamp
-    details = getattr(
-        getattr(response, "logging_obj", None), "model_call_details", None
-    )  # in a stream, the stamp is here
+    # In a stream, the stamp is among the details of its call.
+    details = getattr(getattr(response, "logging_obj", None), "model_call_details", None)
     return read_stamp(details.get("litellm_params") or {}) if isinstance(details, Mapping) else None
 
 

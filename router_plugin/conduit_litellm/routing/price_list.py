@@ -40,7 +40,7 @@ class PriceList:
         self._due: dict[str, float] = {}
 
     def changed(self, policy: str, deployments: Iterable[Deployment], now: float) -> LearningSettings | None:
-        """Return the settings with the current prices, or None if no price has changed since the last call.
+        """Return the settings with the current prices, or None if no change was found.
 
         Parameters
         ----------

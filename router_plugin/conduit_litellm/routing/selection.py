@@ -72,7 +72,8 @@ class Selector:
     def policy(self, group: str, deployments: Sequence[Deployment] = ()) -> str:
         """Return the policy of a model group.
 
-        The first call for a group logs its learning and routing settings. Later calls log them again if prices changed.
+        The first call for a group logs its learning and routing settings. Later calls log the learning
+        settings again if prices have changed.
         """
         name = self._names.get(group)
         is_new = name is None

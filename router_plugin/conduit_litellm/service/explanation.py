@@ -35,7 +35,7 @@ def _reason(selection: SelectionDraft) -> str:
     if selection.choice is None:
         if selection.fallback is None:
             return f"{name} was the only model that could serve."
-        return f"{name} was chosen among {arms} models without Conduit. {selection.fallback.about}"
+        return f"{name} was picked among {arms} models without Conduit. {selection.fallback.about}"
     event = selection.event()
     chosen, probabilities = event.chosen, event.probabilities or ()
     sentences = [

@@ -39,7 +39,7 @@ def test_a_choice_that_is_left_to_litellm_on_purpose_says_so(mode, new_strategy,
     strategy._policies.update(snapshot({"a": 0.9, "b": 0.2}))
     (selection,) = seen = choose(strategy, pool)
     assert selection.fallback == {"canary": "control"}.get(mode, mode)
-    assert explain(seen).endswith(f"was chosen among 2 models without Conduit. {selection.fallback.about}")
+    assert explain(seen).endswith(f"was picked among 2 models without Conduit. {selection.fallback.about}")
 
 
 def test_a_failed_attempt_comes_first(strategy, pool):
