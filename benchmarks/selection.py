@@ -104,7 +104,7 @@ async def _parts(router: Router, strategy: ConduitRoutingStrategy, repetitions: 
 
     def emitted(number: int) -> None:
         selection = strategy._new_selection()
-        selection._found, selection._arms, selection._policy = healthy, arms, "default/chat"
+        selection._deployments, selection._arms, selection._policy = healthy, arms, "default/chat"
         selection._id, selection._context = f"benchmark-{number}", contexts[number % len(contexts)]
         selection.finish(healthy[0], LiteLLMRequest({"metadata": {}}))
 
