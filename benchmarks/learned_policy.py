@@ -1,4 +1,4 @@
-"""What several benchmarks choose with: a policy that a learner made of feedback on a router of five deployments."""
+"""The policy of several benchmarks: a learner builds it from feedback on a router of five deployments."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ async def learn(folder: str, requests: int = 300) -> None:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something for a minute at most."""
+    """Wait for a condition, for at most a minute."""
     deadline = time.monotonic() + 60.0
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""How times are summed up in the reports of benchmarks."""
+"""Summary statistics of durations in benchmark reports."""
 
 from statistics import quantiles
 
