@@ -88,7 +88,7 @@ def test_a_log_of_ones_own_reaches_every_command(tmp_path: Path) -> None:
     address = f"folder:{tmp_path / 'log'}"
     missing = _conduit(tmp_path, "doctor", "--log", address, PYTHONPATH=paths)
     assert missing.returncode == 2
-    assert f"there is no folder of text files {tmp_path / 'log'}: name its folder with --path" in missing.stderr
+    assert f"there is no folder of text files {tmp_path / 'log'}: give its folder with --path" in missing.stderr
     done = _demo(tmp_path, "--requests", "200", "--log", address, "--json", PYTHONPATH=paths)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
@@ -130,7 +130,7 @@ def test_recorded_outcomes_are_replayed(tmp_path: Path, recorded: Path) -> None:
     [
         (["--data", "nowhere"], 1, "prompts.parquet does not exist"),
         (["--requests", "3"], 2, "Invalid value for '--requests'"),
-        (["--kafka", "127.0.0.1:1", "--path", "here"], 2, "give one of them"),
+        (["--kafka", "127.0.0.1:1", "--path", "here"], 2, "give only one of them"),
         (["--path", "here", "--seeds", "2"], 2, "--seeds must be 1"),
     ],
 )

@@ -291,7 +291,7 @@ class TestEvaluate:
         file.write_text("[settings]\nalgoritm = 1", encoding="utf-8")
         result = run("evaluate", "--policy", POLICY, "--path", path, "--candidate", file)
         assert result.exit_code == 2
-        assert result.output.startswith(f"Error: {file}: [settings] has the unknown entry 'algoritm'; known e")
+        assert result.output.startswith(f"Error: {file}: [settings]: there is no 'algoritm'; there are algorithm, ")
 
 
 class TestArchive:
