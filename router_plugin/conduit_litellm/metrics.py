@@ -64,22 +64,25 @@ class StrategyCollector:
             errors.add_metric([where], counts.get(counter, 0))
         errors.add_metric(["callback"], counts.get("callback_errors", 0))
         yield errors
-        emitter, policies = self._strategy._emitter, self._strategy._policies
+        waiting_events, spooled = self._strategy.events_waiting, self._strategy.events_spooled
         waiting = GaugeMetricFamily(
             f"{_PREFIX}_events_waiting", "events that the log has not confirmed yet", labels=["where"]
         )
-        waiting.add_metric(["memory"], emitter.waiting - emitter.spooled)
-        waiting.add_metric(["spool"], emitter.spooled)
+        waiting.add_metric(["memory"], waiting_events - spooled)
+        waiting.add_metric(["spool"], spooled)
         yield waiting
         yield _single(
-            GaugeMetricFamily, "log_silence_seconds", "seconds since the log was last read", policies.silence_s()
+            GaugeMetricFamily,
+            "log_silence_seconds",
+            "seconds since the log was last read",
+            self._strategy.log_silence_s,
         )
         overdue = GaugeMetricFamily(
             f"{_PREFIX}_snapshot_overdue_seconds",
             "seconds for which delivered events have waited for a newer snapshot",
             labels=["policy"],
         )
-        for policy, seconds in policies.overdue_s().items():
+        for policy, seconds in self._strategy.snapshots_overdue_s.items():
             overdue.add_metric([policy], seconds)
         yield overdue
 

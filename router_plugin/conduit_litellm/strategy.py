@@ -288,6 +288,21 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         """Events that the log has not confirmed yet, in memory and on the disk."""
         return self._emitter.waiting
 
+    @property
+    def events_spooled(self) -> int:
+        """Those of the waiting events that are on the disk."""
+        return self._emitter.spooled
+
+    @property
+    def log_silence_s(self) -> float:
+        """Seconds since the log was last read."""
+        return self._policies.silence_s()
+
+    @property
+    def snapshots_overdue_s(self) -> dict[str, float]:
+        """By policy, the seconds for which delivered events have waited for a newer snapshot."""
+        return self._policies.overdue_s()
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Deliver the events that wait, for at most ``timeout_s`` seconds, and stop learning.
 
