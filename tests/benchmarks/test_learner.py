@@ -21,6 +21,7 @@ from benchmarks.learner import (
 )
 from benchmarks.traffic import kafka, traffic
 from conduit_learner.core.partition_learner import PartitionLearner
+from conduit_policy import SIGNALS
 from conduit_schemas import decode_event
 
 
@@ -44,7 +45,7 @@ def test_traffic_is_what_applications_send_and_all_of_it_teaches() -> None:
         for name, signal in arm.signals.items()
         if signal.weight
     }
-    assert set(weights) == {"quality", "success", "cost", "latency"}
+    assert set(weights) == set(SIGNALS)
 
 
 def test_decisions_differ_and_their_size_is_an_events() -> None:
