@@ -27,7 +27,7 @@ async def test_a_success_tells_cost_latency_and_tokens(strategy, new_router, ser
     assert outcome.status == "success" and outcome.source == "litellm"
     assert outcome.decision_id == strategy.decision_id(response)
     assert outcome.cost_usd == pytest.approx(100 * 0.15e-6 + 20 * 0.6e-6)  # gpt-4o-mini, USD per token
-    assert 0.2 <= outcome.latency_s < 3.0 and outcome.ttft_s is None
+    assert outcome.latency_s >= 0.2 and outcome.ttft_s is None
     assert (outcome.input_tokens, outcome.output_tokens) == (100, 20)
     assert outcome.error_class is None and outcome.error_code is None
 
