@@ -484,7 +484,7 @@ async def test_a_stopped_proxy_finishes_and_delivers_and_each_decision_has_one_o
     assert proxy.process.returncode in {0, -signal.SIGTERM}
     assert await reconciled(events, proxy.log) > 10
     # The last test of this proxy: nothing it served may have upset Conduit, which names the files of its tracebacks.
-    assert "router_plugin/conduit_litellm" not in proxy.said() and "said once" not in proxy.said()
+    assert "router_plugin/conduit_litellm" not in proxy.said() and "logged once)" not in proxy.said()
 
 
 async def test_every_worker_has_a_strategy_and_they_share_what_one_of_them_learns(upstream, tmp_path, events):
