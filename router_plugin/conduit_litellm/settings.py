@@ -63,7 +63,7 @@ class StrategySettings:
     --------
     >>> settings = StrategySettings(objective={"cost": 0.2}, constraints={"quality_floor": "0.9@0.99"})
     >>> settings.objective, settings.routing().goal.quality_floor.confidence
-    (Objective(quality=1.0, cost=0.2, latency=0.01), 0.99)
+    (Objective(quality=1.0, cost=0.2, latency=0.01, ttft=0.0), 0.99)
     """
 
     bandit_algorithm: str = _LEARNING.algorithm
