@@ -525,5 +525,6 @@ async def test_a_wrong_setting_is_named_and_the_proxy_serves_without_conduit(ups
         await proxy.stop()
     told = [line for line in proxy.said().splitlines() if "objektive" in line]
     assert len(told) == 1
-    assert f"{tmp_path / 'config.yaml'}: conduit: has no key 'objektive'; allowed are bandit_algorithm, " in told[0]
+    assert f"{tmp_path / 'config.yaml'}: conduit: has no key 'objektive'; there are " in told[0]
+    assert "(did you mean 'objective'?)" in told[0]
     assert not (tmp_path / "home").exists()
