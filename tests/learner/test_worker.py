@@ -310,7 +310,7 @@ async def test_a_log_that_began_anew_is_learned_anew(caplog: pytest.LogCaptureFi
         await old.append(TOPICS.events, messages(traffic(100)))
         await until_learned(old, 100)
     kept = [Message(message.key, message.value) for message in await everything(old, TOPICS.checkpoints)]
-    for count, complaint in ((50, "the log ends at offset"), (150, "another")):
+    for count, complaint in ((50, "the log ends at offset"), (150, "so this is a different log")):
         new = FlakyLog()
         await new.append(TOPICS.checkpoints, kept)
         await new.append(TOPICS.events, messages(traffic(count, seed=4)))
