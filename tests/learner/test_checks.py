@@ -112,7 +112,7 @@ class TestChecks:
 
     def test_what_is_no_probability_is_refused(self) -> None:
         register(Broken)
-        with pytest.raises(ConfigurationError, match="must be finite"):
+        with pytest.raises(ConfigurationError, match="finite, not negative"):
             checks.gives_probabilities("test_broken")
 
 
