@@ -29,9 +29,9 @@ EXTRAS = {
     "learner/conduit_learner": ["learner"],
     "demo/conduit_demo": ["learner"],
     "examples": ["learner"],
-    "benchmarks": ["dev"],
-    "local_servers": ["dev"],
-    "tests": ["dev"],
+    "benchmarks": ["test"],
+    "local_servers": ["test"],
+    "tests": ["test"],
 }
 
 
