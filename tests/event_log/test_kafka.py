@@ -184,8 +184,8 @@ async def test_existing_topics_stay_and_wrong_ones_are_pointed_out(
             assert set(await reader.end_offsets()) == {0, 1}
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("conduit_log")]
     assert warnings == [
-        f"topic {log.topics.snapshots} has cleanup.policy=delete, not compact",
-        f"topic {log.topics.snapshots} has message.timestamp.type=CreateTime, not LogAppendTime",
+        f"topic {log.topics.snapshots} has cleanup.policy=delete; it should be compact",
+        f"topic {log.topics.snapshots} has message.timestamp.type=CreateTime; it should be LogAppendTime",
     ]
 
 
