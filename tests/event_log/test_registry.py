@@ -156,7 +156,8 @@ class TestAdapters:
         offer(tmp_path)
         program = (
             "import sys; from conduit_log import LogSettings, known_schemes, open_log; known_schemes(); "
-            f"open_log(LogSettings(log={address!r})); print('aiokafka' in sys.modules, 'conduit_log.embedded' in sys.modules)"
+            f"open_log(LogSettings(log={address!r})); "
+            "print('aiokafka' in sys.modules, 'conduit_log.embedded' in sys.modules)"
         )
         paths = [*sys.path, str(tmp_path), str(Path(folder_log.__file__).parent)]
         done = subprocess.run(
