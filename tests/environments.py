@@ -70,7 +70,7 @@ def lowest() -> None:
     """Run the fast tests with the lowest versions that are allowed."""
     python = fresh("lowest")
     pip(python, "install", "--constraint", ROOT / "requirements-lowest.txt", "--editable", f"{ROOT}[test]")
-    run(python, "-m", "pytest", "-p", "no:cacheprovider", "--doctest-modules", "-m", f"not ({SLOW})")
+    run(python, "-m", "pytest", "-p", "no:cacheprovider", "--doctest-modules", "-n", "2", "-m", f"not ({SLOW})")
 
 
 def litellm(version: str, tests: list[str]) -> None:
