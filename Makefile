@@ -29,12 +29,14 @@ test: $(STAMP) needs
 	$(MAKE) test-slow PYTEST='$(COVERED)'
 	$(MAKE) coverage
 
-# The fast ones run in two processes, a file at a time; the slow ones share a broker and start processes themselves.
+# In two processes, a file at a time. Each process has a broker of its own.
+PARALLEL := --numprocesses 2 --dist loadfile
+
 test-fast: $(STAMP)
-	$(PYTEST) --doctest-modules --numprocesses 2 --dist loadfile -m "not ($(SLOW))"
+	$(PYTEST) --doctest-modules $(PARALLEL) -m "not ($(SLOW))"
 
 test-slow: $(STAMP) needs
-	$(PYTEST) --doctest-modules -m "$(SLOW)"
+	$(PYTEST) --doctest-modules $(PARALLEL) -m "$(SLOW)"
 
 coverage:
 	$(BIN)/python -m coverage combine --quiet

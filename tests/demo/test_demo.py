@@ -15,6 +15,8 @@ from conduit_demo.world import SimulatedWorld
 from conduit_learner.cli import main
 
 POLICIES = {"conduit", "random", "best_fixed", "best_quality", "most_expensive", "simple_shuffle"}
+LEARNED = 600
+"""Requests that take longer than a busy machine needs to start the learner and to publish its first snapshot."""
 
 
 def _demo(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -49,12 +51,12 @@ def _check(figures: dict[str, Any], requests: int) -> None:
 
 @pytest.mark.process
 def test_the_demo_learns_while_it_serves(tmp_path: Path) -> None:
-    done = _demo(tmp_path, "--requests", "200", "--concurrency", "8", "--json")
+    done = _demo(tmp_path, "--requests", str(LEARNED), "--concurrency", "8", "--json")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 1
     figures = json.loads(lines[0])
-    _check(figures, 200)
+    _check(figures, LEARNED)
     assert figures["policies"]["conduit"]["errors"] == 0.0
     assert figures["snapshots"] >= 1
     assert figures["feedbacks"] >= 10
@@ -63,7 +65,7 @@ def test_the_demo_learns_while_it_serves(tmp_path: Path) -> None:
     assert "share of the requests" in done.stderr
     assert (tmp_path / "demo-report.html").stat().st_size > 20_000
     # The fixed policies are read from the same world that the server played.
-    table = SimulatedWorld(200, 1).table
+    table = SimulatedWorld(LEARNED, 1).table
     dear = figures["policies"]["most_expensive"]
     assert dear["model"] == "claude-3.5-sonnet"
     assert dear["cost_usd"] == pytest.approx(table.cost_usd[:, 0].mean())
@@ -89,10 +91,10 @@ def test_a_log_of_ones_own_reaches_every_command(tmp_path: Path) -> None:
     missing = _conduit(tmp_path, "doctor", "--log", address, PYTHONPATH=paths)
     assert missing.returncode == 2
     assert f"there is no folder of text files {tmp_path / 'log'}: give its folder with --path" in missing.stderr
-    done = _demo(tmp_path, "--requests", "200", "--log", address, "--json", PYTHONPATH=paths)
+    done = _demo(tmp_path, "--requests", str(LEARNED), "--log", address, "--json", PYTHONPATH=paths)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
-    _check(figures, 200)
+    _check(figures, LEARNED)
     assert figures["log"] == "folder"
     assert figures["snapshots"] >= 1
     assert "a log (folder), with the learner in the same process" in (tmp_path / "demo-report.html").read_text()
