@@ -1,11 +1,9 @@
 """Realistic events, generated fast enough to fill a log, and a Kafka broker for them."""
 
 import random
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,9 +110,9 @@ def kafka(address: str | None) -> Iterator[str]:
     if address is not None:
         yield address
         return
-    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
     try:
-        broker = import_module("broker")
+        # Imported here, because the packages that it takes are installed for the tests only.
+        from local_servers.broker import NoBrokerError, shared_broker  # noqa: PLC0415
     except ImportError as error:
         raise SystemExit(
             f"starting a broker takes the packages that the tests use ({error}): pip install -e '.[dev]', or name a "
@@ -122,7 +120,7 @@ def kafka(address: str | None) -> Iterator[str]:
         ) from error
     with TemporaryDirectory() as folder:
         try:
-            with broker.shared_broker(Path(folder)) as started:
+            with shared_broker(Path(folder)) as started:
                 yield started
-        except broker.NoBrokerError as error:
+        except NoBrokerError as error:
             raise SystemExit(str(error)) from error

@@ -148,3 +148,9 @@ def test_recovery_after_a_kill(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_broker_that_is_named_is_used() -> None:
     with kafka("there:9092") as address:
         assert address == "there:9092"
+
+
+def test_without_a_name_the_tests_broker_is_used(kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDUIT_TEST_KAFKA", kafka_bootstrap)
+    with kafka(None) as address:
+        assert address == kafka_bootstrap
