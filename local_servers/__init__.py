@@ -1,1 +1,1 @@
-"""Servers that tests and benchmarks run on this machine: a Kafka broker, and one that stands for model providers."""
+"""Servers that tests and benchmarks run on this machine: a Kafka broker, and a stand-in for model providers."""

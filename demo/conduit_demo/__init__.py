@@ -1,1 +1,1 @@
-"""A demonstration of Conduit: real HTTP requests through a LiteLLM Router that learns which model to choose."""
+"""A demonstration of Conduit: real HTTP requests through a LiteLLM Router that learns which deployment to choose."""

@@ -1,1 +1,1 @@
-"""The subcommands of ``conduit``. Each command imports its library only when it runs."""
+"""The subcommands of ``conduit``. Each command imports what it needs only when it runs."""

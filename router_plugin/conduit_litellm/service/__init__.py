@@ -1,4 +1,4 @@
-"""The execution service: chooses a model, calls it, validates the answer, and learns from the result."""
+"""The execution service: chooses a deployment, calls it, validates the answer, and learns from the result."""
 
 from conduit_litellm.service.create import create_service
 from conduit_litellm.service.errors import (
