@@ -29,14 +29,14 @@ _started: list[str] = []
 """The commands of the processes that the running test has started, its fixtures' included."""
 
 
-def _note_processes(event: str, arguments: tuple[Any, ...]) -> None:
+def _record_processes(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "subprocess.Popen" and Path(str(arguments[0])).name not in BRIEF:
         _started.append(str(arguments[0]))
     elif event == "os.fork":
         _started.append("a fork")
 
 
-sys.addaudithook(_note_processes)
+sys.addaudithook(_record_processes)
 
 
 @pytest.hookimpl(tryfirst=True)

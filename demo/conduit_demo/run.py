@@ -16,7 +16,7 @@ import numpy as np
 from conduit_demo import metrics
 from conduit_demo.metrics import Served
 from conduit_demo.server import open_world
-from conduit_demo.traffic import Answer, Traffic, model_server, new_router, take_calls, time_selections
+from conduit_demo.traffic import FinishedRequest, Traffic, model_server, new_router, take_calls, time_selections
 from conduit_demo.world import Table
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_log import Address, LogSettings, open_log
@@ -62,7 +62,7 @@ class Watch(Protocol):
         """Called when a policy starts to serve requests."""
         ...
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: FinishedRequest) -> None:
         """Called after each finished request."""
         ...
 
@@ -136,7 +136,7 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
             router = new_router(world, url, settings.speed)
             strategy.install(router)
 
-            async def feedback(answer: Answer) -> None:
+            async def feedback(answer: FinishedRequest) -> None:
                 await strategy.record_feedback(
                     str(answer.model), quality_score=answer.quality, decision_id=strategy.decision_id(answer.response)
                 )

@@ -20,8 +20,8 @@ from conduit_litellm.litellm_compat.selecting import select_deployment
 from conduit_schemas import ConduitError
 
 __all__ = [
-    "Answer",
     "Feedback",
+    "FinishedRequest",
     "ServerFailedError",
     "Traffic",
     "model_server",
@@ -35,7 +35,7 @@ class ServerFailedError(ConduitError):
     """Raised when the demo's own model server does not start or does not answer."""
 
 
-class Answer(NamedTuple):
+class FinishedRequest(NamedTuple):
     """What the application knows about a finished request."""
 
     row: int
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
     """LiteLLM's response; None when there was none."""
 
 
-Feedback = Callable[[Answer], Awaitable[object]]
+Feedback = Callable[[FinishedRequest], Awaitable[object]]
 """Called when the application rates an answer."""
 
 
@@ -117,9 +117,9 @@ class Traffic:
     feedback_share: float = 0.5
     feedback_delay: tuple[int, int] = (30, 300)
     seed: int = 0
-    _due: list[tuple[int, int, Answer]] = field(default_factory=list, init=False)
+    _due: list[tuple[int, int, FinishedRequest]] = field(default_factory=list, init=False)
 
-    async def run(self, on_answer: Callable[[Answer], None], feedback: Feedback | None = None) -> None:
+    async def run(self, on_answer: Callable[[FinishedRequest], None], feedback: Feedback | None = None) -> None:
         """Send all requests and wait for the answers.
 
         Parameters
@@ -144,16 +144,16 @@ class Traffic:
             for _ in range(self.concurrency):
                 group.create_task(worker())
 
-    async def _ask(self, row: int) -> Answer:
+    async def _ask(self, row: int) -> FinishedRequest:
         try:
             response = await self.router.acompletion(model=GROUP, messages=_messages(self.world.texts[row]))
         except Exception:  # LiteLLM raises many kinds of exceptions; to the application they all mean "no answer"
-            return Answer(row, None, 0.0, 0.0, None)
+            return FinishedRequest(row, None, 0.0, 0.0, None)
         hidden = response._hidden_params
         quality = self.world.grade(row, response.choices[0].message.content or "")
-        return Answer(row, hidden["model_id"], quality, float(hidden.get("response_cost") or 0.0), response)
+        return FinishedRequest(row, hidden["model_id"], quality, float(hidden.get("response_cost") or 0.0), response)
 
-    def _plan(self, answer: Answer) -> None:
+    def _plan(self, answer: FinishedRequest) -> None:
         random = Random(f"{self.seed}/feedback/{answer.row}")
         if random.random() < self.feedback_share:
             heapq.heappush(self._due, (answer.row + random.randint(*self.feedback_delay), answer.row, answer))

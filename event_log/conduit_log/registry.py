@@ -11,9 +11,9 @@ from conduit_log.ports import EventLog
 from conduit_log.settings import Address, LogSettings
 from conduit_schemas import ConfigurationError
 
-__all__ = ["ENTRY_POINTS", "Adapter", "known_schemes", "open_log", "register"]
+__all__ = ["LOG_ENTRY_POINTS", "Adapter", "known_schemes", "open_log", "register"]
 
-ENTRY_POINTS = "conduit.logs"
+LOG_ENTRY_POINTS = "conduit.logs"
 """The entry point group under which a package may offer its adapters, each named after its scheme."""
 
 Adapter = Callable[[LogSettings], EventLog]
@@ -57,7 +57,7 @@ def known_schemes() -> list[str]:
     >>> {"file", "kafka", "memory"} <= set(known_schemes())
     True
     """
-    return sorted({*_OWN, *_registered, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+    return sorted({*_OWN, *_registered, *(entry.name for entry in entry_points(group=LOG_ENTRY_POINTS))})
 
 
 def open_log(settings: LogSettings) -> EventLog:
@@ -84,15 +84,15 @@ def _adapter(address: Address) -> Adapter:
     if scheme in _registered:
         return _registered[scheme]
     if scheme in _OWN:
-        offered = EntryPoint(scheme, _OWN[scheme], ENTRY_POINTS)
+        offered = EntryPoint(scheme, _OWN[scheme], LOG_ENTRY_POINTS)
     else:
         try:
-            offered = entry_points(group=ENTRY_POINTS)[scheme]
+            offered = entry_points(group=LOG_ENTRY_POINTS)[scheme]
         except KeyError:
             raise ConfigurationError(
                 f"log {str(address)!r}: no adapter for the scheme {scheme!r}; the known ones are "
                 f"{', '.join(known_schemes())}. Correct the address (brokers are kafka://HOST:PORT, a folder is "
-                f"file:PATH), or install the package that offers {scheme!r} as an entry point of {ENTRY_POINTS}"
+                f"file:PATH), or install the package that offers {scheme!r} as an entry point of {LOG_ENTRY_POINTS}"
             ) from None
     try:
         adapter: Adapter = offered.load()

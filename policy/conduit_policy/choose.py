@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from conduit_policy.beliefs import Beliefs
 from conduit_policy.chance import random_number
-from conduit_policy.constraints import UNCONSTRAINED, Constraints, Signals, constrained
+from conduit_policy.constraints import UNCONSTRAINED, Constraints, Predictions, constrained
 from conduit_policy.objective import Objective, place
 from conduit_policy.rules import Utilities, probabilities
 from conduit_policy.signals import AMOUNTS, LIMITED, ROWS
@@ -91,7 +91,7 @@ def choice_probabilities(
         return probabilities(rule, believed)
     predicted = predictions(beliefs, context, arms)
     cost, scales = predicted[ROWS["cost"]], beliefs.stacked(arms).scale
-    signals = Signals(
+    of_arms = Predictions(
         limited={
             signal.name: predicted[ROWS[signal.name]] + signal.limit_deviations * beliefs.sigmas(arms, signal.name)
             for signal in LIMITED
@@ -101,7 +101,7 @@ def choice_probabilities(
         cost_place=place(cost, scales[_COST]),
         quality=utilities(beliefs, context, arms, _QUALITY),
     )
-    return constrained(rule, believed, signals, constraints)
+    return constrained(rule, believed, of_arms, constraints)
 
 
 _QUALITY = Objective.of_weights({"quality": 1.0, **dict.fromkeys((signal.name for signal in AMOUNTS), 0.0)})

@@ -19,7 +19,7 @@ from conduit_policy.rules import WORKING, Utilities, Vector, floor_of, probabili
 from conduit_policy.signals import LIMITED
 from conduit_schemas import ExplorationRule, Flag
 
-__all__ = ["UNCONSTRAINED", "Constraints", "Signals", "constrained"]
+__all__ = ["UNCONSTRAINED", "Constraints", "Predictions", "constrained"]
 
 Mask = NDArray[np.bool_]
 
@@ -85,7 +85,7 @@ UNCONSTRAINED = Constraints()
 _DEFAULTS = {item.name: item.default for item in fields(Constraints)}
 
 
-class Signals(NamedTuple):
+class Predictions(NamedTuple):
     """Predictions about K arms, each of shape (K,)."""
 
     limited: Mapping[str, Vector]
@@ -99,7 +99,7 @@ class Signals(NamedTuple):
 
 
 def constrained(
-    rule: ExplorationRule, utilities: Utilities, signals: Signals, constraints: Constraints
+    rule: ExplorationRule, utilities: Utilities, predicted: Predictions, constraints: Constraints
 ) -> tuple[Vector, tuple[Flag, ...]]:
     """Return the choice probabilities under constraints, and the flags that say what changed them.
 
@@ -110,11 +110,11 @@ def constrained(
     >>> many = np.array([500.0, 500.0])
     >>> arms = Utilities(np.array([0.9, 0.8]), np.full(2, 0.01), many, many, np.ones(2))
     >>> cost = np.log([0.03, 0.001])
-    >>> signals = Signals({"cost": cost}, cost, np.array([1.0, 0.0]), arms)
-    >>> constrained(ExplorationRule(name="greedy"), arms, signals, Constraints(max_cost_usd=0.01))[0].tolist()
+    >>> predicted = Predictions({"cost": cost}, cost, np.array([1.0, 0.0]), arms)
+    >>> constrained(ExplorationRule(name="greedy"), arms, predicted, Constraints(max_cost_usd=0.01))[0].tolist()
     [0.0, 1.0]
     """
-    allowed, flags = _allowed(utilities, signals, constraints)
+    allowed, flags = _allowed(utilities, predicted, constraints)
     previous = constraints.previous
     if previous is not None and not (previous < len(allowed) and allowed[previous]):
         previous = None
@@ -122,7 +122,7 @@ def constrained(
         return _alone(previous, len(allowed)), (*flags, Flag.SESSION_STICKY)
     mean = utilities.mean
     if constraints.budget_price > 0.0:
-        mean = mean - constraints.budget_price * signals.cost_place
+        mean = mean - constraints.budget_price * predicted.cost_place
         flags = (*flags, Flag.BUDGET)
     if previous is not None and constraints.switching_cost > 0.0:
         mean = mean.copy()
@@ -130,7 +130,9 @@ def constrained(
         flags = (*flags, Flag.SWITCHING_COST)
     vector: Vector | None = None
     if constraints.floor_relative is not None:
-        vector = _cheapest_good_enough(rule, signals, constraints.floor_relative, constraints.floor_confidence, allowed)
+        vector = _cheapest_good_enough(
+            rule, predicted, constraints.floor_relative, constraints.floor_confidence, allowed
+        )
         flags = (*flags, Flag.QUALITY_FLOOR_UNKNOWN if vector is None else Flag.QUALITY_FLOOR)
     if vector is None:
         vector = np.zeros(len(allowed))
@@ -144,17 +146,17 @@ def constrained(
     return vector / vector.sum(), flags
 
 
-def _allowed(utilities: Utilities, signals: Signals, constraints: Constraints) -> tuple[Mask, tuple[Flag, ...]]:
+def _allowed(utilities: Utilities, predicted: Predictions, constraints: Constraints) -> tuple[Mask, tuple[Flag, ...]]:
     allowed = np.ones(len(utilities.mean), dtype=np.bool_)
     flags: list[Flag] = []
     for signal in LIMITED:
         limit = getattr(constraints, signal.limit)
         if limit is not None and signal.limit_flags is not None:
-            allowed, flag = _within(allowed, signals.limited[signal.name], math.log(limit), signal.limit_flags)
+            allowed, flag = _within(allowed, predicted.limited[signal.name], math.log(limit), signal.limit_flags)
             flags += flag
     if constraints.budget_spent:
         working = allowed & (utilities.success >= WORKING)
-        allowed = _least(working if working.any() else allowed, signals.cost)
+        allowed = _least(working if working.any() else allowed, predicted.cost)
         flags.append(Flag.BUDGET_SPENT)
     return allowed, tuple(flags)
 
@@ -178,7 +180,7 @@ def _least(allowed: Mask, values: Vector) -> Mask:
 
 
 def _cheapest_good_enough(
-    rule: ExplorationRule, signals: Signals, relative: float, confidence: float, allowed: Mask
+    rule: ExplorationRule, predicted: Predictions, relative: float, confidence: float, allowed: Mask
 ) -> Vector | None:
     """Return the probabilities under a quality floor, or None when no arm has enough ratings to define it.
 
@@ -186,7 +188,7 @@ def _cheapest_good_enough(
     choices go to the cheapest arm that reaches the floor with the required confidence. A tenth goes to cheaper arms
     that may still turn out to reach it, so that more is learned where it matters.
     """
-    quality = signals.quality
+    quality = predicted.quality
     rated = allowed & (quality.ratings >= _MIN_RATINGS) & (quality.success >= WORKING)
     if not rated.any():
         return None
@@ -195,8 +197,8 @@ def _cheapest_good_enough(
     spread = _quantile(confidence) * np.hypot(quality.deviation, relative * quality.deviation[best])
     sure = allowed & (margin >= spread)
     sure[best] = True
-    chosen = _least(sure, signals.cost)
-    open_ = allowed & ~sure & (margin > -spread) & (signals.cost < signals.cost[chosen].min())
+    chosen = _least(sure, predicted.cost)
+    open_ = allowed & ~sure & (margin > -spread) & (predicted.cost < predicted.cost[chosen].min())
     vector = chosen / np.count_nonzero(chosen)
     if open_.any():
         vector = vector * (1.0 - _UNDECIDED_SHARE) + open_ * (_UNDECIDED_SHARE / np.count_nonzero(open_))

@@ -17,9 +17,9 @@ from conduit_policy.bandit_algorithm import BanditAlgorithm, described
 from conduit_policy.rules import RULES, Rule
 from conduit_schemas import ConfigurationError
 
-__all__ = ["ENTRY_POINTS", "MODULES", "load_algorithms", "register", "registered"]
+__all__ = ["ALGORITHM_ENTRY_POINTS", "MODULES", "load_algorithms", "register", "registered"]
 
-ENTRY_POINTS = "conduit.algorithms"
+ALGORITHM_ENTRY_POINTS = "conduit.algorithms"
 """The entry point group under which a package may offer its algorithms, each a
 :class:`conduit_policy.BanditAlgorithm`."""
 
@@ -66,7 +66,7 @@ def load_algorithms() -> None:
             import_module(module)
         except ImportError as error:
             raise ConfigurationError(f"{MODULES} names {module!r}, which cannot be imported: {error}") from error
-    for entry in entry_points(group=ENTRY_POINTS):
+    for entry in entry_points(group=ALGORITHM_ENTRY_POINTS):
         try:
             register(entry.load())
         except (ImportError, AttributeError, TypeError) as error:

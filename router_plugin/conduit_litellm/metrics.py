@@ -60,7 +60,7 @@ class StrategyCollector:
             events.add_metric([what.value], counts.get(f"events_{what}", 0))
         yield events
         errors = CounterMetricFamily(f"{_PREFIX}_errors", "errors inside Conduit", labels=["where"])
-        for where, counter in (("selection", "fallback_error"), ("note", "selections_not_noted")):
+        for where, counter in (("selection", "fallback_error"), ("record", "selections_not_recorded")):
             errors.add_metric([where], counts.get(counter, 0))
         errors.add_metric(["callback"], counts.get("callback_errors", 0))
         yield errors

@@ -9,7 +9,7 @@ import pytest
 from conduit_demo import metrics
 from conduit_demo.replay import ReplayedWorld
 from conduit_demo.traffic import (
-    Answer,
+    FinishedRequest,
     ServerFailedError,
     Traffic,
     model_server,
@@ -25,7 +25,7 @@ SPEED = 200.0
 @pytest.mark.process
 async def test_billed_cost_and_graded_quality_are_those_of_the_table() -> None:
     world = SimulatedWorld(120, 5)
-    answers: list[Answer] = []
+    answers: list[FinishedRequest] = []
     async with model_server(None, 120, 5, SPEED) as url:
         router = new_router(world, url, SPEED)
         await Traffic(world, router, concurrency=8).run(answers.append)
@@ -49,7 +49,7 @@ async def test_selections_are_timed_without_a_call() -> None:
 @pytest.mark.process
 async def test_recorded_bills_are_what_litellm_bills(recorded: Path) -> None:
     world = ReplayedWorld(recorded, 40, 5)
-    answers: list[Answer] = []
+    answers: list[FinishedRequest] = []
     async with model_server(recorded, 40, 5, SPEED) as url:
         await Traffic(world, new_router(world, url, SPEED), concurrency=8).run(answers.append)
         served = metrics.replayed(world.table, await take_calls(url))
@@ -97,7 +97,7 @@ async def test_feedback_comes_late_for_a_part_of_the_answers_and_once() -> None:
     done: list[int] = []
     reported: dict[int, int] = {}
 
-    async def feedback(answer: Answer) -> None:
+    async def feedback(answer: FinishedRequest) -> None:
         assert answer.row not in reported
         assert answer.quality == world.grade(answer.row, answer.response.choices[0].message.content)
         reported[answer.row] = len(done)
@@ -114,11 +114,11 @@ async def test_feedback_comes_late_for_a_part_of_the_answers_and_once() -> None:
 
 async def test_an_unserved_request_is_an_answer_without_quality() -> None:
     world = SimulatedWorld(3, 1)
-    answers: list[Answer] = []
+    answers: list[FinishedRequest] = []
     router = new_router(world, "http://127.0.0.1:1", SPEED)
-    reports: list[Answer] = []
+    reports: list[FinishedRequest] = []
 
-    async def feedback(answer: Answer) -> None:
+    async def feedback(answer: FinishedRequest) -> None:
         reports.append(answer)
 
     await Traffic(world, router, concurrency=2, feedback_share=1.0, feedback_delay=(1, 1)).run(answers.append, feedback)

@@ -97,7 +97,7 @@ def test_audit_notebook(run):
         asyncio.run(execute())
     proof, explanation = names["proof"], names["explanation"]
     assert isinstance(proof, dict) and isinstance(explanation, dict) and names["evaluation"]
-    assert "differ" not in json.dumps(explanation.get("verdict", ""))
+    assert "differ" not in json.dumps(explanation.get("proof", ""))
     assert "openai/" in said.getvalue()
 
 

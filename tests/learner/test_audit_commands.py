@@ -171,13 +171,13 @@ class TestExplain:
         assert "exploration rule: thompson (cold_ratings 5, " in result.output
         assert "objective: quality 1, cost 0.05, " in result.output
         assert "latency 0.01, ttft 0; all but quality counted for 100% of that" in result.output
-        assert "verdict: proven" in result.output
+        assert "proof: proven" in result.output
         assert "outcome: success" in result.output
         assert "had the largest mean utility, so " in result.output
 
     def test_a_decision_as_json(self, installation: Installation, path: Path) -> None:
         found = fields(run("explain", "d120", "--policy", POLICY, "--path", path, "--json"))
-        assert found["verdict"] == "proven" and found["reasons"] == []
+        assert found["proof"] == "proven" and found["reasons"] == []
         assert [explained["arm"] for explained in found["arms"]] == list(ARMS)
         assert found["drawn"] == found["chosen"]
         assert found["largest_probability_difference"] == 0.0
@@ -187,7 +187,7 @@ class TestExplain:
     def test_a_forged_decision(self, installation: Installation, tampered: Path) -> None:
         result = run("explain", "d149", "--policy", POLICY, "--path", tampered)
         assert result.exit_code == 1
-        assert "verdict: differs." in result.output and "was logged" in result.output
+        assert "proof: differs." in result.output and "was logged" in result.output
 
     def test_a_fallback(self, path: Path) -> None:
         result = run("explain", "d3", "--policy", POLICY, "--path", path)
@@ -300,7 +300,7 @@ class TestArchive:
         replayed = run("replay", "--verify", *where)
         assert replayed.exit_code == 0
         assert "matched: 130 decisions and 0 published records" in replayed.output
-        assert "verdict: proven" in run("explain", "d120", *where).output
+        assert "proof: proven" in run("explain", "d120", *where).output
         assert run("diff", "--from", 60, *where).exit_code == 0
         (tmp_path / "policy.toml").write_text("[settings]", encoding="utf-8")
         assert run("evaluate", "--candidate", tmp_path / "policy.toml", *where).exit_code == 0

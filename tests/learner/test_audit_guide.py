@@ -86,7 +86,7 @@ def test_one_decision_of_a_strategy_is_explained(log: BlockingLog) -> None:
         history = log.history(POLICY)
         made = [decision for decision in _decisions(history) if decision.snapshot_version is not None]
         found = explain(history, POLICY, made[-1].decision_id)
-        assert found.verdict == "proven"
+        assert found.proof == "proven"
         assert found.recomputation is not None and found.recomputation.largest_difference == 0.0
         (outcome,), (feedback,) = found.outcomes, found.feedbacks
         assert outcome.status == "success"

@@ -11,7 +11,7 @@ from conduit_learner.testing import algorithm_checks as checks
 from conduit_learner.testing.algorithm_checks import CHECKS, check_algorithm
 from conduit_policy import ALGORITHMS, BanditAlgorithm, Utilities, register
 from conduit_policy.algorithms import algorithm
-from conduit_policy.custom import ENTRY_POINTS, MODULES, load_algorithms, registered
+from conduit_policy.custom import ALGORITHM_ENTRY_POINTS, MODULES, load_algorithms, registered
 from conduit_policy.rules import RULES, Vector
 from conduit_schemas import ConfigurationError, LearningSettings
 
@@ -158,6 +158,6 @@ class TestRegistration:
         info = tmp_path / "offered-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\noffered = offered_algorithm:Boltzmann\n")
+        (info / "entry_points.txt").write_text(f"[{ALGORITHM_ENTRY_POINTS}]\noffered = offered_algorithm:Boltzmann\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         assert algorithm(LearningSettings(algorithm="offered")).about.startswith("Chooses each arm in proportion")

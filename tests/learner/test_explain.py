@@ -36,7 +36,7 @@ def selection_of(installation: Installation, decision_id: str) -> Selection:
 def test_a_decision_is_proven(installation: Installation) -> None:
     selection = selection_of(installation, "d150")
     found = explain(iter(installation.log), POLICY, "d150")
-    assert (found.verdict, found.reasons) == ("proven", ())
+    assert (found.proof, found.reasons) == ("proven", ())
     assert (found.selection, found.offset) == (selection, installation.offset_of("d150"))
     assert [explained.arm for explained in found.arms] == list(ARMS)
     assert tuple(explained.probability for explained in found.arms) == selection.probabilities
@@ -98,7 +98,7 @@ def test_what_came_of_it_is_told(installation: Installation) -> None:
 
 def test_a_fallback_says_why_litellm_chose(installation: Installation) -> None:
     found = explain(installation.log, POLICY, "d0")
-    assert found.verdict == "nothing to prove"
+    assert found.proof == "nothing to prove"
     assert found.reasons == (f"LiteLLM's own selection chose (no_snapshot). {Fallback.NO_SNAPSHOT.about}",)
     assert found.greedy is None and found.rule is None and found.coverage is None
     assert all(explained.predicted == {} and explained.utility is None for explained in found.arms)
@@ -118,7 +118,7 @@ def test_without_a_snapshot_there_is_nothing_to_prove(fields: dict[str, object],
     common = {"policy": POLICY, "time": 0.0, "decision_id": "x", "featurizer": "eight", "context": bytes(16)}
     made.put(Selection.model_validate({**common, **fields, "chosen": 0}))
     found = explain(made.log, POLICY, "x")
-    assert found.verdict == "nothing to prove"
+    assert found.proof == "nothing to prove"
     assert reason in found.reasons[0]
 
 
@@ -135,13 +135,13 @@ def test_without_a_snapshot_there_is_nothing_to_prove(fields: dict[str, object],
 def test_what_differs_is_said(installation: Installation, changes: dict[str, object], reason: str) -> None:
     log = installation.tampered(installation.offset_of("d199"), **changes)
     found = explain(log, POLICY, "d199")
-    assert found.verdict == "differs"
+    assert found.proof == "differs"
     assert any(reason in sentence for sentence in found.reasons)
 
 
 def test_without_the_oldest_events_it_is_not_provable_but_still_told(installation: Installation) -> None:
     found = explain(installation.log[1:], POLICY, "d150")
-    assert found.verdict == "not provable" and "were deleted" in found.reasons[0]
+    assert found.proof == "not provable" and "were deleted" in found.reasons[0]
     selection = selection_of(installation, "d150")
     for index, explained in enumerate(found.arms):
         assert explained.predicted["quality"].mean == selection.predictions["quality"][index]
@@ -178,13 +178,13 @@ def test_an_arm_nobody_tried_has_no_interval() -> None:
     assert isinstance(again, Recomputation) and again.disagreements == ()
     made.put(selection)
     found = explain(made.log, POLICY, "cold")
-    assert found.verdict == "differs"  # no such snapshot was ever learned
+    assert found.proof == "differs"  # no such snapshot was ever learned
     made = Installation()
     made.put(Selection.model_validate({**selection.model_dump(), "decision_id": "first", "probabilities": None}))
     made.publish()
     made.put(made.select("second", POLICY, np.full(8, 1024, np.int16)))
     found = explain(made.log, POLICY, "second")
-    assert found.verdict == "proven"
+    assert found.proof == "proven"
     assert all(explained.predicted == {} for explained in found.arms)  # nothing was observed of any arm
 
 

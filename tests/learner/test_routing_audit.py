@@ -51,8 +51,8 @@ def test_a_limit_changed_after_the_fact_is_noticed(installation: Installation, c
 
 def test_a_shadow_choice_is_explained_and_changed_after_the_fact_noticed(installation: Installation) -> None:
     found = explain(installation.log, POLICY, "d125")
-    assert found.verdict == "proven" and found.selection.fallback == "shadow"
+    assert found.proof == "proven" and found.selection.fallback == "shadow"
     assert found.arms[0].logged_probability == found.selection.shadow_probabilities[0]  # type: ignore[index]  # it has them
     offset, taken = installation.offset_of("d125"), found.selection.shadow_chosen or 0
     forged = installation.tampered(offset, shadow_chosen=(taken + 1) % 3)
-    assert explain(forged, POLICY, "d125").verdict == "differs"
+    assert explain(forged, POLICY, "d125").proof == "differs"

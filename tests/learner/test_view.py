@@ -325,7 +325,7 @@ class TestSavings:
         assert (found.mean - found.reach, found.mean + found.reach) == pytest.approx((anytime.low, anytime.high))
 
     def test_closing_blocks_changes_no_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(savings, "BLOCK", 100)
+        monkeypatch.setattr(savings, "DECISIONS_PER_BLOCK", 100)
         decisions = logged(1_050)
         kept, closed = ledger_of(decisions), ledger_of(decisions)
         for decision in decisions[:970]:

@@ -24,7 +24,7 @@ from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import PolicyView
 from conduit_learner.view.report import policy_report
 from conduit_learner.web import server
-from conduit_learner.web.control import Control
+from conduit_learner.web.routing_changes import RoutingChanges
 from conduit_learner.web.server import Page, is_loopback, serve_page
 from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage, open_log
 from conduit_log.memory import MemoryLog
@@ -215,14 +215,14 @@ async def change(url: str, body: object, token: str = TOKEN) -> tuple[int, str]:
 
 class TestControl:
     @asynccontextmanager
-    async def controlled(self) -> AsyncIterator[tuple[str, list[Message], InstallationView]]:
+    async def writable(self) -> AsyncIterator[tuple[str, list[Message], InstallationView]]:
         appended: list[Message] = []
 
         async def append(messages: list[Message]) -> None:
             appended.extend(messages)
 
         view = full_view()
-        page = Page(view, Following(), "a test", control=Control(TOKEN, append))
+        page = Page(view, Following(), "a test", changes=RoutingChanges(TOKEN, append))
         async with serve_page(page, "127.0.0.1", 0) as port:
             yield f"http://127.0.0.1:{port}", appended, view
 
@@ -233,12 +233,12 @@ class TestControl:
 
     @pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x"])
     async def test_a_wrong_token_changes_nothing(self, token: str) -> None:
-        async with self.controlled() as (url, appended, _):
+        async with self.writable() as (url, appended, _):
             assert (await change(url, {"policy": POLICY, "by": "ann", "mode": "off"}, token))[0] == 401
         assert appended == []
 
     async def test_a_change_is_an_event_and_keeps_the_rest(self) -> None:
-        async with self.controlled() as (url, appended, view):
+        async with self.writable() as (url, appended, view):
             body = {"policy": POLICY, "by": "ann", "mode": "canary", "canary_share": 0.25}
             assert (await change(url, body))[0] == 200
             view.event(StoredMessage(0, 10_000, view.newest_ms, *appended[0]))
@@ -265,14 +265,14 @@ class TestControl:
         ],
     )
     async def test_what_makes_no_sense_is_refused(self, body: object, status: int, said: str) -> None:
-        async with self.controlled() as (url, appended, _):
+        async with self.writable() as (url, appended, _):
             found, text = await change(url, body)
         assert (found, said in text) == (status, True), text
         assert appended == []
 
     def test_a_short_token_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="16 characters"):
-            Control("short", None)  # type: ignore[arg-type]  # nothing is appended
+            RoutingChanges("short", None)  # type: ignore[arg-type]  # nothing is appended
 
 
 class TestFollow:

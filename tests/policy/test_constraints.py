@@ -18,7 +18,7 @@ from conduit_policy import (
     objective_of,
     pace,
 )
-from conduit_policy.constraints import Signals, constrained
+from conduit_policy.constraints import Predictions, constrained
 from conduit_schemas import (
     ArmSnapshot,
     Budget,
@@ -46,7 +46,7 @@ def arms(
     deviation: float = 0.001,
     ratings: list[float] | None = None,
     sigma: float = 0.0,
-) -> tuple[Utilities, Signals]:
+) -> tuple[Utilities, Predictions]:
     mean = np.array(quality)
     count = len(quality)
     known = np.full(count, 500.0)
@@ -58,7 +58,7 @@ def arms(
         np.ones(count) if success is None else np.array(success),
     )
     ln_cost = np.log(cost)
-    signals = Signals(
+    predicted = Predictions(
         limited={
             "cost": ln_cost + SIGNALS["cost"].limit_deviations * sigma,
             "latency": np.log(latency or [1.0] * count),
@@ -67,74 +67,74 @@ def arms(
         cost_place=(ln_cost - ln_cost.min()) / max(float(np.ptp(ln_cost)), 1e-9),
         quality=believed,
     )
-    return believed, signals
+    return believed, predicted
 
 
 def test_the_cap_leaves_out_what_may_cost_more_with_a_probability_of_five_percent() -> None:
     # 0.004 with sigma 0.5 costs less than 0.004 * exp(1.645 * 0.5) = 0.0091 in 95 % of the cases.
-    believed, signals = arms([0.9, 0.8, 0.7], [0.02, 0.004, 0.001], sigma=0.5)
-    vector, flags = constrained(GREEDY, believed, signals, Constraints(max_cost_usd=0.0092))
+    believed, predicted = arms([0.9, 0.8, 0.7], [0.02, 0.004, 0.001], sigma=0.5)
+    vector, flags = constrained(GREEDY, believed, predicted, Constraints(max_cost_usd=0.0092))
     assert vector.tolist() == [0.0, 1.0, 0.0] and flags == ("cost_cap",)
-    vector, _ = constrained(GREEDY, believed, signals, Constraints(max_cost_usd=0.0090))
+    vector, _ = constrained(GREEDY, believed, predicted, Constraints(max_cost_usd=0.0090))
     assert vector.tolist() == [0.0, 0.0, 1.0]
 
 
 def test_a_cap_that_changes_nothing_is_not_flagged_and_one_nobody_meets_takes_the_cheapest() -> None:
-    believed, signals = arms([0.9, 0.8], [0.02, 0.004])
-    assert constrained(GREEDY, believed, signals, Constraints(max_cost_usd=1.0))[1] == ()
-    vector, flags = constrained(GREEDY, believed, signals, Constraints(max_cost_usd=1e-6))
+    believed, predicted = arms([0.9, 0.8], [0.02, 0.004])
+    assert constrained(GREEDY, believed, predicted, Constraints(max_cost_usd=1.0))[1] == ()
+    vector, flags = constrained(GREEDY, believed, predicted, Constraints(max_cost_usd=1e-6))
     assert vector.tolist() == [0.0, 1.0] and flags == ("cost_cap_unmet",)
 
 
 def test_limits_stand_above_exploration() -> None:
-    believed, signals = arms([0.9, 0.8, 0.7], [0.02, 0.004, 0.001])
-    vector, _ = constrained(FLOORED, believed, signals, Constraints(max_cost_usd=0.01, min_exploration=0.5))
+    believed, predicted = arms([0.9, 0.8, 0.7], [0.02, 0.004, 0.001])
+    vector, _ = constrained(FLOORED, believed, predicted, Constraints(max_cost_usd=0.01, min_exploration=0.5))
     assert vector.tolist() == pytest.approx([0.0, 0.75, 0.25])
 
 
 def test_min_exploration_is_the_share_spread_evenly_and_the_rules_own_counts_towards_it() -> None:
-    believed, signals = arms([0.9, 0.8], [0.02, 0.004])
-    vector, flags = constrained(FLOORED, believed, signals, Constraints(min_exploration=0.2))
+    believed, predicted = arms([0.9, 0.8], [0.02, 0.004])
+    vector, flags = constrained(FLOORED, believed, predicted, Constraints(min_exploration=0.2))
     assert vector.tolist() == pytest.approx([0.9, 0.1]) and flags == ("min_exploration",)
-    vector, flags = constrained(FLOORED, believed, signals, Constraints(min_exploration=0.02))
+    vector, flags = constrained(FLOORED, believed, predicted, Constraints(min_exploration=0.02))
     assert vector.tolist() == pytest.approx([0.985, 0.015]) and flags == ()
     usual = ExplorationRule(name="greedy")  # which says nothing of a floor
-    vector, _ = constrained(usual, believed, signals, Constraints(min_exploration=0.2))
+    vector, _ = constrained(usual, believed, predicted, Constraints(min_exploration=0.2))
     assert vector.tolist() == pytest.approx([0.9, 0.1])
 
 
 def test_the_latency_target_leaves_out_slow_arms_within_the_cap() -> None:
-    believed, signals = arms([0.9, 0.8, 0.7], [0.02, 0.004, 0.001], latency=[1.0, 9.0, 4.0])
+    believed, predicted = arms([0.9, 0.8, 0.7], [0.02, 0.004, 0.001], latency=[1.0, 9.0, 4.0])
     limits = Constraints(max_cost_usd=0.01, max_latency_s=5.0)
-    vector, flags = constrained(GREEDY, believed, signals, limits)
+    vector, flags = constrained(GREEDY, believed, predicted, limits)
     assert vector.tolist() == [0.0, 0.0, 1.0] and flags == ("cost_cap", "latency_target")
-    vector, flags = constrained(GREEDY, believed, signals, Constraints(max_cost_usd=0.01, max_latency_s=2.0))
+    vector, flags = constrained(GREEDY, believed, predicted, Constraints(max_cost_usd=0.01, max_latency_s=2.0))
     assert vector.tolist() == [0.0, 0.0, 1.0] and flags == ("cost_cap", "latency_target_unmet")
 
 
 def test_the_price_of_money_tips_the_scale_at_the_difference_in_quality() -> None:
-    believed, signals = arms([0.9, 0.7], [0.02, 0.001])
-    assert constrained(GREEDY, believed, signals, Constraints(budget_price=0.19))[0].tolist() == [1.0, 0.0]
-    vector, flags = constrained(GREEDY, believed, signals, Constraints(budget_price=0.21))
+    believed, predicted = arms([0.9, 0.7], [0.02, 0.001])
+    assert constrained(GREEDY, believed, predicted, Constraints(budget_price=0.19))[0].tolist() == [1.0, 0.0]
+    vector, flags = constrained(GREEDY, believed, predicted, Constraints(budget_price=0.21))
     assert vector.tolist() == [0.0, 1.0] and flags == ("budget",)
 
 
 def test_a_spent_budget_leaves_the_cheapest_arm_that_works() -> None:
     spent = Constraints(budget_spent=1.0)
-    believed, signals = arms([0.9, 0.7, 0.1], [0.02, 0.004, 0.001], success=[1.0, 1.0, 0.2])
-    vector, flags = constrained(FLOORED, believed, signals, spent)
+    believed, predicted = arms([0.9, 0.7, 0.1], [0.02, 0.004, 0.001], success=[1.0, 1.0, 0.2])
+    vector, flags = constrained(FLOORED, believed, predicted, spent)
     assert vector.tolist() == [0.0, 1.0, 0.0] and flags == ("budget_spent",)
-    believed, signals = arms([0.1, 0.1], [0.02, 0.001], success=[0.1, 0.1])
-    assert constrained(GREEDY, believed, signals, spent)[0].tolist() == [0.0, 1.0]
+    believed, predicted = arms([0.1, 0.1], [0.02, 0.001], success=[0.1, 0.1])
+    assert constrained(GREEDY, believed, predicted, spent)[0].tolist() == [0.0, 1.0]
 
 
 def test_the_floor_takes_the_cheapest_arm_it_is_sure_of() -> None:
     # 0.95 * 0.9 = 0.855: the second arm reaches it, the third does not.
-    believed, signals = arms([0.9, 0.87, 0.8], [0.02, 0.004, 0.001])
+    believed, predicted = arms([0.9, 0.87, 0.8], [0.02, 0.004, 0.001])
     floor = Constraints(floor_relative=0.95)
-    vector, flags = constrained(GREEDY, believed, signals, floor)
+    vector, flags = constrained(GREEDY, believed, predicted, floor)
     assert vector.tolist() == [0.0, 1.0, 0.0] and flags == ("quality_floor",)
-    assert constrained(GREEDY, believed, signals, Constraints(floor_relative=0.85))[0].tolist() == [0.0, 0.0, 1.0]
+    assert constrained(GREEDY, believed, predicted, Constraints(floor_relative=0.85))[0].tolist() == [0.0, 0.0, 1.0]
 
 
 def test_the_floor_is_sure_at_its_confidence_and_not_below() -> None:
@@ -142,64 +142,64 @@ def test_the_floor_is_sure_at_its_confidence_and_not_below() -> None:
     largest = 0.02 / 1.6448536269514722 / math.sqrt(2.0)
     floor = Constraints(floor_relative=1.0, floor_confidence=0.95)
     for deviation, vector in ((largest * 0.999, [0.0, 1.0]), (largest * 1.001, [0.1, 0.9])):
-        believed, signals = arms([0.88, 0.9], [0.001, 0.02], deviation=deviation)
-        assert constrained(GREEDY, believed, signals, floor)[0].tolist() == pytest.approx(vector)
+        believed, predicted = arms([0.88, 0.9], [0.001, 0.02], deviation=deviation)
+        assert constrained(GREEDY, believed, predicted, floor)[0].tolist() == pytest.approx(vector)
     relaxed = Constraints(floor_relative=0.88 / 0.9 - 0.02 / 0.9, floor_confidence=0.95)
     spread = 0.02 / 1.6448536269514722 / math.hypot(1.0, 0.86 / 0.9)
     for deviation, share in ((spread * 0.999, 1.0), (spread * 1.001, 0.1)):
-        believed, signals = arms([0.88, 0.9], [0.001, 0.02], deviation=deviation)
-        assert constrained(GREEDY, believed, signals, relaxed)[0][0] == pytest.approx(share)
+        believed, predicted = arms([0.88, 0.9], [0.001, 0.02], deviation=deviation)
+        assert constrained(GREEDY, believed, predicted, relaxed)[0][0] == pytest.approx(share)
 
 
 def test_the_floor_explores_only_what_is_open_and_would_be_cheaper() -> None:
-    believed, signals = arms([0.9, 0.5, 0.5], [0.004, 0.001, 0.02])
+    believed, predicted = arms([0.9, 0.5, 0.5], [0.004, 0.001, 0.02])
     open_ = believed._replace(deviation=np.array([0.001, 0.5, 0.5]))
-    vector, _ = constrained(GREEDY, open_, signals._replace(quality=open_), Constraints(floor_relative=0.95))
+    vector, _ = constrained(GREEDY, open_, predicted._replace(quality=open_), Constraints(floor_relative=0.95))
     assert vector.tolist() == pytest.approx([0.9, 0.1, 0.0])
 
 
 def test_without_ratings_a_floor_cannot_be_judged_and_the_objective_decides() -> None:
-    believed, signals = arms([0.9, 0.8], [0.02, 0.001], ratings=[9.0, 0.0])
-    vector, flags = constrained(GREEDY, believed, signals, Constraints(floor_relative=0.5))
+    believed, predicted = arms([0.9, 0.8], [0.02, 0.001], ratings=[9.0, 0.0])
+    vector, flags = constrained(GREEDY, believed, predicted, Constraints(floor_relative=0.5))
     assert vector[1] < 1.0 and "quality_floor_unknown" in flags
 
 
 def test_a_broken_arm_is_no_measure_of_quality() -> None:
-    believed, signals = arms([0.9, 0.3], [0.02, 0.001], success=[0.3, 1.0])
-    assert constrained(GREEDY, believed, signals, Constraints(floor_relative=0.95))[0].tolist() == [0.0, 1.0]
+    believed, predicted = arms([0.9, 0.3], [0.02, 0.001], success=[0.3, 1.0])
+    assert constrained(GREEDY, believed, predicted, Constraints(floor_relative=0.95))[0].tolist() == [0.0, 1.0]
 
 
 def test_staying_is_worth_its_price_and_no_more() -> None:
-    believed, signals = arms([0.9, 0.85], [0.01, 0.01])
+    believed, predicted = arms([0.9, 0.85], [0.01, 0.01])
     for cost, chosen in ((0.04, 0), (0.06, 1)):
-        vector, flags = constrained(GREEDY, believed, signals, Constraints(switching_cost=cost, previous=1))
+        vector, flags = constrained(GREEDY, believed, predicted, Constraints(switching_cost=cost, previous=1))
         assert int(vector.argmax()) == chosen and flags == ("switching_cost",)
-    assert constrained(GREEDY, believed, signals, Constraints(switching_cost=0.5))[1] == ()
+    assert constrained(GREEDY, believed, predicted, Constraints(switching_cost=0.5))[1] == ()
     assert believed.mean.tolist() == [0.9, 0.85]  # beliefs are shared: nothing here may change them
 
 
 def test_a_session_sticks_to_its_arm_while_that_may_be_chosen_and_works() -> None:
     stay = Constraints(stickiness=1.0, previous=1)
-    believed, signals = arms([0.9, 0.5], [0.001, 0.02])
-    vector, flags = constrained(FLOORED, believed, signals, stay)
+    believed, predicted = arms([0.9, 0.5], [0.001, 0.02])
+    vector, flags = constrained(FLOORED, believed, predicted, stay)
     assert vector.tolist() == [0.0, 1.0] and flags == ("session_sticky",)
     capped = Constraints(stickiness=1.0, previous=1, max_cost_usd=0.01)
-    assert constrained(FLOORED, believed, signals, capped)[0].tolist() == [1.0, 0.0]
-    broken, signals = arms([0.9, 0.5], [0.001, 0.02], success=[1.0, 0.2])
-    assert constrained(GREEDY, broken, signals, stay)[0].tolist() == [1.0, 0.0]
+    assert constrained(FLOORED, believed, predicted, capped)[0].tolist() == [1.0, 0.0]
+    broken, predicted = arms([0.9, 0.5], [0.001, 0.02], success=[1.0, 0.2])
+    assert constrained(GREEDY, broken, predicted, stay)[0].tolist() == [1.0, 0.0]
 
 
 def test_every_change_has_a_flag_and_every_flag_is_known() -> None:
     """Many limits on many pools: what they change is told by members of the vocabulary, and each of them occurs."""
     random, seen = np.random.default_rng(7), set[Flag]()
     for _ in range(2_000):
-        believed, signals = arms(
+        believed, predicted = arms(
             list(random.uniform(0.2, 1.0, 3)),
             list(10.0 ** random.uniform(-4.0, -1.0, 3)),
             success=list(random.choice([0.1, 1.0], 3)),
             ratings=list(random.choice([0.0, 500.0], 3)),
         )
-        signals = signals._replace(limited={signal.name: random.normal(size=3) for signal in LIMITED})
+        predicted = predicted._replace(limited={signal.name: random.normal(size=3) for signal in LIMITED})
         limits = Constraints(
             **{signal.limit: math.exp(random.normal()) for signal in LIMITED},
             floor_relative=random.choice([None, 0.9]),
@@ -210,7 +210,7 @@ def test_every_change_has_a_flag_and_every_flag_is_known() -> None:
             stickiness=random.choice([0.0, 1.0]),
             previous=random.choice([None, 0, 1, 2]),
         )
-        _, flags = constrained(FLOORED, believed, signals, limits)
+        _, flags = constrained(FLOORED, believed, predicted, limits)
         assert all(isinstance(flag, Flag) for flag in flags) and len(set(flags)) == len(flags)
         seen.update(flags)
     assert seen == set(Flag) - {Flag.WARM_START}
@@ -331,13 +331,13 @@ def test_a_thousand_requests_have_their_budget_whatever_the_clock_says() -> None
 def test_paced_spending_stays_within_the_budget_and_uses_most_of_it(per: str) -> None:
     """Two arms, the dear one better by 0.2: it is chosen as often as the money lasts, all through the window."""
     budget = Budget(usd=3.0, per=per)
-    believed, signals = arms([0.9, 0.7], [0.01, 0.001])
+    believed, predicted = arms([0.9, 0.7], [0.01, 0.001])
     spend, spent, halves = Spend(), 0.0, [0.0, 0.0]
     for number in range(1000):
         now = int(DAY_MS * number / 1000)
         found = pace(budget, spend, now)
         limits = Constraints(budget_price=found.price, budget_spent=float(found.is_spent))
-        vector, _ = constrained(GREEDY, believed, signals, limits)
+        vector, _ = constrained(GREEDY, believed, predicted, limits)
         cost = (0.01, 0.001)[int(vector.argmax())]
         spent += cost
         halves[number >= 500] += cost

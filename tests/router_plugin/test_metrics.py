@@ -120,7 +120,7 @@ async def test_a_decision_is_on_the_span_that_is_current(strategy, new_router, s
         "conduit.decision.id": selections[0].decision_id,
         "conduit.policy": "default/chat",
         "conduit.deployment": served,
-        "conduit.candidates": 2,
+        "conduit.deployments": 2,
         "conduit.fallback": "no_snapshot",
     }
     assert second.attributes["conduit.decision.id"] == selections[1].decision_id

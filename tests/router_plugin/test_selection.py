@@ -254,7 +254,7 @@ async def test_an_error_while_choosing_is_logged_as_a_fallback(strategy, new_rou
     assert selection.fallback == "error" and selection.arm == served and selection.probabilities is None
 
 
-async def test_an_error_while_noting_costs_only_the_note(strategy, new_router, monkeypatch, caplog):
+async def test_an_error_while_recording_costs_only_the_record(strategy, new_router, monkeypatch, caplog):
     def refuse(pending):
         raise RuntimeError("no room")
 
@@ -262,7 +262,7 @@ async def test_an_error_while_noting_costs_only_the_note(strategy, new_router, m
     await ask(router)  # the policy and its prices are in the log
     monkeypatch.setattr(strategy._emitter, "put", refuse)
     assert await ask(router) in {"a", "b"}
-    assert strategy.counters["selections_not_noted"] == 1
+    assert strategy.counters["selections_not_recorded"] == 1
     assert "nothing is learned from it" in caplog.text
 
 

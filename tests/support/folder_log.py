@@ -17,7 +17,7 @@ from typing import IO, NamedTuple, Self, TypeVar
 
 from conduit_log import Capabilities, LogSettings, LogUnavailableError, Message, StoredMessage, TopicDescription
 from conduit_log.ports import OnAssigned, OnRevoked, check_messages, check_topic
-from conduit_log.registry import ENTRY_POINTS
+from conduit_log.registry import LOG_ENTRY_POINTS
 from conduit_schemas import ConfigurationError
 
 __all__ = ["FolderLog", "offer"]
@@ -86,7 +86,7 @@ def offer(folder: Path, adapter: str = "folder_log:FolderLog") -> None:
     info = folder / "folder_log-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: folder-log\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\nfolder = {adapter}\n")
+    (info / "entry_points.txt").write_text(f"[{LOG_ENTRY_POINTS}]\nfolder = {adapter}\n")
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:

@@ -22,13 +22,13 @@ from conduit_schemas import (
 )
 from conduit_schemas.reasons import Code
 
-__all__ = ["ArmExplanation", "Explanation", "Predicted", "Verdict", "explain"]
+__all__ = ["ArmExplanation", "Explanation", "Predicted", "ProofStatus", "explain"]
 
 _Z = 1.959963984540054
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
-class Verdict(Code):
+class ProofStatus(Code):
     """Whether a decision follows from the events before it."""
 
     PROVEN = (
@@ -84,9 +84,9 @@ class Explanation:
     coverage: float | None
     """0..1, how well quality was known; the weights of cost and latency are multiplied by it."""
     recomputation: Recomputation | None
-    verdict: Verdict
+    proof: ProofStatus
     reasons: tuple[str, ...]
-    """Sentences that say why the verdict is not ``proven``."""
+    """Sentences that say why the decision is not ``proven``."""
     outcomes: tuple[Outcome, ...] = field(default=())
     """Outcomes in log order; only the first was learned from."""
     feedbacks: tuple[Feedback, ...] = field(default=())
@@ -127,15 +127,15 @@ def explain(
     message, selection = made
     beliefs: Beliefs | None = None
     again: Recomputation | None = None
-    verdict = Verdict.NOTHING_TO_PROVE
+    proof = ProofStatus.NOTHING_TO_PROVE
     reasons: tuple[str, ...] = (without_snapshot(selection),)
     if selection.snapshot_version is not None:
         try:
             beliefs = _beliefs(messages, message, selection, checkpoints)
         except (TrimmedError, CheckpointError) as error:
-            verdict, reasons = Verdict.NOT_PROVABLE, (str(error),)
+            proof, reasons = ProofStatus.NOT_PROVABLE, (str(error),)
         except ConfigurationError as error:
-            verdict, reasons = Verdict.DIFFERS, (str(error),)
+            proof, reasons = ProofStatus.DIFFERS, (str(error),)
     if beliefs is not None:
         reasons = _hash_differs(selection, beliefs)
         result = recompute(selection, beliefs)
@@ -143,7 +143,7 @@ def explain(
             again, reasons = result, (*reasons, *result.disagreements)
         else:
             reasons = (*reasons, result)
-        verdict = Verdict.DIFFERS if reasons else Verdict.PROVEN
+        proof = ProofStatus.DIFFERS if reasons else ProofStatus.PROVEN
     return Explanation(
         selection=selection,
         offset=message.offset,
@@ -153,7 +153,7 @@ def explain(
         rule=None if beliefs is None else beliefs.snapshot.rule,
         coverage=None if beliefs is None else beliefs.stacked(selection.arms).coverage,
         recomputation=again,
-        verdict=verdict,
+        proof=proof,
         reasons=reasons,
         outcomes=tuple(event for _, event in found if isinstance(event, Outcome)),
         feedbacks=tuple(event for _, event in found if isinstance(event, Feedback)),

@@ -62,8 +62,8 @@ async def _serve(
         await stack.enter_async_context(log)
         token = os.environ.get("CONDUIT_WEB_TOKEN")
         append = partial(log.append, settings.topics.events)
-        control = import_module("conduit_learner.web.control").Control(token, append) if token else None
-        page = server.Page(view, following, log.title, lambda: follow.spooled_bytes(log, settings), control)
+        changes = import_module("conduit_learner.web.routing_changes").RoutingChanges(token, append) if token else None
+        page = server.Page(view, following, log.title, lambda: follow.spooled_bytes(log, settings), changes)
         port = await stack.enter_async_context(server.serve_page(page, *address))
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         url = f"http://{host}:{port}/"

@@ -52,7 +52,7 @@ def explain(*, decision_id: str, policy: str, archive: Path | None, settings: Lo
         echo_json(_fields(found))
     else:
         click.echo("\n".join(_lines(found)))
-    if found.verdict is library.Verdict.DIFFERS:
+    if found.proof is library.ProofStatus.DIFFERS:
         raise click.exceptions.Exit(1)
 
 
@@ -81,7 +81,7 @@ def _fields(found: "Explanation") -> dict[str, Any]:
         "random_number": None if again is None else again.random_number,
         "drawn": None if again is None else selection.arms[again.drawn],
         "largest_probability_difference": None if again is None else again.largest_difference,
-        "verdict": found.verdict,
+        "proof": found.proof,
         "reasons": found.reasons,
         "outcomes": found.outcomes,
         "feedbacks": found.feedbacks,
@@ -101,7 +101,7 @@ def _lines(found: "Explanation") -> Iterator[str]:
     yield ""
     yield from _choice(found)
     yield from _consequences(found)
-    yield f"verdict: {found.verdict}. {found.verdict.about}"
+    yield f"proof: {found.proof}. {found.proof.about}"
     for reason in found.reasons:
         yield f"    {reason}"
 

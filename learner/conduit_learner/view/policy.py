@@ -17,7 +17,7 @@ from conduit_learner.view.wording import routing_words
 from conduit_policy import AMOUNTS, Beliefs
 from conduit_schemas import LearningChange, LearningSettings, OutcomeStatus, RoutingChange, RoutingSettings, Snapshot
 
-__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "TIMES", "Change", "PolicyView", "Published"]
+__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "TIMES", "PolicyView", "Published", "SettingsChange"]
 
 TIMES = tuple(signal.field for signal in AMOUNTS if signal.unit == "s")
 """The fields of an outcome that are times in seconds."""
@@ -42,7 +42,7 @@ _STEPS = 8.0
 """Steps of the latency histogram per factor e, which makes quantiles accurate to about 6 %."""
 
 
-class Change(NamedTuple):
+class SettingsChange(NamedTuple):
     """A change of settings by an operator, or by a strategy when it started."""
 
     time_ms: int
@@ -91,7 +91,7 @@ class PolicyView:
     """Decisions that still accept outcomes and ratings, by id."""
     ledger: SavingsLedger = field(default_factory=SavingsLedger)
     recent: deque[ShownDecision] = field(default_factory=lambda: deque(maxlen=_RECENT))
-    changes: deque[Change] = field(default_factory=lambda: deque(maxlen=_CHANGES))
+    changes: deque[SettingsChange] = field(default_factory=lambda: deque(maxlen=_CHANGES))
     settings: LearningSettings | None = None
     objective: dict[str, float] = field(default_factory=dict)
     """The objective's weights in the newest decision."""
@@ -250,7 +250,9 @@ class PolicyView:
     def _change_settings(self, event: LearningChange, time_ms: int) -> None:
         if event.settings == self.settings:
             return  # every strategy sends its settings when it starts
-        self.changes.append(Change(time_ms, "learning", event.changed_by, _difference(self.settings, event.settings)))
+        self.changes.append(
+            SettingsChange(time_ms, "learning", event.changed_by, _difference(self.settings, event.settings))
+        )
         self.settings = event.settings
 
     def _change_routing(self, event: RoutingChange, time_ms: int) -> None:
@@ -260,7 +262,7 @@ class PolicyView:
         self.routing[event.origin] = event.routing
         removed = f"The settings of the {event.origin} were removed."
         what = removed if event.routing is None else routing_words(event.routing)
-        self.changes.append(Change(time_ms, "routing", event.changed_by or event.origin, what))
+        self.changes.append(SettingsChange(time_ms, "routing", event.changed_by or event.origin, what))
 
 
 def _rate(cell: Cell, count: int, rating: float, square: float) -> None:

@@ -20,14 +20,14 @@ from conduit_learner.evaluation.measures import JoinedDecision, measure
 from conduit_learner.view.decision import ShownDecision
 from conduit_policy import AMOUNTS, Objective, place
 
-__all__ = ["BLOCK", "MEASURES", "Comparison", "Moments", "SavingsLedger"]
+__all__ = ["COMPARED", "DECISIONS_PER_BLOCK", "Comparison", "Moments", "SavingsLedger"]
 
 Vector = NDArray[np.float64]
 
-BLOCK = 2_000
-"""Number of decisions in a block."""
+DECISIONS_PER_BLOCK = 2_000
+"""How many decisions are compared together."""
 
-MEASURES = ("cost_usd", "quality", "utility")
+COMPARED = ("cost_usd", "quality", "utility")
 """See :data:`conduit_learner.evaluation.measures.MEASURES`."""
 
 _FROM_RATINGS = frozenset({"quality", "utility"})
@@ -140,7 +140,7 @@ class SavingsLedger:
         """Add a decision. Decisions that Conduit did not make cannot be compared and are ignored."""
         if decision.probabilities is None:
             return
-        if not self._open or len(self._open[-1].decisions) >= BLOCK:
+        if not self._open or len(self._open[-1].decisions) >= DECISIONS_PER_BLOCK:
             self._open.append(_Block())
         block = self._of[decision.decision_id] = self._open[-1]
         block.decisions.append(decision)
@@ -189,22 +189,22 @@ def _compare(decisions: Sequence[ShownDecision], scale: Vector) -> dict[str, Com
     column = {arm: index for index, arm in enumerate(arms)}
     chosen = np.array([column[decision.arm] for decision in decisions])
     logging = np.zeros((len(decisions), len(arms)))
-    is_candidate = np.zeros(logging.shape, dtype=bool)
+    is_offered = np.zeros(logging.shape, dtype=bool)
     for row, decision in enumerate(decisions):
         columns = [column[arm] for arm in decision.arms]
         logging[row, columns] = decision.probabilities
-        is_candidate[row, columns] = True
+        is_offered[row, columns] = True
     joined = [_joined(decision) for decision in decisions]
     measured = measure(joined, chosen, scale=scale)
     predicted = _predicted(decisions, joined, column, scale)
     comparisons = {}
     for arm, index in column.items():
-        blind = is_candidate[:, index] & (logging[:, index] <= 0.0)
+        blind = is_offered[:, index] & (logging[:, index] <= 0.0)
         comparisons[arm] = Comparison(selections=int((chosen == index).sum()), blind=int(blind.sum()))
     own = np.eye(len(arms))
     propensity = logging[np.arange(len(decisions)), chosen]
     is_rated = any(decision.ratings for decision in decisions)
-    for name in MEASURES:
+    for name in COMPARED:
         reward, feedback = measured[name]
         if np.isnan(reward).all() or (name in _FROM_RATINGS and not is_rated):
             continue  # nothing is known about this measure
@@ -219,9 +219,9 @@ def _compare(decisions: Sequence[ShownDecision], scale: Vector) -> dict[str, Com
         served = doubly_robust_scores(table)
         for arm, index in column.items():
             fixed = replace(table, propensity=propensity, target=np.broadcast_to(own[index], logging.shape))
-            scores = doubly_robust_scores(fixed)[is_candidate[:, index]]
+            scores = doubly_robust_scores(fixed)[is_offered[:, index]]
             comparisons[arm].value[name] = Moments.of(scores)
-            comparisons[arm].ahead[name] = Moments.of(scores - served[is_candidate[:, index]])
+            comparisons[arm].ahead[name] = Moments.of(scores - served[is_offered[:, index]])
     return comparisons
 
 
@@ -253,7 +253,7 @@ def _predicted(
     decisions: Sequence[ShownDecision], joined: Sequence[JoinedDecision], column: Mapping[str, int], scale: Vector
 ) -> dict[str, Vector]:
     """Return the value predicted for every arm at every decision; 0 where there is no prediction."""
-    found = {name: np.zeros((len(decisions), len(column))) for name in MEASURES}
+    found = {name: np.zeros((len(decisions), len(column))) for name in COMPARED}
     rows_by_shape: dict[tuple[object, ...], list[int]] = {}
     for row, decision in enumerate(decisions):
         rows_by_shape.setdefault((decision.arms, joined[row].objective, *decision.predictions), []).append(row)

@@ -17,7 +17,7 @@ from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import RANGES, PolicyView
 from conduit_learner.view.report import installation_report, policy_report
-from conduit_learner.web.control import Control
+from conduit_learner.web.routing_changes import RoutingChanges
 from conduit_learner.worker.listening import listening
 from conduit_log import LogUnavailableError
 from conduit_schemas import ConfigurationError
@@ -60,7 +60,7 @@ class Page:
         Name of the log, in words.
     spooled
         Returns the number of bytes that wait for the log on this machine's disk, or None if it is unknown.
-    control
+    changes
         Changes settings; without it the page is read-only.
     """
 
@@ -70,12 +70,12 @@ class Page:
         following: Following,
         where: str,
         spooled: Callable[[], int | None] = lambda: None,
-        control: Control | None = None,
+        changes: RoutingChanges | None = None,
     ) -> None:
         self.view = view
         self.following = following
         self.where = where
-        self.control = control
+        self.changes = changes
         self._spooled = spooled
         self._made: dict[tuple[str, str], tuple[float, bytes]] = {}
         self._making: dict[tuple[str, str], asyncio.Task[bytes]] = {}
@@ -98,7 +98,7 @@ class Page:
                     "trouble": following.trouble if away is not None else "",
                 },
                 "spool_bytes": self._spooled(),
-                "can_write": self.control is not None,
+                "can_write": self.changes is not None,
             }
         )
 
@@ -171,11 +171,11 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
         return _answer(body)
 
     async def change(request: web.Request) -> web.Response:
-        if page.control is None:
+        if page.changes is None:
             raise web.HTTPForbidden(
                 text="this page is read-only: set CONDUIT_WEB_TOKEN in its environment to change it\n"
             )
-        if not page.control.allows(request.headers.get("Authorization", "")):
+        if not page.changes.allows(request.headers.get("Authorization", "")):
             raise web.HTTPUnauthorized(text="wrong token\n", headers={"WWW-Authenticate": "Bearer"})
         try:
             wanted = await request.json()
@@ -185,7 +185,7 @@ async def serve_page(page: Page, host: str, port: int) -> AsyncIterator[int]:
         if policy is None:
             raise web.HTTPNotFound(text="no such policy has been seen in the log\n")
         try:
-            made = await page.control.change(policy, wanted)
+            made = await page.changes.change(policy, wanted)
         except ConfigurationError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
         except LogUnavailableError as error:

@@ -95,7 +95,7 @@ async def run_worker(
 
 
 @dataclass(slots=True)
-class _Published:
+class _LastSnapshot:
     """A policy's last published snapshot: when it was published and how long it took to build."""
 
     ticks: int
@@ -115,7 +115,7 @@ class _Partition:
     checkpoint_at: float
     changed: set[str]
     """Policies whose newest state is not published yet."""
-    published: dict[str, _Published] = field(default_factory=dict)
+    published: dict[str, _LastSnapshot] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
@@ -159,7 +159,7 @@ class _Worker:
                     await self._leave()
                     return
             except LogUnavailableError as error:
-                self._note_unreachable(error)
+                self._log_unreachable(error)
                 pause = await self._pause(pause)
 
     async def _learn(self, reader: GroupReader) -> None:
@@ -182,7 +182,7 @@ class _Worker:
                 pause = self._options.retry_s
             except LogUnavailableError as error:
                 # What is not written yet stays due, and what is not read yet stays in the log.
-                self._note_unreachable(error)
+                self._log_unreachable(error)
                 pause = await self._pause(pause)
 
     def _apply(self, messages: Sequence[StoredMessage]) -> None:
@@ -277,7 +277,7 @@ class _Worker:
                     "policy %s: %s of %s changed from %s to %s",
                     *(policy, signal, arm, *(SIGNALS[signal].text(SIGNALS[signal].shown(a)) for a in told)),
                 )
-        partition.published[policy] = _Published(ticks, time.monotonic(), build_s, changes)
+        partition.published[policy] = _LastSnapshot(ticks, time.monotonic(), build_s, changes)
         self._status.snapshots.observe(build_s)
         self._status.progressed()
         _LOG.debug("published policy %s at offset %d: %s", policy, snapshot.offset, snapshot.hash)
@@ -305,7 +305,7 @@ class _Worker:
             for partition in list(self._partitions.values()):
                 await self._write_everything(partition)
         except LogUnavailableError as error:
-            self._note_unreachable(error)
+            self._log_unreachable(error)
 
     async def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         recovery = Recovery(self._log, self._topics, stop=self._stop, status=self._status)
@@ -319,7 +319,7 @@ class _Worker:
             )
             self._status.restores.observe(time.monotonic() - began)
             _LOG.info("partition %d: learning from offset %d", number, learner.offset)
-        self._note_reassigned()
+        self._partitions_changed()
         return {number: self._partitions[number].learner.offset for number in partitions}
 
     async def _revoked(self, partitions: Collection[int]) -> None:
@@ -329,13 +329,13 @@ class _Worker:
                 with suppress(LogUnavailableError):
                     await self._write_everything(partition)
                 _LOG.info("partition %d: released at offset %d", number, partition.learner.offset)
-        self._note_reassigned()
+        self._partitions_changed()
 
-    def _note_reassigned(self) -> None:
+    def _partitions_changed(self) -> None:
         self._status.reassigned()
         self._lag_at = -math.inf
 
-    def _note_unreachable(self, error: ConduitError) -> None:
+    def _log_unreachable(self, error: ConduitError) -> None:
         is_known = self._status.unreachable_since is not None
         self._status.log_failed()
         if not is_known:

@@ -15,7 +15,7 @@ _MAX_CHARACTERS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict on an answer, by a person or a program.
+    """What a person or a program thinks of an answer, as a number.
 
     A source that rates good and bad answers alike teaches *quality*. A source that reports only bad ones (a user who
     asks again, for example) teaches *success*: every answer that it does not report counts as 1. As ratings of quality,

@@ -15,7 +15,7 @@ except ImportError:  # without the package there are no spans
 def annotate_span(selection: SelectionDraft) -> None:
     """Add a decision to the current span, if that span is recorded.
 
-    The attributes are ``conduit.decision.id``, ``conduit.policy``, ``conduit.deployment``, ``conduit.candidates`` (the
+    The attributes are ``conduit.decision.id``, ``conduit.policy``, ``conduit.deployment``, ``conduit.deployments`` (the
     number of deployments to choose from), ``conduit.propensity`` (the probability of the choice; absent unless
     Conduit chose among several) and ``conduit.fallback`` (why LiteLLM chose instead of Conduit).
     """
@@ -28,7 +28,7 @@ def annotate_span(selection: SelectionDraft) -> None:
         "conduit.decision.id": selection.decision_id,
         "conduit.policy": selection.policy,
         "conduit.deployment": selection.arms[selection.chosen],
-        "conduit.candidates": len(selection.arms),
+        "conduit.deployments": len(selection.arms),
     }
     if selection.choice is not None:
         attributes["conduit.propensity"] = float(selection.choice.probabilities[selection.chosen])

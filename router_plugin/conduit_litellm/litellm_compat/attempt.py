@@ -15,7 +15,7 @@ class Attempt(Protocol):
         ...
 
     def finish(self, deployment: Deployment, request: RoutingRequest) -> None:
-        """Take note of the deployment that was selected in the end. Never raises."""
+        """Record the deployment that was selected in the end. Never raises."""
         ...
 
 

@@ -131,11 +131,11 @@ class Selector:
 
     def count_unrecorded(self) -> None:
         """Count a selection that serves but could not be recorded, and log the first one."""
-        self.counters.add("selections_not_noted")
-        if self.counters["selections_not_noted"] == 1:
+        self.counters.add("selections_not_recorded")
+        if self.counters["selections_not_recorded"] == 1:
             _logger.warning(
                 "a selection could not be recorded, so nothing is learned from it "
-                "(counted as selections_not_noted, logged once)",
+                "(counted as selections_not_recorded, logged once)",
                 exc_info=True,
             )
 
@@ -289,7 +289,7 @@ class DeploymentSelection:
             decision_id=self._id,
             request_id=request.id,
             arms=self._arms,
-            models=tuple([candidate["litellm_params"]["model"] for candidate in self._deployments]),
+            models=tuple([deployment["litellm_params"]["model"] for deployment in self._deployments]),
             chosen=self._arms.index(arm),
             context=self._context,
             featurizer=selector.settings.featurizer,

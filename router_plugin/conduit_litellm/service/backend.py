@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from conduit_litellm.service.errors import CompletionError
-from conduit_litellm.service.result import Answer
+from conduit_litellm.service.result import ModelAnswer
 from conduit_litellm.service.result_type import Messages, ResultType
 
 __all__ = ["Backend", "Call"]
@@ -36,7 +36,7 @@ class Backend(Protocol):
     when the task is cancelled.
     """
 
-    async def complete(self, call: Call[Any]) -> Answer[Any]:
+    async def complete(self, call: Call[Any]) -> ModelAnswer[Any]:
         """Return the answer.
 
         Raises
@@ -46,7 +46,7 @@ class Backend(Protocol):
         """
         ...
 
-    def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
+    def stream(self, call: Call[Any]) -> AsyncGenerator[str | ModelAnswer[str], None]:
         """Yield the pieces of the answer as they arrive, then the whole answer. Nothing is validated."""
         ...
 

@@ -27,7 +27,7 @@ from conduit_litellm.service.errors import (
     RateLimitedError,
     kind_of_status,
 )
-from conduit_litellm.service.result import Answer
+from conduit_litellm.service.result import ModelAnswer
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas import ConfigurationError
 
@@ -82,7 +82,7 @@ class LiteLLMBackend:
             ) from error
         strategy.install(self._router)
 
-    async def complete(self, call: Call[Any]) -> Answer[Any]:
+    async def complete(self, call: Call[Any]) -> ModelAnswer[Any]:
         """Call a model and validate the answer. If it is invalid, call the same deployment once more."""
         expected = call.result_type
         messages = call.messages if expected is None else expected.with_instruction(call.messages)
@@ -100,7 +100,7 @@ class LiteLLMBackend:
         except ValidationError as error:
             raise InvalidResultError.of(first.model, expected.name, error, second.text) from error
 
-    async def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
+    async def stream(self, call: Call[Any]) -> AsyncGenerator[str | ModelAnswer[str], None]:
         """Yield the pieces, then the whole answer with the usage that the provider reported."""
         messages = call.messages if call.result_type is None else call.result_type.with_instruction(call.messages)
         began = time.perf_counter()
@@ -134,13 +134,13 @@ class LiteLLMBackend:
                 arguments.setdefault("response_format", response_format)
         return await self._router.acompletion(model=model, messages=list(messages), **arguments)
 
-    def _answer(self, response: Any, *, of: str | None = None, latency_s: float | None = None) -> Answer[str]:
+    def _answer(self, response: Any, *, of: str | None = None, latency_s: float | None = None) -> ModelAnswer[str]:
         deployment = of or str(origin_of(response).deployment_id)
         params = self._models.get(deployment, {})
         usage = response.usage
         message = response.choices[0].message if response.choices else None
         text = (message.content if message is not None else None) or ""
-        return Answer(
+        return ModelAnswer(
             data=text,
             text=text,
             deployment_id=deployment,
@@ -183,7 +183,7 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**entry, "litellm_params": {"max_retries": 0, **params}}
 
 
-def _combined(first: Answer[str], second: Answer[str]) -> Answer[str]:
+def _combined(first: ModelAnswer[str], second: ModelAnswer[str]) -> ModelAnswer[str]:
     costs = (first.cost_usd, second.cost_usd)
     return replace(
         second,

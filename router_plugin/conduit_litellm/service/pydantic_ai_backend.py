@@ -36,7 +36,7 @@ from conduit_litellm.service.errors import (
     kind_of_status,
 )
 from conduit_litellm.service.pydantic_ai_requests import history_of, settings_of, text_of
-from conduit_litellm.service.result import Answer
+from conduit_litellm.service.result import ModelAnswer
 from conduit_litellm.strategy import ConduitRoutingStrategy
 from conduit_schemas import ConfigurationError, OutcomeStatus
 
@@ -108,7 +108,7 @@ class PydanticAIBackend:
         self._retries = retries
         self._pools = [[_target(entry) for entry in pool] for pool in (deployments, fallbacks) if pool]
 
-    async def complete(self, call: Call[Any]) -> Answer[Any]:
+    async def complete(self, call: Call[Any]) -> ModelAnswer[Any]:
         """Run an agent with the requested output type. If the answer is invalid, the agent asks the model once more."""
         history, settings = history_of(call.messages), settings_of(call.params)
         agent: Agent[None, Any] = Agent(
@@ -135,7 +135,7 @@ class PydanticAIBackend:
             self._succeeded(attempt, answer)
             return answer
 
-    async def stream(self, call: Call[Any]) -> AsyncGenerator[str | Answer[str], None]:
+    async def stream(self, call: Call[Any]) -> AsyncGenerator[str | ModelAnswer[str], None]:
         """Yield the text as it arrives. If a model fails before its first word, try another one."""
         messages = call.messages if call.result_type is None else call.result_type.with_instruction(call.messages)
         history, settings = history_of(messages), settings_of(call.params)
@@ -186,7 +186,7 @@ class PydanticAIBackend:
         chosen = self._strategy.choose(str(pool[0].entry["model_name"]), left, list(call.messages), request)
         return _Attempt(targets[chosen["model_info"]["id"]], read_stamp(request) or "", time.perf_counter())
 
-    def _succeeded(self, attempt: _Attempt, answer: Answer[Any]) -> None:
+    def _succeeded(self, attempt: _Attempt, answer: ModelAnswer[Any]) -> None:
         facts = Facts(
             OutcomeStatus.SUCCESS,
             cost_usd=answer.cost_usd,
@@ -213,11 +213,11 @@ class PydanticAIBackend:
         return InvalidResultError.of(answer.model, type_name, error.__cause__ or error, answer.text)
 
 
-def _answer(attempt: _Attempt, answered: list[parts.ModelResponse], data: Any) -> Answer[Any]:
+def _answer(attempt: _Attempt, answered: list[parts.ModelResponse], data: Any) -> ModelAnswer[Any]:
     usages = [response.usage for response in answered]
     costs = [_cost(attempt.target, usage) for usage in usages]
     last = answered[-1]
-    return Answer(
+    return ModelAnswer(
         data=data,
         text=last.text or "".join(call.args_as_json_str() for call in last.tool_calls),
         deployment_id=attempt.target.id,

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Answer", "Completion"]
+__all__ = ["Completion", "ModelAnswer"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class ModelAnswer(Generic[T]):
     """A model's answer, as a backend returns it."""
 
     data: T

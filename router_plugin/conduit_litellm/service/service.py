@@ -16,7 +16,7 @@ from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.service.backend import Backend, Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError
 from conduit_litellm.service.explanation import explain
-from conduit_litellm.service.result import Answer, Completion
+from conduit_litellm.service.result import Completion, ModelAnswer
 from conduit_litellm.service.result_type import Messages, ResultType, result_type_of
 from conduit_litellm.service.stream import Stream
 from conduit_litellm.strategy import ConduitRoutingStrategy
@@ -164,7 +164,7 @@ class Service:
         attempts: list[SelectionDraft] = []
         began = time.perf_counter()
 
-        def finish(answer: Answer[str]) -> Completion[Any]:
+        def finish(answer: ModelAnswer[str]) -> Completion[Any]:
             completion: Completion[Any] = self._completion(answer, attempts, began)
             if call.result_type is None:
                 return completion
@@ -298,7 +298,7 @@ class Service:
                 quality, decision_id=last.decision_id, policy=last.policy, source=VALIDATION, key=result_type.name
             )
 
-    def _completion(self, answer: Answer[T], attempts: list[SelectionDraft], began: float) -> Completion[T]:
+    def _completion(self, answer: ModelAnswer[T], attempts: list[SelectionDraft], began: float) -> Completion[T]:
         last = attempts[-1] if attempts else None
         return Completion(
             data=answer.data,

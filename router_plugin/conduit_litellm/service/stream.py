@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from conduit_litellm.service.errors import CompletionError
-from conduit_litellm.service.result import Answer, Completion
+from conduit_litellm.service.result import Completion, ModelAnswer
 from conduit_schemas import ConfigurationError
 
 __all__ = ["Stream"]
@@ -33,11 +33,11 @@ class Stream:
 
     def __init__(
         self,
-        pieces: AsyncGenerator[str | Answer[str], None],
+        pieces: AsyncGenerator[str | ModelAnswer[str], None],
         *,
         recording: Callable[[], AbstractContextManager[None]],
         translating: Callable[[], AbstractContextManager[None]],
-        finish: Callable[[Answer[str]], Completion[Any]],
+        finish: Callable[[ModelAnswer[str]], Completion[Any]],
         give_up: Callable[[], None],
     ) -> None:
         self._pieces = pieces
@@ -75,7 +75,7 @@ class Stream:
             # Each piece may come from a new attempt. Between two pieces, the reader's own context must be active.
             with self._translating(), self._recording():
                 piece = await anext(self._pieces)
-                if isinstance(piece, Answer):
+                if isinstance(piece, ModelAnswer):
                     self._completion = self._finish(piece)
             if isinstance(piece, str):
                 yield piece
