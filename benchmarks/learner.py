@@ -125,7 +125,7 @@ def run_conduit(settings: LogSettings, events: int) -> Round:
 async def _events(status: WorkerStatus, count: int, worker: asyncio.Task[None]) -> tuple[int, float]:
     """Wait until the worker has applied that many events; return their number and the time."""
     while status.events < count:
-        await asyncio.sleep(0.001)  # its turn comes between two batches
+        await asyncio.sleep(0.001)  # runs between two batches
         if worker.done():
             await worker
     return status.events, time.perf_counter()
@@ -307,7 +307,7 @@ def growth() -> list[dict[str, float]]:
 
 
 def _grown(*, dimension: int, arms: int, policies: int, open_decisions: int) -> dict[str, float]:
-    # Of five events two are selections; first as many as it takes to have that many open.
+    # Two of five events are selections. Start with as many events as it takes to have that many decisions open.
     warm_up = open_decisions * 5 // 2
     size = {"dimension": dimension, "arms": arms, "policies": policies}
     log = stored(log_of(warm_up + GROWTH_EVENTS, open_decisions=max(1, open_decisions // policies), **size))
@@ -433,9 +433,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker that may be written to [one is started]")
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker to write to [one is started]")
     parser.add_argument("--events", type=int, default=100_000, help="events in the topic [100000]")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of which the median counts [3]")
+    parser.add_argument("--rounds", type=int, default=3, help="number of runs; the median is reported [3]")
     options = parser.parse_args(arguments)
     with kafka(options.kafka) as address:
         report = measure(address, events=options.events, rounds=options.rounds)

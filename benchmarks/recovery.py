@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker that may be written to [the embedded log]")
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker to write to [the embedded log]")
     parser.add_argument("--events", type=int, default=1_000_000, help="length of the history [1000000]")
     parser.add_argument("--worker", metavar="PREFIX", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -33,7 +33,7 @@ from conduit_schemas import Outcome, Selection, decode_event
 from local_servers.processes import model_server_process
 
 TOKENS = {"a": 11, "b": 22, "c": 33}
-"""What each deployment of the group ``chat`` says it wrote: an outcome at the wrong decision shows."""
+"""The tokens that each deployment of the group ``chat`` reports, so that misplaced outcomes are detected."""
 SHARED: dict[str, Any] = {"team": "red"}
 SAME = [{"role": "user", "content": "the same again"}]
 
@@ -163,7 +163,7 @@ async def soak(base: str, folder: str, requests: int, concurrency: int, seed: in
                 else [{"role": "user", "content": f"question {number}"}],
                 "metadata": SHARED,
                 "litellm_trace_id": f"request-{number}",
-                "caching": False,  # the cache is small, and is to keep the one answer
+                "caching": False,  # the cache is small, and must not lose this answer
             }
             async with gate:
                 try:
@@ -178,7 +178,7 @@ async def soak(base: str, folder: str, requests: int, concurrency: int, seed: in
         answered: dict[int, str | None] = {}
         failed: dict[int, str] = {}
         missed: set[int] = set()
-        """Whom LiteLLM's cache, which is small and shared, did not know the answer for: an ordinary success."""
+        """Requests that LiteLLM's cache, which is small and shared, could not answer. Each is an ordinary success."""
         start = time.perf_counter()
         sending = asyncio.gather(*[send(number) for number in range(requests)])
         while not sending.done():
@@ -274,14 +274,14 @@ def expectation(kind: str, attempts: int, answered: bool) -> list[list[str]]:
         return []  # cancelled before LiteLLM had selected
     expected = [[] if status is None else [status] for status in kinds()[kind].outcomes]
     if kind in {"retry", "timeout"} and attempts > len(expected):
-        # LiteLLM keeps a request's progress in its metadata. Where these are shared, it now and then takes
+        # LiteLLM keeps a request's progress in its metadata. If requests share them, it sometimes takes
         # another request's retry or fallback: one more attempt, which serves or fails like the one before.
         expected.append(["success"] if answered else expected[-1])
     return expected
 
 
 def summary(outcome: Outcome) -> str:
-    """Return status, error class and code in one line; streams must tell both of their times."""
+    """Return status, error class and code in one line. Streams must report both of their times."""
     parts = (outcome.status, outcome.error_class, outcome.error_code)
     if outcome.ttft_s is not None and not 0.0 < outcome.ttft_s <= (outcome.latency_s or 0.0):
         return f"times {outcome.ttft_s} and {outcome.latency_s} of a {outcome.status}"
@@ -301,7 +301,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=200, help="at once [200]")
     options = parser.parse_args()
     for name in ("LiteLLM", "LiteLLM Router"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell of every error that is asked for here
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs every error, and most are intended here
     report = asyncio.run(measure(options.requests, options.concurrency))
     if options.json:
         print(json.dumps(report))

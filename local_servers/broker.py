@@ -1,8 +1,8 @@
-"""Apache Kafka for the tests: started here, stopped here, and killed when a test asks for it.
+"""Apache Kafka brokers that tests can start, stop and kill.
 
-Three ways to a broker, tried in this order: the one that ``CONDUIT_TEST_KAFKA=host:port`` names, a
-container where a Docker engine answers, and Kafka's own jars run with the local Java. The jars come from
-Maven and are kept in ``.cache/kafka`` between runs.
+There are three sources, tried in this order: the broker that ``CONDUIT_TEST_KAFKA=host:port`` names; a container, if a
+Docker engine is running; and Kafka's own jars, run with the local Java. Maven downloads the jars, which are kept in
+``.cache/kafka`` between runs.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ IMAGE = "apache/kafka:4.3.1"
 START_S = 90.0
 STOP_S = 30.0
 
-HELP = """No Kafka broker for the tests. Any one of these helps:
+HELP = """There is no Kafka broker for the tests. Provide one of these:
   - Java 17 or newer and Maven (Debian: apt install openjdk-17-jre-headless maven), or
   - a running Docker engine, or
-  - CONDUIT_TEST_KAFKA=host:port, naming a broker that may be written to."""
+  - CONDUIT_TEST_KAFKA=host:port, the address of a broker that tests may write to."""
 
 PROPERTIES = {
     "process.roles": "broker,controller",
@@ -52,51 +52,56 @@ PROPERTIES = {
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
     "log.cleaner.backoff.ms": "500",
-    # A killed broker may come back only after the controller has given up on its former self.
+    # A restarted broker is accepted only after the session of the killed one has expired.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
 }
 
 
 class NoBrokerError(Exception):
-    """Raised when there is no way to a broker; says what to install."""
+    """Raised when no broker is available. The message says what to install."""
 
 
 class Broker(Protocol):
-    """A broker of the tests' own. Its methods block: call them through ``asyncio.to_thread``."""
+    """A broker that belongs to the tests. Its methods block, so call them through ``asyncio.to_thread``."""
 
     bootstrap: str
-    """``host:port``, the same after every start."""
+    """``host:port``, which does not change when it is restarted."""
 
     def start(self) -> None:
-        """Start, and return when it answers; does nothing when it runs."""
+        """Start the broker, and return when it answers. Does nothing if it is running."""
         ...
 
     def stop(self) -> None:
-        """Shut down in good order; the data stays."""
+        """Shut the broker down cleanly, and keep its data."""
         ...
 
     def kill(self) -> None:
-        """End it with SIGKILL; the data stays."""
+        """Kill the broker with SIGKILL, and keep its data."""
         ...
 
     def pause(self) -> None:
-        """Freeze it: connections stay open, nothing is answered."""
+        """Freeze the broker: its connections stay open, but it does not answer."""
         ...
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Let a frozen broker continue."""
         ...
 
     def close(self) -> None:
-        """End it for good and remove its data."""
+        """Stop the broker and delete its data."""
         ...
 
 
 class JavaBroker:
     """Kafka's jars, run with the local Java in one process.
 
-    With ``secured``, properties beyond the usual ones, it has a second listener, SECURED, at that address.
+    Parameters
+    ----------
+    folder
+        Where the broker keeps its files.
+    secured
+        Further properties, for a second listener named SECURED. By default there is only one listener.
     """
 
     def __init__(self, folder: Path, secured: Mapping[str, str] | None = None) -> None:
@@ -123,7 +128,7 @@ class JavaBroker:
     def start(self) -> None:
         if self._process is None:
             self._process = self._run("kafka.Kafka")
-            # Ends the broker when these tests are gone for whatever reason, which closes the guard's input.
+            # The guard kills the broker when this process ends for whatever reason, which closes the guard's input.
             self._guard = subprocess.Popen(
                 ["sh", "-c", 'read _; kill -9 "$0"', str(self._process.pid)],
                 stdin=subprocess.PIPE,
@@ -158,7 +163,7 @@ class JavaBroker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Its own session, so that Ctrl-C reaches the tests alone, which then end it in good order.
+                # A session of its own, so that Ctrl-C reaches only the tests, which then stop the broker cleanly.
                 start_new_session=True,
             )
 
@@ -246,14 +251,14 @@ def shared_broker(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def private_broker(folder: Path) -> Iterator[Broker]:
-    """Yield a broker that may be stopped, killed and started again."""
+    """Yield a broker that the caller may stop, kill and restart."""
     with _running(_java(folder) or _docker()) as broker:
         yield broker
 
 
 @contextmanager
 def secured_broker(folder: Path, properties: Mapping[str, str]) -> Iterator[JavaBroker]:
-    """Yield a broker with a second listener, SECURED, that the properties say more about."""
+    """Yield a broker with a second listener named SECURED, which the properties configure."""
     if _java(folder) is None:
         raise NoBrokerError(HELP)
     broker = JavaBroker(folder, properties)
@@ -295,7 +300,7 @@ def _java(folder: Path) -> Callable[[], Broker] | None:
 
 
 def _libraries() -> Path:
-    """Return the folder of Kafka's jars, filled by Maven when they are not there yet."""
+    """Return the folder with Kafka's jars. If it does not exist, Maven fills it."""
     folder = CACHE / hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     CACHE.mkdir(parents=True, exist_ok=True)
     with FileLock(CACHE / "maven.lock"):
@@ -313,7 +318,7 @@ def _libraries() -> Path:
 
 
 def answers(bootstrap: str) -> bool:
-    """Return whether a broker with a working controller answers there."""
+    """Return whether a broker with a working controller answers at an address."""
 
     async def ask() -> bool:
         admin: Any = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2000)

@@ -1,4 +1,4 @@
-"""A server that stands for model providers, for real HTTP calls that stay on this machine."""
+"""A stand-in for model providers, for real HTTP calls that do not leave this machine."""
 
 import asyncio
 import json

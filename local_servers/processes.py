@@ -1,4 +1,4 @@
-"""The servers, each in a process of its own: apart from what is measured, and a broker that can be killed."""
+"""Runs each server in a process of its own, so that it does not disturb measurements, and the broker can be killed."""
 
 import asyncio
 import multiprocessing
@@ -36,7 +36,7 @@ class BrokerProcess:
         await asyncio.to_thread(self._process.join)
 
     async def tell(self, what: str) -> None:
-        """Kill the broker (``kill``) or start it again (``start``), and return when that has happened."""
+        """Kill the broker (``kill``) or start it again (``start``), and return when this is done."""
         self._pipe.send(what)
         await asyncio.to_thread(self._pipe.recv)
 

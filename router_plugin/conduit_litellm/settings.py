@@ -1,4 +1,4 @@
-"""Every setting of a strategy, once: its name, type, default and bounds, and a sentence that says what it is for.
+"""All settings of a strategy, each in one place: its name, type, default and bounds, and a sentence on its purpose.
 
 The constructor of :class:`~conduit_litellm.ConduitRoutingStrategy`, the proxy's ``conduit:`` section and environment,
 ``create_service`` and the page of settings in the documentation all take them from here.
@@ -35,10 +35,10 @@ _LEARNING, _ROUTING = LearningSettings(), RoutingSettings()
 
 
 def _objective(given: Any) -> Any:
-    """Return a preset's name, or an objective of whatever form weights were given in."""
+    """Return a preset's name, or the objective with the given weights, in whatever form they were given."""
     if isinstance(given, Objective):
         return given
-    goal = checked(RoutingGoal, {"objective": given}, "it")
+    goal = checked(RoutingGoal, {"objective": given}, "")
     objective = objective_of(goal, Objective())
     return goal.objective if isinstance(goal.objective, str) else objective
 
@@ -57,7 +57,7 @@ _LIST = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "nul
     config=ConfigDict(extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True, allow_inf_nan=False)
 )
 class StrategySettings:
-    """The settings of a strategy. What is left out of nested ones is documented with their own types.
+    """The settings of a strategy. The defaults of nested settings are documented with their own types.
 
     Examples
     --------
@@ -67,93 +67,94 @@ class StrategySettings:
     """
 
     bandit_algorithm: str = _LEARNING.algorithm
-    """How to learn and explore: an [algorithm](algorithms.md) of Conduit's, or one of your own."""
+    """How to learn and explore: one of Conduit's [algorithms](algorithms.md), or your own."""
     lambda_reg: Regularisation = _LEARNING.lambda_reg
-    """Regularisation, in observations: how strongly estimates are held near their starting point until there is
+    """Regularisation, in observations: how strongly estimates stay near their starting values until there is
     data."""
     window_size: WindowSize = _LEARNING.window_size
-    """How many observations per deployment are remembered; [older ones
+    """Number of observations per deployment that are remembered; [older ones
     fade](algorithms.md#when-a-deployment-changes)."""
     _: KW_ONLY
     params: Annotated[Mapping[str, float] | None, Field(examples=[{"scale": 0.5}])] = None
-    """The algorithm's own parameters; those left out keep their defaults."""
+    """Parameters of the algorithm; those left out keep their defaults."""
     priors: Annotated[
         Mapping[str, Mapping[str, float]] | None, Field(examples=[{"new": {"quality": 0.8, "observations": 30}}])
     ] = None
     """What you already [know about deployments](algorithms.md#deployments-come-and-go), by id: `quality`, `success`,
-    `cost_usd`, `latency_s`, and as how many `observations` it counts."""
+    `cost_usd`, `latency_s`, and how many `observations` this knowledge counts as."""
     renamed: Annotated[Mapping[str, str] | None, Field(examples=[{"old-id": "new-id"}])] = None
-    """From old ids of deployments to new ones: what was learned of the old one goes to the new one."""
+    """Maps old deployment ids to new ones: what was learned about the old id is kept under the new one."""
     objective: Annotated[
         str | Mapping[str, float] | Objective | Weights,
         BeforeValidator(_objective),
         Field(examples=["cost", {"quality": 1, "cost": 0.1}, "quality=1,cost=0.1"]),
     ] = "balanced"
-    """What is wanted: a [preset](objectives.md), `quality`, `balanced`, `cost` or `speed`, or weights. Those that a
-    mapping leaves out are as usual, those that a text leaves out are 0."""
+    """What to optimise: a [preset](objectives.md) (`quality`, `balanced`, `cost` or `speed`), or weights. Weights that
+    a mapping leaves out keep their defaults; those that a text leaves out are 0."""
     constraints: Annotated[
         Mapping[str, Any] | None,
         Field(examples=[{"max_cost_usd": 0.01, "budget": "25/day", "quality_floor": "0.9@0.99"}]),
     ] = None
-    """[Limits](objectives.md#limits): `max_cost_usd` of a request, `max_latency_s`, `budget`, `quality_floor`."""
+    """[Limits](objectives.md#limits): `max_cost_usd` and `max_latency_s` of a request, `budget`, `quality_floor`."""
     overrides: Annotated[
         Mapping[str, Mapping[str, Any]] | None, Field(examples=[{"team:growth": {"objective": "cost"}}])
     ] = None
-    """Other [goals for some](objectives.md#per-team-key-and-request), by `team:` or `key:`: an objective, limits, a
-    budget."""
+    """Different [goals for single teams or keys](objectives.md#per-team-key-and-request), by `team:NAME` or `key:NAME`:
+    an objective, limits, a budget."""
     mode: Mode = _ROUTING.mode
-    """Who chooses: `off` and `shadow` leave it to LiteLLM, the latter noting what Conduit would have done; `canary`
-    gives Conduit a share; `active` everything."""
+    """Who chooses. With `off`, LiteLLM does; with `shadow`, LiteLLM does too, and Conduit logs what it would have
+    chosen; with `canary`, Conduit chooses for a share of the traffic; with `active`, for all of it."""
     rollout: Annotated[Mapping[str, Any] | None, Field(examples=[{"canary_share": 0.1, "sticky_by": "session"}])] = None
     """The rest of the [roll-out](objectives.md#roll-out): `canary_share`, `sticky_by`, `min_exploration`, `automatic`,
-    `session_stickiness`, `switching_cost`. An operator's settings take the place of these, the objective, the limits
-    and the mode."""
+    `session_stickiness`, `switching_cost`. An operator's settings replace these, and the objective, the limits and the
+    mode as well."""
     namespace: Annotated[str, Field(min_length=1)] = "default"
-    """Separates installations that share a log: a policy is a model group in a namespace."""
+    """Separates installations that share a log. A policy belongs to one model group in one namespace."""
     model_groups: Annotated[
         Iterable[str] | None, PlainValidator(_names), WithJsonSchema(_LIST), Field(examples=[["chat", "code"]])
     ] = None
-    """The model groups to manage, all by default; LiteLLM serves the others as it would without Conduit."""
+    """The model groups that Conduit manages; by default all. LiteLLM serves the others as it would without Conduit."""
     log: Annotated[str | None, Field(examples=["kafka://host:9092", "file:///var/lib/conduit"])] = None
-    """Any log by its [address](kafka.md#a-log-of-your-own)."""
+    """The [address](kafka.md#a-log-of-your-own) of any log."""
     bootstrap_servers: Annotated[str | None, Field(examples=["kafka-1:9092,kafka-2:9092"])] = None
-    """Kafka brokers. Without brokers and address, the log is a file on this machine."""
+    """Kafka brokers. If neither these nor `log` are given, the log is a file on this machine."""
     log_path: str | Path | None = None
     """The folder of the embedded log; `~/.conduit` by default."""
     topic_prefix: Annotated[str | None, Field(examples=["conduit"])] = None
-    """What the topics' names start with; `conduit` by default."""
+    """Prefix of the topics' names; `conduit` by default."""
     kafka_options: Annotated[Mapping[str, Any] | None, Field(examples=[{"security_protocol": "SSL"}])] = None
-    """[Security settings](security.md) for the Kafka clients."""
+    """[Security settings](security.md) of the Kafka clients."""
     featurizer: Annotated[str | Featurizer | None, Field(examples=["text64-v2"])] = None
-    """Computes the context from a request: [a name or an object](algorithms.md#a-featurizer-of-your-own); `text64-v2`
+    """Computes the context from a request; [a name or an object](algorithms.md#a-featurizer-of-your-own), `text64-v2`
     by default."""
     max_snapshot_age_s: Annotated[float, Field(gt=0.0)] = 900.0
-    """How many seconds the log or the learner may be silent before LiteLLM chooses again."""
+    """Seconds that the log or the learner may be silent before LiteLLM chooses again."""
     queue_size: Annotated[int, Field(ge=1)] = 100_000
-    """How many events may wait in memory; beyond it the newest are dropped and counted."""
+    """Number of events that may wait in memory. Further ones are dropped and counted."""
     spool_path: str | Path | None = None
-    """The folder in which events wait while Kafka is away, and outlive the process; by default `spool` in the folder of
-    `log_path`. The embedded log needs none."""
+    """The folder where events wait while Kafka is unavailable. They survive the end of the process there. By default
+    `spool` in the folder `log_path`. The embedded log needs none."""
     spool_limit_bytes: Annotated[int, Field(ge=0)] = 1 << 30
-    """What the spool may take of the disk, for all processes of a machine together; 0 for memory alone."""
+    """Disk space for the spool, for all processes of a machine together. With 0, events wait in memory only."""
     host_learner: bool = True
-    """Whether this process may host the embedded log's learner. One process per log does; when it ends, another one
-    takes over."""
+    """Whether this process may host the embedded log's learner. One process per log hosts it; when that one ends,
+    another takes over."""
     implicit_signals: Annotated[bool | Mapping[str, float], Field(examples=[{"empty": 0.0, "retry": 0.5}])] = True
-    """Whether answers that are empty, cut off, no JSON where JSON was asked for, or soon asked for again [count as
-    failed in part](feedback.md#without-anybodys-help); or by name how much of a success each still is."""
+    """Whether an answer [counts as partly failed](feedback.md#without-anybodys-help) if it is empty, cut off, not the
+    JSON that was requested, or followed by the same question soon after. A mapping sets, for each of these signs, the
+    success (0 to 1) that such an answer counts as."""
     validators: Annotated[Mapping[str, Any] | None, Field(examples=[{"short": "package.module:function"}])] = None
-    """Checks of your own on every answer, by name: a function, where one stands, or a JSON schema."""
+    """Your own checks of every answer, by name: a function, its import path, or a JSON schema."""
     judge: Annotated[Judge | None, Field(examples=[{"model": "openai/gpt-4.1-mini", "share": 0.05}])] = None
-    """A model, or a function, that judges a sample of the answers."""
+    """A model or a function that grades a sample of the answers."""
 
     def learning(self, featurizer: Featurizer) -> LearningSettings:
-        """Return the part that travels in the log for the learner.
+        """Return the settings that the learner reads from the log.
 
         Raises
         ------
         ConfigurationError
-            When it names an algorithm or a parameter that does not exist, or a prior is out of range.
+            If an algorithm or a parameter does not exist, or a prior is out of range.
         """
         given = {
             "algorithm": self.bandit_algorithm,
@@ -170,19 +171,19 @@ class StrategySettings:
         return learning
 
     def routing(self) -> RoutingSettings:
-        """Return the part that says how policies are to be used, while no operator says otherwise.
+        """Return the settings for using a policy, which apply as long as no operator has set others.
 
         Raises
         ------
         ConfigurationError
-            When it makes no sense; the message names the field.
+            If they are contradictory or invalid. The message names the field.
         """
         for name, nested in (
             ("objective", "constraints"),
             *((name, "rollout") for name in ("mode", "goal", "overrides")),
         ):
             if name in (getattr(self, nested) or {}):
-                raise ConfigurationError(f"{nested}: {name!r} does not belong there: it is a setting of its own")
+                raise ConfigurationError(f"{nested}: {name!r} is a separate setting: give it outside {nested}")
         goal = {**(self.constraints or {}), "objective": self.objective}
         fields = {**(self.rollout or {}), "goal": goal, "overrides": self.overrides or {}, "mode": self.mode}
         routing = checked(RoutingSettings, fields, "routing")
@@ -198,17 +199,21 @@ SECRETS = frozenset({"kafka_options", "log"})
 
 
 def settings_of(called: Callable[[str], str], *first: Any, **given: Any) -> StrategySettings:
-    """Return the settings that somebody gave, the first ones perhaps by position.
+    """Validate settings that were given as arguments.
 
     Parameters
     ----------
     called
-        Returns what a setting is called where it was given, for messages.
+        Returns the name of a setting as its source spells it, for messages.
+    first
+        Settings given by position, in order.
+    given
+        Settings given by name.
 
     Raises
     ------
     ConfigurationError
-        When a setting does not exist or its value cannot be used.
+        If a setting does not exist, or its value cannot be used.
 
     Examples
     --------
@@ -233,7 +238,7 @@ P = ParamSpec("P")
 def takes_settings(
     settings: Callable[P, StrategySettings],
 ) -> Callable[[Callable[[Any, StrategySettings], None]], Callable[Concatenate[Any, P], None]]:
-    """Give a constructor the settings' names, types and defaults as its own arguments, for people and type checkers."""
+    """Give a constructor the settings as its own arguments, so that people and type checkers see names and types."""
 
     def decorate(constructor: Callable[[Any, StrategySettings], None]) -> Callable[Concatenate[Any, P], None]:
         def construct(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:

@@ -1,4 +1,4 @@
-"""The documentation's page of settings, made from their one description.
+"""Writes the documentation's settings page from the definitions in :mod:`conduit_litellm.settings`.
 
 ``python -m conduit_litellm.settings_page [FILE]`` writes it (default: ``docs/settings.md``).
 """
@@ -18,7 +18,7 @@ __all__ = ["settings_page"]
 
 
 def settings_page() -> str:
-    """Return the documentation's page of settings, as Markdown.
+    """Return the settings page as Markdown.
 
     Examples
     --------
@@ -35,19 +35,20 @@ def settings_page() -> str:
 
 class _Forms(GenerateJsonSchema):
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
-        return {"type": "object of Python's"}  # such as a featurizer, which no file can hold
+        return {"type": "Python object"}  # such as a featurizer, which no file can hold
 
 
 _PAGE = """# Settings
 
-Every setting of a strategy has one name and takes the same forms wherever it is made: as an argument of
-`ConduitRoutingStrategy` and `create_service`, as a key of a [proxy's](proxy.md) `conduit:` section, and in a proxy's
-environment as `CONDUIT_` and the name in capitals, such as `CONDUIT_WINDOW_SIZE=500`. In a variable, lists are
-separated by commas and mappings are JSON. `CONDUIT_LOG`, `CONDUIT_BOOTSTRAP_SERVERS`, `CONDUIT_TOPIC_PREFIX`,
-`CONDUIT_HOME` (for `log_path`) and `CONDUIT_KAFKA_<OPTION>` are read by every process, also in learners.
+A setting has the same name and takes the same forms wherever you give it: as an argument of `ConduitRoutingStrategy`
+or `create_service`, as a key in the `conduit:` section of a [proxy's](proxy.md) configuration, or as an environment
+variable of a proxy, `CONDUIT_` followed by the name in capitals, such as `CONDUIT_WINDOW_SIZE=500`. In a variable,
+separate the items of a list with commas, and write mappings as JSON. Every process, learners included, reads
+`CONDUIT_LOG`, `CONDUIT_BOOTSTRAP_SERVERS`, `CONDUIT_TOPIC_PREFIX`, `CONDUIT_HOME` (for `log_path`) and
+`CONDUIT_KAFKA_<OPTION>`.
 
-A name that does not exist, or a value out of bounds, is refused at once. The message says where it stands, what is
-wrong, and what there is.
+A name that does not exist, or a value out of bounds, is refused at once. The message says where the setting was given,
+what is wrong with it, and which names exist.
 
 <!-- Written by make generate from conduit_litellm.settings. -->
 """
@@ -64,7 +65,7 @@ _WORDS = {
 
 
 def _form(schema: Mapping[str, Any]) -> str:
-    """Return what a setting takes, in words."""
+    """Describe the values that a setting takes."""
     kinds = [_kind(kind) for kind in schema.get("anyOf", [schema])]
     words = " or ".join(dict.fromkeys(kind for kind in kinds if kind))
     examples = ", ".join(f"`{json.dumps(example)}`" for example in schema.get("examples", ()))

@@ -1,4 +1,4 @@
-"""The routing strategy: LiteLLM asks which healthy deployment is to serve, the newest snapshot answers."""
+"""The routing strategy: LiteLLM asks which healthy deployment should serve, and the newest snapshot answers."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from conduit_litellm.events.connectivity import LogState
 from conduit_litellm.events.counters import Counters
 from conduit_litellm.events.emitter import Emitter
 from conduit_litellm.events.spool import Spool, spool_folder
-from conduit_litellm.feedback.answer_checks import AnswerChecks, signal_values
+from conduit_litellm.feedback.answer_checks import AnswerChecks, sign_values
 from conduit_litellm.feedback.outcomes import OutcomeRecorder
 from conduit_litellm.feedback.recorder import About, FeedbackRecorder
 from conduit_litellm.feedback.validators import validators_of
@@ -40,27 +40,28 @@ __all__ = ["ConduitRoutingStrategy"]
 
 
 class ConduitRoutingStrategy(CustomRoutingStrategyBase):
-    """Routes each request to the deployment that is expected to serve it best, and learns from what happens.
+    """Routes each request to the deployment that is expected to serve it best, and learns from the results.
 
-    The deployments to choose from are LiteLLM's own healthy list of the request, so cooldowns, fallbacks,
-    retries, access rules and every other filter work as before. While nothing has been learned, whenever
-    the learner has been silent for too long, and on any error of Conduit's own, LiteLLM's configured
-    ``routing_strategy`` serves the request; :attr:`counters` says how often and why.
+    It chooses from LiteLLM's own list of the deployments that are healthy for the request, so cooldowns, fallbacks,
+    retries, access rules and all other filters work as before. As long as nothing has been learned, when the learner
+    has been silent for too long, and after any error in Conduit, LiteLLM's configured ``routing_strategy`` serves the
+    request; :attr:`counters` says how often and why.
 
-    Deployment weights, and strategies of routing groups, govern only what is left to LiteLLM; but a deployment of
-    weight 0 gets no traffic at all. An auto router and LiteLLM's own routing plugins come first, as ever, and
-    decide what there is to choose from. A request that names its deployment gets it, and nothing is learned from it.
+    Deployment weights and the strategies of routing groups apply only when LiteLLM chooses. The exception is a
+    deployment of weight 0, which gets no traffic at all. As usual, auto routers and LiteLLM's own routing plugins run
+    first and decide what there is to choose from. A request that names its deployment gets it, and nothing is learned
+    from that request.
 
     Parameters
     ----------
     settings
-        The fields of :class:`~conduit_litellm.settings.StrategySettings`, as arguments: the first three also by
-        position, the others by name. The page of settings in the documentation lists them.
+        The fields of :class:`~conduit_litellm.settings.StrategySettings`, as arguments. The first three may be given
+        by position, the others only by name. The documentation lists them on its settings page.
 
     Raises
     ------
     ConfigurationError
-        When a setting is out of range or names something that does not exist.
+        If a setting is out of range, or names something that does not exist.
 
     Examples
     --------
@@ -80,7 +81,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             prefix=settings.topic_prefix,
             kafka=None if settings.kafka_options is None else dict(settings.kafka_options),
         )
-        # Impossible settings are refused here and now; the log itself is entered in the background.
+        # Invalid settings are refused at once. The log itself is opened in the background.
         capabilities = open_log(self.log_settings).capabilities
         self.counters = Counters()
         self._state = LogState()
@@ -99,7 +100,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         own = settings.routing()
         self._directives = Directives(own, objective_of(own.goal, Objective()), self.counters)
         self._checks = AnswerChecks(
-            signals=signal_values(settings.implicit_signals),
+            signs=sign_values(settings.implicit_signals),
             validators=validators_of(settings.validators),
             judge=settings.judge,
             ledger=self._ledger,
@@ -128,16 +129,16 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     @property
     def get_available_deployment(self) -> Any:
-        """What LiteLLM calls for a synchronous request; whoever asks for it becomes its router."""
+        """The method that LiteLLM calls for synchronous requests. The object that reads it becomes its router."""
         return self._slot().get_available_deployment
 
     @property
     def async_get_available_deployment(self) -> Any:
-        """What LiteLLM calls for an asynchronous request; whoever asks for it becomes its router."""
+        """The method that LiteLLM calls for asynchronous requests. The object that reads it becomes its router."""
         return self._slot().async_get_available_deployment
 
     def install(self, router: Any) -> None:
-        """Make this the routing strategy of a router; one strategy may serve several.
+        """Make this the routing strategy of a router. One strategy may serve several routers.
 
         ``router.set_custom_routing_strategy(strategy)`` and, from LiteLLM 1.109 on,
         ``router.register_plugin(strategy)`` do the same.
@@ -145,7 +146,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._new_slot().install(router)
 
     def is_installed_on(self, router: Any) -> bool:
-        """Say whether a router has this as its routing strategy; a change of its settings takes it away."""
+        """Return whether a router uses this strategy. Changing the router's settings may remove it."""
         return is_filled_by(router, self._new_selection)
 
     def choose(
@@ -155,21 +156,21 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         messages: Any = None,
         request_kwargs: dict[str, Any] | None = None,
     ) -> Mapping[str, Any]:
-        """Choose among deployments for a call that is made without LiteLLM's Router.
+        """Choose a deployment for a call that is made without LiteLLM's Router.
 
-        Where nothing has been learned, each is as likely as the others. How the call went has to be said with
+        As long as nothing has been learned, all deployments are equally likely. Report how the call went with
         :meth:`record_outcome`.
 
         Parameters
         ----------
         model_group
-            What names the policy.
+            The name of the group, which the policy is named after.
         deployments
             At least one, each with ``litellm_params["model"]`` and ``model_info["id"]``.
         messages
-            The request, as OpenAI's API has it.
+            The request's messages, in the form of OpenAI's API.
         request_kwargs
-            The request's other arguments; the decision's id is put into their ``metadata``.
+            The request's other arguments. The decision's id is added to their ``metadata``.
         """
         attempt, request = self._new_selection(), LiteLLMRequest(request_kwargs, messages)
         offered = cast("Sequence[Deployment]", deployments)
@@ -179,7 +180,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         return chosen
 
     def record_outcome(self, decision_id: str, facts: Facts, source: str) -> None:
-        """Say how the call of one of this process's decisions went; the first report of a decision counts."""
+        """Report how the call that followed one of this process's decisions went. Only the first report counts."""
         decision = self._ledger.get(decision_id)
         if decision is not None and not decision.has_outcome:
             self._outcomes.record_outcome(decision, facts, source)
@@ -194,17 +195,17 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         *,
         decision_id: str | None = None,
     ) -> str | None:
-        """Report how good an answer was and, for calls made without LiteLLM, how they went.
+        """Report how good an answer was and, for a call made without LiteLLM, how it went.
 
-        The report goes to the decision with the given id; without one, to the newest decision of the
-        running task if it is for this deployment; otherwise to the newest decision for this deployment
-        that has no feedback yet. Only the id is certain where requests run concurrently. What LiteLLM itself
-        observed of cost, latency and errors is preferred over what is reported here.
+        The report is about the decision with the given id. If no id is given, it is about the running task's newest
+        decision if that chose this deployment, or else about the newest decision for this deployment that has no
+        feedback yet. If requests run concurrently, only the id is certain. Cost, latency and errors that LiteLLM
+        itself observed take precedence over those reported here.
 
         Parameters
         ----------
         deployment_id
-            The deployment's ``model_info["id"]``; responses carry it as ``_hidden_params["model_id"]``.
+            The deployment's ``model_info["id"]``, which responses carry as ``_hidden_params["model_id"]``.
         cost
             US dollars.
         latency
@@ -219,12 +220,12 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         Returns
         -------
         str or None
-            The decision's id; None when no decision fits, which is counted and logged once.
+            The decision's id. None if no decision matches, which is counted, and logged the first time.
 
         Raises
         ------
         ValueError
-            When a number is out of range.
+            If a number is out of range.
         """
         return self._feedback.record(deployment_id, cost, latency, quality_score, error=error, decision_id=decision_id)
 
@@ -239,58 +240,58 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         source: str = "app",
         key: str = "",
     ) -> str | None:
-        """Report what somebody, or something, thought of an answer.
+        """Rate an answer, on behalf of a person or a program.
 
         Parameters
         ----------
         quality
             0 (useless) to 1 (perfect), or what :func:`~conduit_litellm.thumbs`, :func:`~conduit_litellm.rating`,
-            :func:`~conduit_litellm.edited` or :func:`~conduit_litellm.regenerated` make of other forms.
+            :func:`~conduit_litellm.edited` or :func:`~conduit_litellm.regenerated` return for other forms of feedback.
         decision_id, call_id, trace_id
-            The decision, or LiteLLM's id of the call, or of the trace, whose newest decision is meant. Of a request
-            whose first attempts failed, each means the last.
+            The decision's id, or LiteLLM's id of the call or of the trace. A trace's id means the trace's newest
+            decision. If the first attempts of a request failed, each of the three means the last attempt.
         policy
-            The policy that made the decision; needed where another process made it.
+            The policy that made the decision; needed if another process did.
         source
-            Who says so: the app, a judge, a validator, a person.
+            Who rates it: the app, a judge, a validator, a person.
         key
-            Tells several ratings by one source apart. Each counts once per decision, source and key.
+            Distinguishes several ratings by the same source. A rating counts once per decision, source and key.
 
         Returns
         -------
         str or None
-            The decision's id; None when this process does not know the decision and no policy is given.
+            The decision's id. None if this process does not know the decision and no policy is given.
 
         Raises
         ------
         ValueError
-            When the quality is out of range.
+            If the quality is out of range.
         """
         judgement = quality if isinstance(quality, Judgement) else Judgement(quality, source=source, key=key)
         return self._feedback.record_rating(judgement, About(decision_id, call_id, trace_id, policy))
 
     def decision_id(self, response: object = None) -> str | None:
-        """Return the id of the decision behind a response or a stream, or None when it cannot be told.
+        """Return the id of the decision behind a response or a stream, or None if it is unknown.
 
-        Without a response, return that of the newest decision made in the running task or thread.
+        Without a response, return the id of the newest decision made in the running task or thread.
         """
         return self._feedback.decision_of(None if response is None else origin_of(response))
 
     def decision_behind(self, arguments: Mapping[str, Any], response: object) -> Decision | None:
-        """Return the decision behind a proxied request, given its arguments and the response if there is one.
+        """Return the decision behind a proxied request, given its arguments and, if there is one, the response.
 
-        The arguments alone may name an earlier attempt's, since LiteLLM works on copies of them after a fallback.
+        The arguments alone may name an earlier attempt's decision, because LiteLLM copies them for a fallback.
         """
         return self._feedback.decision_behind(origins_in_proxy(arguments, response))
 
     @property
     def events_waiting(self) -> int:
-        """Events that the log has not confirmed yet, in memory and on the disk."""
+        """Number of events that the log has not confirmed yet, in memory and on the disk."""
         return self._emitter.waiting
 
     @property
     def events_spooled(self) -> int:
-        """Those of the waiting events that are on the disk."""
+        """Number of waiting events that are on the disk."""
         return self._emitter.spooled
 
     @property
@@ -300,14 +301,15 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     @property
     def snapshots_overdue_s(self) -> dict[str, float]:
-        """By policy, the seconds for which delivered events have waited for a newer snapshot."""
+        """For every policy, how many seconds delivered events have waited for a newer snapshot."""
         return self._policies.overdue_s()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Deliver the events that wait, for at most ``timeout_s`` seconds, and stop learning.
+        """Deliver waiting events, for at most ``timeout_s`` seconds, and stop learning.
 
-        What Kafka has not taken by then stays in the spool, for the next process on this machine. Called at the end
-        of the process by itself. Requests are served afterwards, too, without being noted.
+        Events that Kafka has not accepted by then stay in the spool, and the next process on this machine delivers
+        them. This is called automatically when the process ends. Requests made afterwards are still served, but they
+        are not recorded.
         """
         self._checks.close(timeout_s)
         self._emitter.close()
@@ -318,7 +320,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             self._learner.close(timeout_s)
 
     async def aclose(self, timeout_s: float = 5.0) -> None:
-        """Do what :meth:`close` does without blocking the event loop."""
+        """Close as :meth:`close` does, without blocking the event loop."""
         await asyncio.to_thread(self.close, timeout_s)
 
     def _slot(self) -> RouterSlot:

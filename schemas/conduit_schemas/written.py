@@ -1,7 +1,6 @@
-"""What people write: settings in files, variables, requests and on command lines, with their short forms and mistakes.
+"""Reads what people write: settings in files, variables, requests and commands, with their short forms and mistakes.
 
-What travels in the log is read by :mod:`conduit_schemas.codec` instead, which takes the long forms alone and keeps what
-it does not know.
+The log is read by :mod:`conduit_schemas.codec` instead. It accepts the long forms only, and keeps unknown fields.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -18,21 +17,21 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def checked(model: type[Model], fields: Mapping[str, Any], where: str) -> Model:
-    """Return a model of what a person wrote, in which a name that does not exist is a mistake.
+    """Validate fields that a person wrote, and return them as a model. Unlike in the log, unknown names are refused.
 
-    What a person may write shorter is read here, and here alone: ``budget`` as ``25/day`` or ``1.5/1000_requests``,
-    ``quality_floor`` as ``0.9@0.99`` or a share alone, ``objective`` as ``quality=1,cost=0.1`` (what that leaves
-    out is 0) or as anything that has ``weights()``. The wire carries the long form only.
+    Only this function reads the short forms that people may write: ``budget`` as ``25/day`` or ``1.5/1000_requests``;
+    ``quality_floor`` as ``0.9@0.99``, or as the share alone; ``objective`` as ``quality=1,cost=0.1``, where weights
+    that are left out are 0, or as any object with a method ``weights()``. The log contains the long forms only.
 
     Parameters
     ----------
     where
-        What the fields belong to, for the message.
+        What the fields belong to, for the message; empty to leave it out.
 
     Raises
     ------
     ConfigurationError
-        When a name does not exist or a value cannot be used; the message says which and why.
+        If a name does not exist, or a value cannot be used. The message says which and why.
 
     Examples
     --------
@@ -43,31 +42,35 @@ def checked(model: type[Model], fields: Mapping[str, Any], where: str) -> Model:
     Traceback (most recent call last):
     conduit_schemas.errors.ConfigurationError: goal: there is no 'max_cost'; there are objective, ...
     """
+    place = f"{where}: " if where else ""
     try:
         made = model.model_validate(fields, context=_BY_A_PERSON)
     except ValidationError as error:
-        raise ConfigurationError(f"{where}: {problem_of(error, fields)}") from error
+        raise ConfigurationError(f"{place}{problem_of(error, fields)}") from error
     for path, part in _parts(made, ""):
         if part.model_extra:
             unknown = next(iter(part.model_extra))
-            raise ConfigurationError(f"{where}: there is no {unknown_name(path + unknown, type(part).model_fields)}")
+            raise ConfigurationError(f"{place}there is no {unknown_name(path + unknown, type(part).model_fields)}")
     return made
 
 
 def problem_of(error: ValidationError, given: Mapping[str, Any], secret: Container[str] = ()) -> str:
-    """Return what is wrong with what was given, in one line: the path to a value, the value, and why it is refused.
+    """Return one line that says what is wrong: the path to a value, the value, and why it is refused.
 
-    Where a value may be of several kinds, the last one, a mapping, says most about what is wrong.
+    If a value may be of several kinds, pydantic reports an error for each. The last kind is a mapping, and its error
+    is the most helpful one.
 
     Parameters
     ----------
+    given
+        The fields that were validated.
     secret
-        Names in ``given`` whose values are not to be shown.
+        Names in ``given`` whose values must not be shown.
     """
     first = error.errors(include_url=False)[-1]
     path: list[str] = []
     at: Any = given
-    for part in first["loc"]:  # which also names the kinds that were tried, though nobody wrote them
+    for part in first["loc"]:  # pydantic's path also names the kinds that it tried, which are not in what was given
         try:
             at = at[part]
         except (KeyError, IndexError, TypeError):
@@ -76,9 +79,12 @@ def problem_of(error: ValidationError, given: Mapping[str, Any], secret: Contain
             if not (is_missing or was_short):
                 continue
         path.append(str(part))
+    message = first["msg"].removeprefix("Value error, ")
+    if path and message.startswith((f"{path[-1]}=", f"{path[-1]}.")):
+        return str(message[:500])  # a nested check has named the value already
     value = "..." if path and path[0] in secret else repr(first["input"])[:100]
     shown = "" if first["type"] == "missing" else f"={value}"
-    return f"{'.'.join(path)}{shown}: {first['msg'].removeprefix('Value error, ')}"[:500]
+    return f"{'.'.join(path)}{shown}: {message}"[:500]
 
 
 _KINDS = {"str", "int", "float", "bool", "dict", "list"}
@@ -95,7 +101,7 @@ def _parts(value: object, path: str) -> Iterator[tuple[str, BaseModel]]:
 
 
 def unknown_name(name: object, known: Iterable[str], there: str = "there are") -> str:
-    """Return the part of a message that says that a name does not exist: which, what there is, and what comes nearest.
+    """Return the part of a message about a name that does not exist: the name, the existing ones, and the nearest.
 
     Examples
     --------
@@ -109,26 +115,26 @@ def unknown_name(name: object, known: Iterable[str], there: str = "there are") -
 
 
 _BY_A_PERSON: Mapping[str, bool] = {"by_a_person": True}
-"""The context of a validation in which short forms are read; see :func:`checked`."""
+"""The validation context in which short forms are read; see :func:`checked`."""
 
 
 def short(read: Callable[[Any], Any]) -> BeforeValidator:
-    """Return a validator that reads a short form, where a person may have written it."""
+    """Return a validator that reads a short form, but only in input that a person wrote."""
     return BeforeValidator(lambda value, info: read(value) if info.context == _BY_A_PERSON else value)
 
 
 def weights_form(model: type[BaseModel]) -> Callable[[Any], Any]:
-    """Return what reads ``quality=1,cost=0.1``, or anything that has ``weights()``, for a model of weights."""
+    """Return a function that reads ``quality=1,cost=0.1``, or an object with ``weights()``, for a model of weights."""
     names = model.model_fields
     usual = [name for name, weight in names.items() if weight.default is not None]
 
     def read(value: Any) -> Any:
         if isinstance(value, Mapping):
             for name, weight in value.items():
-                if isinstance(weight, bool):  # pydantic would take it for 0 or 1
+                if isinstance(weight, bool):  # pydantic would read it as 0 or 1
                     raise ValueError(f"weight {name} must be a number, not {weight}")
         if hasattr(value, "weights"):
-            # A weight that was added later and counts for nothing is not written down: old records keep their hashes.
+            # A weight that was added in a later version is left out if it is 0, so that old records keep their hashes.
             return {name: weight for name, weight in value.weights().items() if weight or name in usual}
         if not isinstance(value, str) or "=" not in value:
             return value
@@ -154,7 +160,7 @@ def budget_form(value: Any) -> Any:
 
 
 def floor_form(value: Any) -> Any:
-    """Read ``0.9@0.99``, or a share alone."""
+    """Read ``0.9@0.99``, or the share alone."""
     if isinstance(value, str):
         relative, at, confidence = value.partition("@")
         floor = {"relative": _number("the share", relative)}

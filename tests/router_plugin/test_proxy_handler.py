@@ -113,13 +113,13 @@ class TestSettings:
                 r"f\.yaml: conduit: has no key 'window'; there are bandit_algorithm, .*\(did you mean 'window_size'",
             ),
             ({1: 5}, {}, r"f\.yaml: conduit: has no key 1"),
-            ([], {}, r"f\.yaml: conduit: must hold keys and values, not \[\]"),
+            ([], {}, r"f\.yaml: conduit: must be a mapping of settings, not \[\]"),
             ({"window_size": "many"}, {}, r"f\.yaml: conduit: window_size='many': .*valid integer"),
             ({"objective": {"cots": 1}}, {}, r"f\.yaml: conduit: objective={'cots': 1}: .*cots"),
             ({"model_groups": "chat"}, {}, r"f\.yaml: conduit: model_groups='chat': must be a list of names"),
             ({"kafka_options": "secret"}, {}, r"f\.yaml: conduit: kafka_options=\.\.\.: "),
             ({}, {"CONDUIT_LAMBDA_REG": "x"}, r"the environment: CONDUIT_LAMBDA_REG='x': .*valid number"),
-            ({}, {"CONDUIT_PARAMS": "{x"}, r"the environment: CONDUIT_PARAMS='{x' is no JSON"),
+            ({}, {"CONDUIT_PARAMS": "{x"}, r"the environment: CONDUIT_PARAMS='{x' is not valid JSON"),
         ],
     )
     def test_what_is_wrong_is_said_with_its_key_and_place(self, section, environment, message):

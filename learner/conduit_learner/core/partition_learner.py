@@ -49,7 +49,7 @@ class PartitionLearner:
     partition
         Number of the partition.
     topic
-        The event topic's name, for dead dead_letters.
+        The event topic's name, for dead letters.
 
     Examples
     --------

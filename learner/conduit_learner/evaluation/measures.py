@@ -1,4 +1,4 @@
-"""What a decision earned: its outcome and feedback as numbers per measure, and how likely each was to be known."""
+"""What decisions earned: outcome and feedback as one number per measure, and the probability that it is known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,48 +14,48 @@ __all__ = ["BOUNDS", "MEASURES", "JoinedDecision", "measure"]
 Vector = NDArray[np.float64]
 
 MEASURES = ("utility", "quality", "success", *(signal.field for signal in AMOUNTS))
-"""All are means per decision. Quality is the mean of a decision's feedbacks, and 0 where the call failed. Utility
-is :meth:`conduit_policy.Objective.utility` of that quality and of the call's own amounts, such as its cost; an amount
-that is not known counts 0 there. Amounts are those of successful calls; a failed one costs 0 unless it was reported."""
+"""All are means per decision. Quality is the mean of a decision's ratings, and 0 if the call failed. Utility is
+:meth:`conduit_policy.Objective.utility` of that quality and of the call's amounts, such as its cost; an unknown amount
+counts as 0. Only successful calls have amounts, but a failed call has a cost: the reported one, or else 0."""
 
 BOUNDS = {"quality": (0.0, 1.0), "success": (0.0, 1.0)}
-"""The least and the largest possible value, of measures that have them."""
+"""The smallest and the largest possible value of the measures that are bounded."""
 
 
 @dataclass(slots=True)
 class JoinedDecision:
-    """A logged decision, what a candidate would have done, and what came of it."""
+    """A logged decision with its outcome and feedback, and what a candidate would have chosen."""
 
     arms: tuple[str, ...]
     chosen: int
     probabilities: tuple[float, ...]
-    """The logging policy's, by arm."""
+    """The logging policy's probabilities, by arm."""
     target: Vector
-    """The candidate's, by arm."""
+    """The candidate's probabilities, by arm."""
     context: NDArray[np.int16]
     objective: Objective
-    """By which its utility is judged."""
+    """The objective that defines its utility."""
     status: str = ""
-    """The outcome's status; empty without one."""
+    """The outcome's status; empty if there is no outcome."""
     amounts: Mapping[str, float] = field(default_factory=dict)
-    """What the outcome reports, by its fields."""
+    """The amounts that the outcome reports, by field."""
     qualities: list[float] = field(default_factory=list)
-    """Its feedbacks."""
+    """Its ratings."""
 
     @property
     def quality(self) -> float:
-        """See :data:`MEASURES`; NaN where nobody said."""
+        """See :data:`MEASURES`; NaN if nobody rated the answer."""
         if self.status == "error":
             return 0.0
         return sum(self.qualities) / len(self.qualities) if self.qualities else np.nan
 
     @property
     def success(self) -> float:
-        """1 or 0; NaN where the call was cancelled, never reached the arm or has no outcome."""
+        """1 or 0; NaN if the call was cancelled, never reached the arm, or has no outcome."""
         return {"success": 1.0, "error": 0.0}.get(self.status, np.nan)
 
     def amount(self, signal: Signal) -> float:
-        """Return what the call took of an amount; NaN where that is not known."""
+        """Return one of the call's amounts; NaN if it is unknown."""
         if self.status == "success":
             return self.amounts.get(signal.field, np.nan)
         if self.status == "error" and signal.unit == "USD":
@@ -63,7 +63,7 @@ class JoinedDecision:
         return np.nan
 
     def utility(self, scale: Vector) -> float:
-        """See :data:`MEASURES`; NaN where the quality is."""
+        """See :data:`MEASURES`; NaN if the quality is NaN."""
         amounts = {signal.name: self.amount(signal) for signal in AMOUNTS}
         places = {
             name: place(ln(amounts[name]), (float(least), float(span)))
@@ -76,20 +76,20 @@ class JoinedDecision:
 def measure(
     rows: list[JoinedDecision], chosen: NDArray[np.intp], *, scale: Vector
 ) -> dict[str, tuple[Vector, Vector | None]]:
-    """Return each measure's values, shape (n,), NaN where unknown, and the probability of knowing them.
+    """Return the values of each measure, NaN if unknown, and the probability that each is known; shape (n,) each.
 
-    The latter is None where it is to be estimated per arm. A failure is always known to be worth 0, but
-    of the calls that did not fail only some get feedback; so for quality and utility the probability is 1
-    for failures, and for the others the share that got feedback among those of the same arm.
+    The probability is None if the estimator should estimate it per arm. Failures are always known, and worth 0, but
+    only some of the other calls get feedback. For quality and utility, the probability is therefore 1 for failures; for
+    other calls, it is the share of the same arm's calls that got feedback.
 
     Parameters
     ----------
     rows
-        n decisions.
+        The n decisions.
     chosen
-        Shape (n,): the number of each decision's arm.
+        Shape (n,): the index of each decision's arm.
     scale
-        Shape (A, 2): per amount, the least of the arms' means and their span, on the log scale; see
+        Shape (A, 2): for each amount, the smallest of the arms' means, and their span, on the log scale; see
         :class:`conduit_policy.Beliefs`.
     """
     failed = np.array([row.status == "error" for row in rows])

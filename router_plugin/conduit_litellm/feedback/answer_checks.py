@@ -21,7 +21,7 @@ from conduit_litellm.feedback.validators import Validator
 from conduit_litellm.runtime.background import BackgroundThread
 from conduit_schemas import ConfigurationError, unknown_name
 
-__all__ = ["AnswerChecks", "signal_values"]
+__all__ = ["AnswerChecks", "sign_values"]
 
 _logger = logging.getLogger("conduit")
 
@@ -35,17 +35,17 @@ class _Waiting(NamedTuple):
     answer: Answer
 
 
-def signal_values(setting: bool | Mapping[str, float]) -> dict[str, float]:
-    """Return the success (0..1) that each implicit signal counts as. Empty if implicit signals are off.
+def sign_values(setting: bool | Mapping[str, float]) -> dict[str, float]:
+    """Return the success (0..1) that an answer with each sign counts as; empty if implicit signals are off.
 
     Raises
     ------
     ConfigurationError
-        If there is no such signal, or a value is out of range.
+        If there is no such sign, or a value is out of range.
 
     Examples
     --------
-    >>> signal_values({"truncated": 0.9})
+    >>> sign_values({"truncated": 0.9})
     {'empty': 0.0, 'truncated': 0.9, 'invalid_json': 0.0, 'retry': 0.5}
     """
     if isinstance(setting, bool):
@@ -68,7 +68,7 @@ class AnswerChecks:
     def __init__(
         self,
         *,
-        signals: Mapping[str, float],
+        signs: Mapping[str, float],
         validators: Mapping[str, Validator],
         judge: Judge | None,
         ledger: Ledger,
@@ -77,7 +77,7 @@ class AnswerChecks:
         ask_model: AskModel,
     ) -> None:
         self._ask_model = ask_model
-        self._signals = signals
+        self._signs = signs
         self._validators = validators
         self._judge = judge
         self._sampler = None if judge is None else Sampler(judge)
@@ -93,7 +93,7 @@ class AnswerChecks:
     @property
     def is_wanted(self) -> bool:
         """Whether there is anything to check."""
-        return bool(self._signals or self._validators or self._judge)
+        return bool(self._signs or self._validators or self._judge)
 
     @property
     def waiting(self) -> int:
@@ -134,12 +134,12 @@ class AnswerChecks:
             await asyncio.sleep(_IDLE_S)
 
     async def _check(self, decision: Decision, answer: Answer) -> None:
-        if self._signals:
+        if self._signs:
             for name in implicit_signals(answer):
-                self._record_signal(decision, name)
+                self._record_sign(decision, name)
             earlier = self._ledger.get(self._retries.ask(answer, decision.id) or "")
             if earlier is not None:
-                self._record_signal(earlier, "retry")
+                self._record_sign(earlier, "retry")
         for name, validator in self._validators.items():
             await self._validate(name, validator, decision, answer)
         if self._judge is not None and self._sampler is not None and self._sampler.picks(decision.id):
@@ -176,8 +176,8 @@ class AnswerChecks:
             sampler.pay(error.cost_usd if isinstance(error, JudgeError) else 0.0)
             self._warn_once("judge_errors", "the judge", error)
 
-    def _record_signal(self, decision: Decision, name: str) -> None:
-        self._record(decision, Judgement(self._signals[name], signal="success", source="implicit", key=name))
+    def _record_sign(self, decision: Decision, name: str) -> None:
+        self._record(decision, Judgement(self._signs[name], signal="success", source="implicit", key=name))
 
     def _record(self, decision: Decision, judgement: Judgement) -> None:
         self._emitter.put(FeedbackDraft.of(decision, judgement, time.time()))

@@ -11,7 +11,7 @@ from conduit_litellm.feedback.answers import Answer
 __all__ = ["DEFAULT_VALUES", "Retries", "implicit_signals"]
 
 DEFAULT_VALUES: Final[Mapping[str, float]] = {"empty": 0.0, "truncated": 0.5, "invalid_json": 0.0, "retry": 0.5}
-"""The success (0..1) that an answer with each sign counts as; see :class:`~conduit_litellm.Judgement`."""
+"""The signs, and the success (0..1) that an answer with each counts as; see :class:`~conduit_litellm.Judgement`."""
 
 _WINDOW_S = 300.0
 _SIMILAR = 0.9

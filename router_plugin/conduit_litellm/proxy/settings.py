@@ -1,4 +1,4 @@
-"""Settings of a LiteLLM proxy's strategy: the ``conduit:`` section of its config.yaml, and the environment."""
+"""Reads a LiteLLM proxy's settings for Conduit: the ``conduit:`` section of its config.yaml, and the environment."""
 
 import json
 import os
@@ -12,26 +12,26 @@ __all__ = ["read_settings"]
 
 _PREFIX = "CONDUIT_"
 _OF_THE_LOG = frozenset({"log", "bootstrap_servers", "log_path", "topic_prefix", "kafka_options"})
-"""Keys whose variables :class:`conduit_log.LogSettings` reads by itself, some under names of their own."""
+"""Keys whose variables :class:`conduit_log.LogSettings` reads itself, some of them under other names."""
 
 
 def read_settings(section: object, where: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Return a strategy's arguments: from the section, then the environment, then left to their defaults.
+    """Return a strategy's arguments. The section takes precedence over the environment.
 
     Parameters
     ----------
     section
-        The ``conduit:`` section; None when there is none. Its keys are the fields of
+        The ``conduit:`` section; None if there is none. Its keys are the fields of
         :class:`~conduit_litellm.settings.StrategySettings`.
     where
-        The file it stands in, for messages.
+        The file that contains the section, for messages.
     environment
-        ``CONDUIT_<KEY>`` for every key. Lists are separated by commas, mappings are JSON.
+        May contain ``CONDUIT_<KEY>`` for every key. Lists are separated by commas, mappings are JSON.
 
     Raises
     ------
     ConfigurationError
-        When a key does not exist or its value cannot be used; the message names the key and the place.
+        If a key does not exist, or its value cannot be used. The message names the key and where it was given.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def read_settings(section: object, where: str, environment: Mapping[str, str] = 
     if section is None:
         section = {}
     if not isinstance(section, Mapping):
-        raise ConfigurationError(f"{where}: conduit: must hold keys and values, not {section!r}")
+        raise ConfigurationError(f"{where}: conduit: must be a mapping of settings, not {section!r}")
     for key in section:
         if key not in SETTINGS:
             raise ConfigurationError(f"{where}: conduit: has no key {unknown_name(key, SETTINGS)}")
@@ -68,7 +68,9 @@ def _parsed(key: str, text: str) -> object:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ConfigurationError(f"the environment: {_variable(key)}={text!r} is no JSON: {error}") from error
+            raise ConfigurationError(
+                f"the environment: {_variable(key)}={text!r} is not valid JSON: {error}"
+            ) from error
     if key == "model_groups":
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

@@ -1,4 +1,4 @@
-"""How a service is made: from what the application says to a strategy, a backend and the service around them."""
+"""Creates a service from an application's arguments: the strategy, the backend, and the service that uses both."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -28,42 +28,42 @@ async def create_service(
     router_options: Mapping[str, Any] | None = None,
     **strategy_settings: Any,
 ) -> Service:
-    """Make a service that chooses a model for each request, calls it, and learns from what comes of it.
+    """Create a service that chooses a model for each request, calls it, and learns from the result.
 
     Parameters
     ----------
     execution_backend
         Who calls the models: ``litellm``, or ``pydantic_ai`` (needs ``pip install 'conduit-litellm[pydantic-ai]'``).
     models
-        What to choose among: LiteLLM names such as ``"openai/gpt-4.1"``, or mappings of LiteLLM's parameters with a
-        ``model`` and, if one model is there twice, an ``id``. Left out, they are those of the environment variable
-        ``CONDUIT_MODELS``, separated by commas; without it, a small and a large model of every usual
-        provider whose key is in the environment.
+        The models to choose from: LiteLLM's names, such as ``"openai/gpt-4.1"``, or mappings of LiteLLM's parameters
+        with a ``model`` and, if the same model is listed twice, an ``id``. By default, those in the environment
+        variable ``CONDUIT_MODELS``, separated by commas; without that variable, a small and a large model of each
+        common provider whose key is in the environment.
     default_result_type
-        What answers are validated against, unless a request wants something else: anything pydantic can
-        validate. Without one, and with ``str``, a result is the answer's text.
+        The type that answers must have, unless a request asks for another one: any type that pydantic can validate.
+        With None or ``str``, a result is the answer's text.
     fallbacks
-        Models that are asked when all others have failed.
+        Models that serve if all others have failed.
     retries
-        Further attempts after the first failed one, each at another model where there is one.
+        Number of further attempts after the first. Each uses a model that has not failed yet, if there is one.
     timeout_s
         Seconds that each attempt may take.
     name
-        What the policy is called; services of one name share what they learn.
+        Name of the policy. Services with the same name share what they learn.
     learn_from_validation
-        Whether an answer's validity is feedback on its quality: 1 for a valid one, 0.5 for one that had to be
-        repaired, 0 for one that could not be; the feedback's source is ``validation``.
+        Whether validation gives feedback on quality: 1 for a valid answer, 0.5 for one that had to be repaired, 0 for
+        one that could not be repaired. The feedback's source is ``validation``.
     router_options
         Further arguments of LiteLLM's ``Router`` (not with ``pydantic_ai``).
     strategy_settings
         Further arguments of :class:`~conduit_litellm.ConduitRoutingStrategy`, such as ``bootstrap_servers``,
         ``log_path``, ``objective`` or ``bandit_algorithm``: the fields of
-        :class:`~conduit_litellm.settings.StrategySettings`, but for ``model_groups``.
+        :class:`~conduit_litellm.settings.StrategySettings` except ``model_groups``.
 
     Raises
     ------
     ConfigurationError
-        When an argument cannot be used, there are no models, or what a backend needs is not installed.
+        If an argument is invalid, if there are no models, or if a package that the backend needs is not installed.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def _check(backend: str, fallbacks: object, retries: int, timeout_s: float, sett
         raise ConfigurationError(f"retries={retries!r} must be 0 or more")
     if not timeout_s > 0.0:
         raise ConfigurationError(f"timeout_s={timeout_s!r} must be above 0")
-    known = [name for name in SETTINGS if name != "model_groups"]  # which are decided: the service's own
+    known = [name for name in SETTINGS if name != "model_groups"]  # the service has exactly one group, its own
     for name in settings:
         if name not in known:
             raise ConfigurationError(f"create_service has no argument {unknown_name(name, known)}")
@@ -121,7 +121,9 @@ def _pydantic_ai(
     router_options: Mapping[str, Any] | None,
 ) -> Backend:
     if router_options:
-        raise ConfigurationError("router_options are LiteLLM's: execution_backend='pydantic_ai' has no Router")
+        raise ConfigurationError(
+            "router_options are for LiteLLM's Router, which execution_backend='pydantic_ai' does not use"
+        )
     try:
         from conduit_litellm.service.pydantic_ai_backend import PydanticAIBackend  # noqa: PLC0415 - an extra
     except ImportError as error:

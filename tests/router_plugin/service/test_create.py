@@ -41,7 +41,10 @@ def _no_keys(monkeypatch):
         ({"bandit_algorithm": "magic"}, "magic"),
         ({"default_result_type": object()}, "pydantic can validate"),
         ({"router_options": {"nonsense": 1}}, "Router refuses its settings: .*nonsense"),
-        ({"execution_backend": "pydantic_ai", "router_options": {"cooldown_time": 1}}, "router_options are LiteLLM's"),
+        (
+            {"execution_backend": "pydantic_ai", "router_options": {"cooldown_time": 1}},
+            "router_options are for LiteLLM",
+        ),
         ({"execution_backend": "pydantic_ai", "models": ["nobody:x"]}, "PydanticAI cannot use model 'nobody:x'"),
         ({"execution_backend": "pydantic_ai", "models": ["openai/x"]}, "OPENAI_API_KEY"),
         ({"execution_backend": "pydantic_ai", "models": ["cohere/x"]}, "needs a package that is not installed"),
