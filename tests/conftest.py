@@ -1,9 +1,9 @@
-"""What all rooms' tests share: their tiers, and a real Kafka broker, or a clear word why there is none.
+"""What the tests of all rooms share: the marks that sort them into tiers, and a real Kafka broker.
 
 A test is fast unless it carries a mark that says what makes it slow: ``kafka`` (a broker), ``browser`` (Chromium),
 ``process`` (starts processes) or ``campaign`` (many runs, for statistics or exactness). ``make test-fast`` runs what
-has no mark. Whoever uses a broker or the browser is marked here. A test that starts a process without a mark fails,
-so the fast tier stays fast without anybody having to think of it.
+has no mark. Tests that use a broker or the browser are marked here. A test that starts a process without a mark fails,
+so the fast tier stays fast.
 """
 
 import sys
@@ -16,17 +16,17 @@ from hypothesis import settings
 
 from local_servers.broker import Broker, NoBrokerError, private_broker, shared_broker
 
-settings.register_profile("conduit", deadline=None)  # a busy machine is no defect
+settings.register_profile("conduit", deadline=None)  # tests may be slow on a busy machine
 settings.load_profile("conduit")
 
 MARK_OF_FIXTURE = {"kafka_bootstrap": "kafka", "kafka_broker": "kafka", "secured": "kafka", "browser": "browser"}
 SLOW = {"kafka", "browser", "process", "campaign"}
 
 BRIEF = {"bash", "uname"}
-"""What Python's platform module and click ask; they answer at once."""
+"""Commands that Python's platform module and click run. They end at once."""
 
 _started: list[str] = []
-"""The commands of the processes that the running test has started, its fixtures' included."""
+"""The commands of the processes that the running test and its fixtures have started."""
 
 
 def _record_processes(event: str, arguments: tuple[Any, ...]) -> None:
@@ -41,7 +41,7 @@ sys.addaudithook(_record_processes)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whoever uses a broker or the browser; this comes before ``-m`` is obeyed."""
+    """Mark the tests that use a broker or the browser, before ``-m`` selects by marks."""
     for item in items:
         marks = {MARK_OF_FIXTURE[name] for name in getattr(item, "fixturenames", ()) if name in MARK_OF_FIXTURE}
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
@@ -59,7 +59,7 @@ def pytest_runtest_setup() -> Generator[None, None, None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fail a test that starts processes and does not say so."""
+    """Fail a test that starts processes without a mark."""
     result = yield
     if _started and not SLOW & {mark.name for mark in item.iter_markers()}:
         pytest.fail(f"starts {', '.join(_started)}: mark it with @pytest.mark.process", pytrace=False)
@@ -68,7 +68,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``host:port`` of a broker that every test may write to, with topic names of its own."""
+    """``host:port`` of a broker that all tests share. Each uses topic names of its own."""
     try:
         with shared_broker(tmp_path_factory.mktemp("kafka")) as address:
             yield address
@@ -87,6 +87,6 @@ def _private_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker
 
 @pytest.fixture
 def kafka_broker(_private_broker: Broker) -> Broker:
-    """A running broker that the test may stop, kill, pause and start; its address stays the same."""
+    """A running broker that the test may stop, kill, pause and restart. Its address stays the same."""
     _private_broker.start()
     return _private_broker

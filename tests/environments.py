@@ -1,14 +1,14 @@
-"""Runs tests in environments of their own, under ``.cache``: with other packages than those of requirements.lock.
+"""Runs tests in separate environments under ``.cache``, with packages other than those in requirements.lock.
 
 ``python tests/environments.py wheel [FILE]``
-    What pip installs today: the wheel with its ``learner`` extra and the newest of everything that resolves, above all
-    LiteLLM. The demo runs there, and the tests that show whether Conduit understands this LiteLLM.
+    What pip installs today: the wheel with its ``learner`` extra, and the newest versions that resolve, above all of
+    LiteLLM. The demo runs there, and so do the tests that show whether Conduit works with this LiteLLM.
 ``python tests/environments.py lowest``
     The fast tests with the lowest versions that pyproject.toml allows (requirements-lowest.txt).
 ``python tests/environments.py litellm [VERSION [TEST ...]]``
     The plugin's tests with another LiteLLM and otherwise the lock; by default with the lowest that pyproject.toml
-    allows and with the newest of 1.108. LiteLLM pins its requirements closely. Where a package index does not have what
-    it pins, the newest that there is takes its place, and is named.
+    allows and with the newest 1.108. LiteLLM pins its requirements closely. If the package index lacks a pinned
+    version, the newest available one is installed instead, and named.
 """
 
 import json
@@ -49,7 +49,7 @@ print(json.dumps(found))
 
 
 def wheel(built: Path | None) -> None:
-    """Install a wheel, built here if there is none yet, with the newest of everything; run the demo and some tests."""
+    """Install a wheel, built here if none is given, with the newest packages; run the demo and some tests."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if built is None:
@@ -67,14 +67,14 @@ def wheel(built: Path | None) -> None:
 
 
 def lowest() -> None:
-    """Run the fast tests with the lowest versions that are allowed."""
+    """Run the fast tests with the lowest allowed versions."""
     python = fresh("lowest")
     pip(python, "install", "--constraint", ROOT / "requirements-lowest.txt", "--editable", f"{ROOT}[test]")
     run(python, "-m", "pytest", "-p", "no:cacheprovider", "--doctest-modules", "-n", "2", "-m", f"not ({SLOW})")
 
 
 def litellm(version: str, tests: list[str]) -> None:
-    """Run tests with a version of LiteLLM, such as 1.109.3 or 1.108.*; say what differs from what it pins."""
+    """Run tests with a version of LiteLLM, such as 1.109.3 or 1.108.*, and print how packages differ from its pins."""
     python = fresh(f"litellm-{version.rstrip('.*')}")
     lock = python.parent / "requirements.lock"
     lock.write_text("\n".join(line for line in LOCK if not line.startswith("litellm==")))
@@ -90,7 +90,7 @@ def litellm(version: str, tests: list[str]) -> None:
 
 
 def unmet(python: Path) -> list[list[str]]:
-    """Return name, wanted and present version of what LiteLLM pins otherwise."""
+    """Return name, pinned and installed version of the packages that differ from LiteLLM's pins."""
     return json.loads(subprocess.run([python, "-c", UNMET], check=True, capture_output=True, text=True).stdout)
 
 
@@ -102,7 +102,7 @@ def lowest_litellm() -> str:
 
 
 def fresh(name: str) -> Path:
-    """Make a new virtual environment; return its interpreter."""
+    """Create a virtual environment, and return its interpreter."""
     run(sys.executable, "-m", "venv", "--clear", CACHE / name)
     return CACHE / name / "bin" / "python"
 
@@ -116,7 +116,7 @@ def pip(python: str | Path, *arguments: str | Path) -> None:
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> None:
-    """Run a command, without these sources on Python's path; end with its exit code when it fails."""
+    """Run a command without these sources on Python's path. If it fails, exit with its code."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     sys.stdout.flush()
@@ -125,7 +125,7 @@ def run(*command: str | Path, folder: Path = ROOT) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the first argument names."""
+    """Run the command that the first argument names."""
     match arguments:
         case ["wheel", *files]:
             wheel(Path(files[0]).resolve() if files else None)

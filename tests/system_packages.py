@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 
 class Need(NamedTuple):
-    """Something that the operating system has to provide."""
+    """Something that the operating system must provide."""
 
     what: str
     is_there: Callable[[], bool]
     packages: tuple[str, ...]
-    """As Debian calls them."""
+    """The names of Debian's packages."""
 
 
 def has_java() -> bool:
-    """Say whether there is a Java that runs Kafka."""
+    """Return whether there is a Java that can run Kafka."""
     if shutil.which("java") is None:
         return False
     said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
@@ -39,7 +39,7 @@ NEEDS = {
         lambda: bool(os.environ.get("CONDUIT_TEST_CHROMEDRIVER") or shutil.which("chromedriver")),
         ("chromium", "chromium-driver", "fonts-dejavu-core"),
     ),
-    # A Docker engine runs the brokers, too, but for the one whose listener has certificates.
+    # A Docker engine can run all brokers except the one whose listener has certificates.
     "broker": Need(
         "Java 17 or newer and Maven, for the tests on Kafka",
         lambda: has_java() and shutil.which("mvn") is not None,
@@ -49,7 +49,7 @@ NEEDS = {
 
 
 def main(names: list[str]) -> None:
-    """Install what is missing of these, or say what it is."""
+    """Install what is missing, or say what that is."""
     missing = [NEEDS[name] for name in names if not NEEDS[name].is_there()]
     if not missing:
         return

@@ -30,7 +30,7 @@ def write() -> Write:
 
 @pytest.fixture
 def tables() -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """60 prompts and 2 models, cheap and dear, to be changed and written."""
+    """60 prompts and 2 models, cheap and dear, for tests to change and write."""
     ids = [f"p{number}" for number in range(60)]
     prompts = {"prompt_id": ids, "text": [f"What is {number} + {number}?" for number in range(60)]}
     outcomes = {

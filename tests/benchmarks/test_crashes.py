@@ -1,4 +1,4 @@
-"""A small crash campaign on either log, and proof that it would notice what it looks for."""
+"""A small crash campaign on each log, and proof that it detects what it looks for."""
 
 import uuid
 from pathlib import Path

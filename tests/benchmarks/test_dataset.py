@@ -132,7 +132,7 @@ def test_files_are_the_same_read_in_pieces_as_at_once(
         assert pieces.cost_usd.tolist() == once.cost_usd.tolist()
     outcomes["quality"][100] = -0.5
     assert refused(write(tmp_path, prompts, outcomes)).startswith("outcomes.parquet: row 100 has quality -0.5; ")
-    # What is wrong is told even where it would not be drawn.
+    # Errors are reported even in rows that would not be drawn.
     with pytest.raises(RecordedDataError, match="row 100 has quality"):
         read_outcomes(tmp_path, max_prompts=1)
 

@@ -1,4 +1,4 @@
-"""The fault run's own arithmetic: what it calls failed, lost and out of order must be so."""
+"""The fault benchmark counts failed, lost and misordered events correctly."""
 
 from pathlib import Path
 

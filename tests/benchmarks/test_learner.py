@@ -135,7 +135,7 @@ def test_learner_end_to_end(capsys: pytest.CaptureFixture[str], kafka_bootstrap:
 def test_recovery_after_a_kill(capsys: pytest.CaptureFixture[str]) -> None:
     report = last_line(capsys, recovery.main, "--events", "6500")
     (grown,) = report["by_history"]
-    # The newest decision comes in before the oldest goes.
+    # The newest decision is added before the oldest is removed.
     assert [row["open_decisions"] for row in report["by_open_window"]] == [101, 501]
     assert grown["events"] == 6_700
     for row in report["by_open_window"]:

@@ -1,4 +1,4 @@
-"""The numerics campaign in small: posteriors stay sound, rounding decides nothing, snapshots have a known size."""
+"""A small numerics campaign: posteriors stay sound, rounding has no effect, and snapshots have a known size."""
 
 import pytest
 

@@ -12,7 +12,7 @@ from conduit_schemas import ConfigurationError
 
 ALIKE = {"random", "litellm_simple_shuffle", "conduit_uniform"}
 SINGLE = {"cheapest", "most_expensive", "litellm_cost_based"}
-# Packages that are not installed have nothing to show: the benchmark leaves them out and says so.
+# The benchmark leaves out packages that are not installed, and says so.
 LEARNERS = [name for name in available([*CONDUIT, *ONLINE])[0] if name not in ALIKE | SINGLE]
 
 
@@ -64,7 +64,7 @@ def test_conduit_learns_quality_from_feedback_alone(data: Dataset) -> None:
     deaf = Stream(data, seed=0, tradeoff=0.2, delays=Delays(feedback_share=0.0))
     arms = chosen_arms("conduit", deaf)
     shares = np.bincount(arms[deaf.last_third], minlength=3) / 300
-    # Without any feedback nobody can know that the third model is useless; and price alone must not decide.
+    # Without feedback, no policy can know that the third model is useless, and price alone must not decide.
     assert shares.min() > 0.15
 
 
@@ -81,7 +81,7 @@ def test_fixed_rules_pick_what_they_are_named_for(data: Dataset, stream: Stream)
 
 def test_cost_based_goes_by_the_price_per_token(tmp_path: Path, write: Any, tables: Any) -> None:
     prompts, outcomes = tables
-    # The cheap model says so much that a request costs more than with the dear one.
+    # The cheap model writes so much that a request costs more than with the dear one.
     outcomes["output_tokens"] = [number for row in range(60) for number in (9_000 + row, 30 + row % 7)]
     outcomes["input_tokens"] = [100 + number % 13 for number in range(120)]
     price = np.tile([1e-6, 1e-5], 60)

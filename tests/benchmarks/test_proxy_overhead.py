@@ -1,4 +1,4 @@
-"""The comparison of two proxies: its own arithmetic, against servers that stand for them."""
+"""The comparison of two proxies computes correctly, with stand-ins for both."""
 
 import threading
 import time
@@ -56,7 +56,7 @@ async def test_the_stopwatch_times_whatever_router_there_is(monkeypatch: pytest.
 
     stopwatch = proxy_overhead.Stopwatch()
     assert await stopwatch.async_post_call_response_headers_hook() is None
-    for _ in range(2):  # the second one takes the first one's place
+    for _ in range(2):  # the second one replaces the first
         router = SimpleNamespace(async_get_available_deployment=select)
         monkeypatch.setattr(proxy_server, "llm_router", router)
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""The scenarios happen when and to whom they say, and everybody plays them."""
+"""Scenarios affect the models they name, when they say, and all policies play them."""
 
 import json
 from dataclasses import replace

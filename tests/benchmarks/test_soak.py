@@ -1,4 +1,4 @@
-"""A small soak: every decision has its outcome; and the soak's own arithmetic, which must notice when one has not."""
+"""A small soak test: every decision has its outcome, and a missing one would be detected."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -13,7 +13,7 @@ def data(easy: Path) -> Dataset:
 
 
 class Watcher:
-    """Chooses arm (position modulo 3) and notes what it was told, and when."""
+    """Chooses arm (position modulo 3), and records what it was told, and when."""
 
     def __init__(self) -> None:
         self.decided = 0
@@ -45,7 +45,7 @@ def test_everything_is_known_once_and_as_late_as_it_should_be(data: Dataset) -> 
     assert arms.tolist() == [position % 3 for position in range(500)]
     assert watcher.blocks == [30] * 16 + [20]
     for known, delay in ((watcher.outcomes, 20), (watcher.feedback, 200)):
-        # Known when more than `delay` further decisions were taken, at the next multiple of 30.
+        # Known after more than `delay` further decisions, at the next multiple of 30.
         assert known == {p: -(-(p + delay + 1) // 30) * 30 for p in range(480 - delay)}
 
 

@@ -1,4 +1,4 @@
-"""Small worlds that the demo's tests share."""
+"""Small worlds for the demo's tests."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from conduit_demo.world import Table
 
 @pytest.fixture
 def table() -> Table:
-    """Four requests on two models, with numbers that can be followed by hand."""
+    """Four requests on two models, with numbers that are easy to check by hand."""
     return Table(
         models=("dear", "cheap"),
         quality=np.array([[1.0, 0.5], [1.0, 0.0], [0.5, 1.0], [1.0, 0.5]]),

@@ -1,4 +1,4 @@
-"""The compose file says what it should, even where no container engine can try it."""
+"""The compose file is right, as far as can be checked without a container engine."""
 
 import dataclasses
 import importlib
@@ -45,7 +45,7 @@ def test_the_services_are_there_and_come_back_after_a_crash() -> None:
 
 def test_images_are_pinned() -> None:
     assert re.fullmatch(r"apache/kafka:4\.\d+\.\d+", SERVICES["kafka"]["image"])
-    # The same broker that the tests run, whichever way they run it.
+    # The same version as in the tests, however those run it.
     version = SERVICES["kafka"]["image"].partition(":")[2]
     assert f"<version>{version}</version>" in POM.read_text()
     assert SERVICES["kafka"]["image"] == IMAGE
@@ -114,7 +114,7 @@ def test_the_learner_runs_as_told_and_is_asked_where_it_answers(tmp_path: Path) 
     port = address.rpartition(":")[2]
     [question] = [part for part in learner["healthcheck"]["test"] if "urlopen" in part]
     assert f"http://127.0.0.1:{port}/readyz" in question
-    # The check itself, against a learner on a port of its own: it passes, and fails when nobody answers any more.
+    # The health check passes while a learner answers, and fails when it no longer does.
     executable, *arguments = [sys.executable, *learner["healthcheck"]["test"][2:]]
     command = [sys.executable, "-m", "conduit_learner", *learner["command"][1:]]
     command[command.index(address)] = "127.0.0.1:0"
@@ -141,7 +141,7 @@ def test_the_proxys_configuration_names_what_the_container_has() -> None:
     text = (ROOT / source).read_text()
     configuration = yaml.safe_load(text)
     groups = [deployment["model_name"] for deployment in configuration["model_list"]]
-    assert len(groups) > len(set(groups))  # there is something to choose
+    assert len(groups) > len(set(groups))  # some group has several deployments to choose from
     for variable in re.findall(r"os\.environ/(\w+)", text):
         assert variable in SERVICES["proxy"]["environment"]
     port = command[command.index("--port") + 1]
@@ -157,7 +157,7 @@ def test_the_proxy_has_conduit_choose_with_settings_it_accepts(tmp_path: Path) -
     settings = read_settings(configuration["conduit"], "deploy/litellm-config.yaml", SERVICES["proxy"]["environment"])
     strategy = ConduitRoutingStrategy(**settings, log_path=tmp_path)
     assert strategy.settings.algorithm == configuration["conduit"]["bandit_algorithm"]
-    assert not {"bootstrap_servers", "topic_prefix"} & set(configuration["conduit"])  # these the environment says
+    assert not {"bootstrap_servers", "topic_prefix"} & set(configuration["conduit"])  # these come from the environment
 
 
 def test_the_image_runs_as_nobody_in_particular_and_gets_every_room() -> None:

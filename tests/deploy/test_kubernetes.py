@@ -1,4 +1,4 @@
-"""The Kubernetes manifests fit their schemas, each other, and what the programs in them take."""
+"""The Kubernetes manifests match their schemas, each other, and the options of the programs that they run."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The alerts and the dashboard ask for metrics that are there, where the compose file puts them."""
+"""The alerts and the dashboard use metrics that exist, and the compose file mounts both."""
 
 import json
 import re
@@ -18,7 +18,7 @@ ALERTS = [
 
 
 def described() -> set[str]:
-    """The metrics that the runbook describes; another test holds the runbook to the learner's own."""
+    """The metrics that the runbook describes. Another test compares the runbook with the learner."""
     guide = (ROOT / "docs" / "operations.md").read_text()
     return set(re.findall(r"^\| `(conduit_\w+)` \|", guide, re.MULTILINE))
 

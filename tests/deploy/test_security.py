@@ -1,4 +1,4 @@
-"""The access that docs/security.md gives to each role is enough for its work, and not for another's; over TLS."""
+"""The rights that docs/security.md gives each role suffice for its work, but not for another role's; over TLS."""
 
 import asyncio
 import datetime
@@ -58,7 +58,7 @@ def grants() -> list[Grant]:
 
 
 def certificates(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 with its key, and that certificate alone for those who are to trust it."""
+    """Write a certificate for 127.0.0.1 with its key, and the certificate alone for the clients that trust it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker of the tests")])
     now = datetime.datetime.now(datetime.UTC)
@@ -111,7 +111,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         "listener.name.secured.ssl.keystore.type": "PEM",
         "listener.name.secured.ssl.keystore.location": str(keystore),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",  # whoever comes by the plain listener: the tests, to give out the rights
+        "super.users": "User:ANONYMOUS",  # clients of the plain listener: the tests, which grant the rights
     }
     try:
         with secured_broker(folder / "broker", properties) as broker:
@@ -156,7 +156,7 @@ def test_an_operator_creates_and_describes_the_topics(secured: Secured, monkeypa
     assert run("operator", "create")[0] == 0
     code, said = run("operator", "describe")
     assert code == 0 and all(topic in said for topic in TOPICS) and "does not exist" not in said
-    assert "conduit.events: does not exist" in run("nobody", "describe")[1]  # Kafka does not even tell that it is there
+    assert "conduit.events: does not exist" in run("nobody", "describe")[1]  # Kafka does not even reveal that it exists
 
 
 async def test_the_loop_closes_with_each_role_having_its_own_rights_alone(secured: Secured) -> None:

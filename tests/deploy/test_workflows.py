@@ -1,4 +1,4 @@
-"""The release checks what it publishes, and no step needs a secret that trusted publishing makes needless."""
+"""The release checks what it publishes, and needs no secret, because it uses trusted publishing."""
 
 import os
 import re

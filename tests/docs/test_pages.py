@@ -39,15 +39,15 @@ PROGRAMS = (
     "objectives",
     "feedback",
 )
-"""Pages whose Python is run here, from top to bottom; the others have tests of their own."""
+"""Pages whose Python is run here, from top to bottom. Other tests run the rest."""
 ENTRY = '{"model_name": "assistant", "litellm_params": {"model": "openai/gpt-4.1"}, "model_info": {"id": "%s"}}'
 FILLED_IN = {
     "model_list=[...]": f"model_list=[{ENTRY % 'large'}, {ENTRY % 'larger'}]",
     "messages=[...]": 'messages=[{"role": "user", "content": "What is the capital of Norway?"}]',
 }
-"""What a page leaves to its reader."""
+"""What a page leaves its reader to fill in."""
 OTHERS = {"pip", "make", "docker", "kubectl", "litellm", "curl", "mkdocs", "python", "export"}
-"""Commands of other programs, which pages may show."""
+"""Other programs whose commands pages may show."""
 
 
 def fences(page: Path, *languages: str) -> list[str]:
@@ -60,7 +60,7 @@ def fences(page: Path, *languages: str) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """The commands a page shows: every line of a shell fence, and the prompts of a console fence."""
+    """The commands on a page: every line of a shell block, and the prompts in a console block."""
     lines = [line for text in fences(page, "sh") for line in text.replace("\\\n", " ").splitlines()]
     lines += [
         line.removeprefix("$ ")
@@ -72,7 +72,7 @@ def commands(page: Path) -> list[str]:
 
 
 def parse(command: click.Command, arguments: list[str], parent: click.Context | None = None) -> None:
-    """Have click read the arguments as it would, down to the last subcommand, without running anything."""
+    """Let click parse the arguments down to the last subcommand, without running anything."""
     context = command.make_context(command.name, list(arguments), parent=parent)
     if isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
@@ -87,7 +87,7 @@ def test_a_pages_commands_exist(page: Path, tmp_path: Path, monkeypatch: pytest.
     for candidate in re.findall(r"\b(\w+\.toml)\b", page.read_text(encoding="utf-8")):
         (tmp_path / candidate).write_text("")
     for shown in commands(page):
-        line = re.sub(r"/var/lib/[\w/-]+", str(tmp_path), shown)  # folders of a server, that exist there
+        line = re.sub(r"/var/lib/[\w/-]+", str(tmp_path), shown)  # folders that exist only on a server
         words = shlex.split(re.sub(r"[<>|].*| &&.*", "", line), comments=True)
         while words and re.fullmatch(r"\w+=.*", words[0]):
             words.pop(0)
@@ -105,7 +105,7 @@ def test_a_pages_commands_exist(page: Path, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def providers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a reader has: a home, keys, and a provider that answers, which here is a server of the tests' own."""
+    """What a reader has: a home folder, keys, and a provider, which is a local server here."""
     monkeypatch.setenv("CONDUIT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OPENAI_API_KEY", "unused")
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def test_a_pages_programs_run(name: str, providers: None, monkeypatch: pytest.Mo
 
 
 def test_every_counter_is_explained() -> None:
-    """Whoever reads a counter finds it in the troubleshooting page."""
+    """The troubleshooting page describes every counter."""
     sources = "".join(path.read_text() for path in (ROOT / "router_plugin" / "conduit_litellm").rglob("*.py"))
     counted = set(re.findall(r'counters\.add\("(\w+)"', sources)) | {
         f"fallback_{reason}"
@@ -169,7 +169,7 @@ def test_the_site_builds_with_every_link_in_place(tmp_path: Path) -> None:
         check=False,
     )
     assert built.returncode == 0, built.stdout + built.stderr
-    # Off line: no page asks another host for anything that it needs to be read.
+    # Offline: no page loads anything from another host.
     for page in tmp_path.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         loaded = re.findall(r'<(?:script|img|iframe)[^>]*?src="(.*?)"', text)

@@ -1,4 +1,4 @@
-"""One way to open each kind of log, so that one suite of tests can hold all of them to the ports."""
+"""Opens each kind of log in the same way, so that one suite can check all of them."""
 
 import uuid
 from collections.abc import Callable
@@ -21,13 +21,13 @@ PARTITIONS = 3
 
 @pytest.fixture
 def unique_prefix() -> str:
-    """A topic prefix that no other test, and no other run on the same broker, uses."""
+    """A topic prefix that no other test uses, and no other run on the same broker."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(params=["memory", "embedded", "folder", "kafka"])
 def opening(request: pytest.FixtureRequest, tmp_path: Path, unique_prefix: str) -> Opening:
-    """Return a function that opens one and the same installation's log, as another process would."""
+    """Return a function that opens the same log each time, as another process would."""
     if request.param == "memory":
         log = MemoryLog(TOPICS, PARTITIONS)
         return lambda: log

@@ -1,4 +1,4 @@
-"""What every log promises, checked on every log: see conduit_log.ports."""
+"""The promises of conduit_log.ports, checked on every log."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ PATIENCE_S = 120.0
 
 
 async def read(reader: Reader | GroupReader, count: int, **options: int) -> list[StoredMessage]:
-    """Poll until ``count`` messages are there; more is as wrong as fewer."""
+    """Poll until exactly ``count`` messages have arrived."""
     deadline = time.monotonic() + PATIENCE_S
     messages: list[StoredMessage] = []
     while len(messages) < count and time.monotonic() < deadline:
@@ -38,7 +38,7 @@ async def read(reader: Reader | GroupReader, count: int, **options: int) -> list
 
 
 async def everything(log: EventLog, topic: str) -> list[StoredMessage]:
-    """Read until the end as it is now."""
+    """Read up to the current end."""
     async with log.reader(topic) as reader:
         ends = dict(await reader.end_offsets())
         messages: list[StoredMessage] = []
@@ -352,7 +352,7 @@ async def test_topics_are_described(opening: Opening) -> None:
             ends = await reader.end_offsets()
     assert [description.name for description in descriptions] == list(log.topics.all)
     compacting = {topic.name for topic in descriptions if topic.settings.get("cleanup.policy") == "compact"}
-    assert compacting in (set(log.topics.compacted), set())  # a log that removes nothing need not
+    assert compacting in (set(log.topics.compacted), set())  # unless the log removes nothing
     for description in descriptions:
         assert isinstance(description, TopicDescription)
         assert description.exists
@@ -370,7 +370,7 @@ async def test_it_says_what_it_is(opening: Opening) -> None:
 
 
 class Member:
-    """A member of a group that notes what it is told, and in which task."""
+    """A member of a group that records its callbacks, and the task of each."""
 
     def __init__(self, log: EventLog, topic: str, group: str, starts: Mapping[int, int] | None = None) -> None:
         self.starts = dict(starts or {})
@@ -380,7 +380,7 @@ class Member:
         self.reader = log.group_reader(topic, group, on_assigned=self.assigned, on_revoked=self.revoked)
 
     async def assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
-        await asyncio.sleep(0.01)  # a callback may wait
+        await asyncio.sleep(0.01)  # callbacks may wait
         self.tasks.append(asyncio.current_task())
         self.news.append(("assigned", sorted(partitions)))
         return {number: self.starts[number] for number in partitions if number in self.starts}
@@ -456,11 +456,11 @@ async def test_two_members_share_and_the_one_that_stays_takes_over(opening: Open
             await two_log.append(topic, [Message(b"%d" % number, b"late") for number in range(60)])
             await until(lambda: sum(message.value == b"late" for message in two.messages) >= 60, two.poll)
         gained = [number for what, numbers in two.news if what == "assigned" for number in numbers]
-        assert sorted(gained) == sorted(total)  # what stayed was not announced a second time
+        assert sorted(gained) == sorted(total)  # partitions that it kept were not announced again
         assert stays <= total
         late = [message for message in two.messages if message.value == b"late"]
         assert len({message.key for message in late}) == 60
-        for number in total:  # every partition is continued without a gap or a repetition
+        for number in total:  # every partition continues without a gap or a repetition
             offsets = [message.offset for message in two.messages if message.partition == number]
             assert offsets == list(range(len(offsets)))
 

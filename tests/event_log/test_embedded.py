@@ -1,4 +1,4 @@
-"""What only the embedded log promises: several processes, sudden death, and errors that say what to do."""
+"""Promises of the embedded log alone: several processes, sudden death, and errors that say what to do."""
 
 import asyncio
 import random
@@ -67,7 +67,7 @@ def test_sudden_death_loses_nothing_that_was_confirmed(tmp_path: Path) -> None:
             child.kill()
             child.wait()
             assert child.stdout is not None
-            # What it managed to say between the last look and its death counts as well.
+            # What it printed between the last look and its death counts as well.
             confirmed = max([confirmed, *(int(text) for text in child.stdout.read().split("\n")[:-1])])
         messages = asyncio.run(read_folder(tmp_path))
         stored = numbers(messages, b"k")
@@ -360,7 +360,7 @@ def in_child(reading, writing):
             os.write(writing, b"x")
             os.read(reading, 1)
             await log.append(TOPICS.events, [Message(b"child", b"2")])
-            os._exit(0)  # like a kill: nothing is closed in good order
+            os._exit(0)  # like a kill: nothing is closed properly
 
     threading.Thread(target=lambda: asyncio.run(work())).start()
 
@@ -385,7 +385,7 @@ asyncio.run(main())
 
 @pytest.mark.process
 async def test_a_fork_loses_nothing_that_either_side_appends(tmp_path: Path) -> None:
-    # SQLite's memory of its own locks survives a fork, the locks do not: with a connection open at that moment the
+    # A fork copies what SQLite knows about its locks, but not the locks. With a connection open at that moment, the
     # parent's last close removes the write-ahead log that the child is writing to.
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", FORKING, str(tmp_path)], check=True, timeout=240)
     async with EmbeddedLog(tmp_path, topics=TOPICS) as log, log.reader(TOPICS.events) as reader:

@@ -1,4 +1,4 @@
-"""What only the Kafka log promises: settings checked, topics made with care, strange records survived."""
+"""Promises of the Kafka log alone: settings are checked, topics are created carefully, strange records are harmless."""
 
 import asyncio
 import logging
@@ -145,7 +145,7 @@ async def test_topics_are_made_as_configured(settings: Configure, kafka_bootstra
         assert [(topic.exists, topic.partitions, topic.end_offsets) for topic in missing] == [(False, 0, {})] * 4
         async with administrator(kafka_bootstrap) as admin:
             assert not set(log.topics.all) & set(await admin.list_topics())  # asking creates nothing
-        # Whoever comes first creates them all, so no broker makes one up with its own defaults.
+        # The first client creates all of them, so no broker creates one with its own defaults.
         await log.append(log.topics.snapshots, [Message(b"k", b"")])
         topics = {topic.name: topic for topic in await log.describe()}
     assert all(topic.partitions == 5 for topic in topics.values())
@@ -269,7 +269,7 @@ async def test_a_reader_gets_every_newest_message_from_a_topic_the_broker_has_co
 
 
 async def test_a_group_that_deals_anew_between_two_looks_is_no_failure(settings: Configure) -> None:
-    """The client holds nothing for a moment, and asking it for what it does not hold is an error to it."""
+    """While partitions are reassigned, the client owns none, and asking about one is an error."""
 
     class Consumer:
         held = frozenset({TopicPartition("t", 1)})
@@ -293,7 +293,7 @@ async def test_a_group_that_deals_anew_between_two_looks_is_no_failure(settings:
 
 
 async def test_an_answer_that_a_new_deal_overtook_is_read_again(settings: Configure) -> None:
-    """A call that runs across a deal is answered from the new positions, and its answer thrown away."""
+    """A call during a reassignment gets an answer for the new positions, which is discarded."""
 
     async def assigned(partitions: Any) -> dict[int, int]:
         return dict.fromkeys(partitions, 0)
@@ -318,11 +318,11 @@ async def test_an_answer_that_a_new_deal_overtook_is_read_again(settings: Config
             return await getmany(*places, **options | {"timeout_ms": 20_000})
 
         consumer.getmany = late
-        assert await reader.poll(timeout_s=0.2) == []  # asked, and not answered
+        assert await reader.poll(timeout_s=0.2) == []  # asked, but not answered
         consumer.getmany = getmany
         await log.append(log.topics.events, [Message(b"k", b"%d" % number) for number in range(5)])
         reader._assigned.on_partitions_assigned([TopicPartition(log.topics.events, 0)])
-        assert await reader.poll(timeout_s=0.2) == []  # the positions are set anew
+        assert await reader.poll(timeout_s=0.2) == []  # the positions are set again
         answer.set()
         found: list[StoredMessage] = []
         while len(found) < 5 and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Brokers that are away, die, or freeze: what the Kafka log promises then, on a broker of the test's own."""
+"""The Kafka log's promises when brokers are unreachable, die or freeze, on a private broker."""
 
 import asyncio
 import subprocess
@@ -144,7 +144,7 @@ async def test_a_broker_killed_under_a_writer_and_readers_loses_and_reorders_not
     assert first_seen == sorted(first_seen)
     assert set(confirmed) <= set(values)
     assert [message.offset for message in stored] == list(range(len(stored)))
-    # Whoever read through it all saw every message once, in order.
+    # The reader saw every message once, in order.
     assert alone == stored[: len(alone)]
     assert member == stored[: len(member)]
     assert min(len(alone), len(member)) >= len(confirmed)
@@ -234,7 +234,7 @@ async def test_a_broker_away_for_long_is_reported_each_time_and_found_again(
         values = [message.value for message in await everything(log, topic)]
     assert values[0] == b"before"
     assert values[-1] == b"after"
-    # What was reported as unconfirmed may be there or not, but in order.
+    # Unconfirmed messages may be there or not, but in order.
     assert values[1:-1] == sorted(values[1:-1])
 
 
@@ -248,7 +248,7 @@ async def test_a_group_that_cannot_settle_is_reported_and_joined_again(
         async with member:
             consumer = await member._connected()  # but not joined yet
             async with frozen(kafka_broker):
-                member._session_timeout_s = 0.5  # the broker has been told another; this bounds our patience
+                member._session_timeout_s = 0.5  # the broker has another timeout; this one limits how long we wait
                 deadline = time.monotonic() + PATIENCE_S
                 with pytest.raises(LogUnavailableError, match=r"group g of .*: the group keeps rebalancing"):
                     while time.monotonic() < deadline:

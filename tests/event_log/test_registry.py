@@ -1,4 +1,4 @@
-"""How a log is named, and which adapter opens it."""
+"""How addresses name logs, and which adapter opens them."""
 
 import subprocess
 import sys

@@ -24,7 +24,7 @@ async def append(folder: Path, key: bytes, start: int, count: int) -> None:
 
 
 async def own(folder: Path) -> None:
-    """Own the partition for ever."""
+    """Own the partition until killed."""
 
     async def assigned(partitions: Collection[int]) -> Mapping[int, int]:
         print("owned", flush=True)

@@ -1,4 +1,4 @@
-"""Every example runs as it stands, and shows what it says it shows."""
+"""Every example runs unchanged, and prints what it promises."""
 
 import ast
 import asyncio
@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A log and callbacks of the test's own; the examples' folder is where Python would find it."""
+    """A separate log and callbacks for each test; the examples' folder is on Python's path."""
     monkeypatch.setenv("CONDUIT_HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(EXAMPLES))
     litellm.callbacks = []
@@ -87,7 +87,7 @@ def test_audit_notebook(run):
     names: dict[str, object] = {}
 
     async def execute() -> None:
-        for cell in code:  # as a notebook does it: one namespace, and await is allowed
+        for cell in code:  # as in a notebook: one namespace, and await is allowed
             made = eval(compile(cell, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
             if made is not None:
                 await made

@@ -1,4 +1,4 @@
-"""Archives: everything comes back, anything changed is noticed, any run may be cut short."""
+"""Archives: everything can be read back, every change is detected, and any run may be interrupted."""
 
 import asyncio
 import json
@@ -234,7 +234,7 @@ class TestAnotherLog:
 
 
 class TestTrimmed:
-    """The log has removed old events."""
+    """The log has deleted old events."""
 
     def test_a_gap_is_refused(self, installation: Installation, tmp_path: Path) -> None:
         fill(tmp_path / "one", installation.log[:50])

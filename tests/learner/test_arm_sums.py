@@ -1,4 +1,4 @@
-"""The bank against its models taught one row at a time: the same bits, whichever arms and signals occur."""
+"""Sums of blocks equal, to the bit, those of models that learn one row at a time, for all arms and signals."""
 
 import math
 import random
@@ -25,7 +25,7 @@ def fresh(arms: int, dimension: int) -> Arms:
 
 
 def block(rng: random.Random, arms: list[str], dimension: int, count: int = BLOCK) -> list[Observation]:
-    """Ratings, outcomes with and without a cost, failures; contexts that nobody understands among them."""
+    """Ratings, outcomes with and without a cost, and failures, some of them with unusable contexts."""
     ticks: list[Observation] = []
     for _ in range(count):
         context = ONE + rng.randbytes(2 * dimension - 2) if rng.random() < 0.9 else None

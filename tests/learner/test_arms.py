@@ -1,4 +1,4 @@
-"""Arms come and go, are renamed, are known beforehand, change their price: the others keep what was learned of them."""
+"""Arms come and go, are renamed, have priors and new prices, without any effect on the other arms."""
 
 import math
 import random
@@ -152,7 +152,7 @@ class TestPrices:
             )
             return float(chosen.probabilities[2])
 
-        assert share(events[1:]) > 0.05  # as dear as the pool, for all that is known
+        assert share(events[1:]) > 0.05  # the best guess is the pool's cost
         assert share(events) == 0.0
 
     def test_an_unknown_or_free_price_tells_nothing(self) -> None:

@@ -121,7 +121,7 @@ class TestReplay:
         assert result.exit_code == 1
         assert f"events offset {installation.offset_of('d140')}, decision d140: the snapshot" in result.output
         assert "decision d139:" not in result.output
-        assert "snapshots offset" in result.output  # the published one does not follow from it either
+        assert "snapshots offset" in result.output  # nor does the published one follow from it
         found = fields(run("replay", "--policy", POLICY, "--path", tampered, "--verify", "--json"))
         assert found["verification"]["mismatched"] == 11
         decisions = [mismatch["decision_id"] for mismatch in found["verification"]["mismatches"]]
@@ -268,7 +268,7 @@ class TestEvaluate:
         headline = found["estimates"]["quality"][0]
         assert headline["low"] <= headline["value"] <= headline["high"]
         direct = next(estimate for estimate in found["estimates"]["quality"] if estimate["method"] == "direct")
-        assert direct["low"] is None and direct["standard_error"] is None  # JSON knows no infinity
+        assert direct["low"] is None and direct["standard_error"] is None  # JSON has no infinity
 
     def test_what_was_logged_is_worth_what_it_earned(self, path: Path, tmp_path: Path) -> None:
         file = tmp_path / "policy.toml"
@@ -439,7 +439,7 @@ def test_failures_are_one_clear_line(
     assert result.exit_code == exit_code
     assert message in result.output
     assert result.output.splitlines()[-1].startswith("Error: ")
-    assert not (tmp_path / "log.sqlite3").exists()  # looking makes nothing
+    assert not (tmp_path / "log.sqlite3").exists()  # reading creates nothing
 
 
 def test_progress_is_shown_on_a_terminal_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""docs/audit.md is run, on what a real strategy, a real router and the learner it hosts have left behind."""
+"""The commands in docs/audit.md, run on the log of a real strategy, router and hosted learner."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ REQUESTS = 40
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The log of a router with three deployments that has served requests and was told how good the answers were."""
+    """The log of a router with three deployments, with requests and ratings."""
     path = tmp_path_factory.mktemp("home")
     strategy = ConduitRoutingStrategy(log_path=path, params={"cold_ratings": 3.0})
     deployments = [
@@ -54,7 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             arm = response._hidden_params["model_id"]
             quality = {"a": 0.9, "b": 0.4, "c": 0.6}[arm]
             await strategy.record_feedback(arm, quality_score=quality, decision_id=strategy.decision_id(response))
-            # The first snapshots come while requests are served, so that some are served by LiteLLM and some by it.
+            # Snapshots arrive while requests are served, so LiteLLM chooses for some, and Conduit for the others.
             served += strategy.counters["selections"] > strategy.counters["fallbacks"]
             await asyncio.sleep(0.05)
         assert served == REQUESTS

@@ -14,7 +14,7 @@ CHANCE = 0.55
 
 
 def average_reward(policy: bandit.base.ContextualPolicy, pulls: int = 3_000, seed: int = 5) -> float:
-    """Rewards of the last half: 0.2 to 0.9, the best arm is told by the sign of one feature."""
+    """Mean reward of the second half, 0.2 to 0.9. The sign of one feature tells which arm is best."""
     rng = random.Random(seed)
     earned = []
     for number in range(pulls):
@@ -42,7 +42,7 @@ def test_algorithms_without_context_find_the_best_arm_on_average(name: str) -> N
 
 
 def share_after_bad_luck(seed: int) -> float:
-    """Return how much of the traffic the best arm gets in the end, of which 3 of the first 5 ratings were bad."""
+    """Return the best arm's final share of the traffic, after 3 of its first 5 ratings were bad."""
     rng = random.Random(seed)
     truth = {"best": 0.85, "good": 0.75, "fair": 0.65, "poor": 0.5}
     policy = SnapshotBandit(snapshot_every=25, seed=seed)

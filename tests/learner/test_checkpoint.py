@@ -43,7 +43,7 @@ def test_only_the_open_window_is_read_again() -> None:
     log = stored(events)
     learner = learned(log)
     [restoration] = restorations(0, TOPIC, written(learner))
-    # 2 seconds are 20 messages, and nothing waits longer for its selection than 60 seconds do.
+    # 2 seconds are 20 messages, and no event waits longer than 60 seconds for its selection.
     oldest = min((early.message.offset for early in learner.early), default=len(log))
     assert restoration.resume_from == min(oldest, len(log) - 21)
     assert dump(back(restoration, log)) == dump(learner)
@@ -96,7 +96,7 @@ def test_two_owners_do_not_spoil_each_others_checkpoints() -> None:
     [restoration] = restorations(0, TOPIC, records)
     new_owner = CheckpointWriter(restoration)
     records |= written(learned(LOG[:500]), new_owner)
-    records |= written(learned(LOG[:300]), old_owner)  # it has not heard yet
+    records |= written(learned(LOG[:300]), old_owner)  # it does not know yet
     best, second = restorations(0, TOPIC, records)
     assert dump(back(best)) == dump(learned(LOG[:500]))
     assert dump(back(second)) == dump(learned(LOG[:300]))
@@ -180,7 +180,7 @@ def test_a_policy_that_hears_nothing_does_not_hold_the_window_open() -> None:
     later = [message._replace(time_ms=message.time_ms + 10**9) for message in stored(traffic(30), start=1)]
     for message in later:
         learner.apply(message)
-    records |= written(learner, writer)  # the idle policy's part is still the old one
+    records |= written(learner, writer)  # the idle policy still has its old part
     [restoration] = restorations(0, TOPIC, records)
     assert restoration.resume_from == 1
     restored = back(restoration, early + later)

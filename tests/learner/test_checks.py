@@ -1,4 +1,4 @@
-"""One set of checks, run on every algorithm there is; and each check fails where it should."""
+"""The checks, run on every algorithm, and algorithms that must fail them."""
 
 import runpy
 import sys
@@ -43,7 +43,7 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class Mean(BanditAlgorithm):
-    """All to the best mean."""
+    """Gives all probability to the best mean."""
 
     name = "test_mean"
 

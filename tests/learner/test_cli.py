@@ -24,7 +24,7 @@ def run(*arguments: str, **environment: str) -> Result:
 
 
 def in_a_bare_installation(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line where what the learner needs cannot be imported."""
+    """Run the command line without the packages that the learner needs."""
     code = """
         import sys
 

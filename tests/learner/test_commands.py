@@ -1,4 +1,4 @@
-"""What all commands have in common, and those that look at how an installation is: doctor, top, completion."""
+"""What all commands have in common, and the commands doctor, top and completion."""
 
 import json
 import math
@@ -305,7 +305,7 @@ class TestTop:
             stderr=theirs,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
             start_new_session=True,
-            # Tests that run in the background inherit that Ctrl-C is ignored.
+            # A test run in the background ignores Ctrl-C, and child processes inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread runs
         )
         os.close(theirs)
@@ -318,7 +318,7 @@ class TestTop:
             while os.read(ours, 65_536):
                 pass
         except OSError:
-            pass  # the other end has gone
+            pass  # the other end is closed
         os.close(ours)
         assert process.wait(timeout=240) == 0
         assert POLICY.encode() in shown

@@ -32,7 +32,7 @@ def change(**fields: object) -> LearningChange:
 
 
 def at(*timed: tuple[int, Event]) -> list[StoredMessage]:
-    """Return a log of events with their append times in milliseconds."""
+    """Return a log of events, with append times in milliseconds."""
     return [
         StoredMessage(0, offset, time_ms, event.policy.encode(), encode(event))
         for offset, (time_ms, event) in enumerate(timed)
@@ -88,7 +88,7 @@ class TestLearning:
     def test_the_posterior_is_that_of_the_contexts_behind_the_outcomes(self) -> None:
         events: list[Event] = []
         contexts = []
-        for number in range(BLOCK - 1):  # nothing fades before a block is full
+        for number in range(BLOCK - 1):  # nothing fades until a block is full
             chosen = selection(f"d{number}", chosen=number % 2)
             events += [chosen, feedback(f"d{number}", (number % 7) / 8.0)]
             contexts.append(np.frombuffer(chosen.context, "<i2") / 1024.0)

@@ -1,4 +1,4 @@
-"""Dead letters: listed with everything that is known, and tried again where that can do good and no harm."""
+"""Dead letters: listed with all details, and retried if that may help and cannot harm."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ class Clock:
 
 
 def learn(log: BlockingLog) -> None:
-    """Let a worker read everything, and leave."""
+    """Let a worker read everything, then stop it."""
 
     async def work() -> None:
         stop = asyncio.Event()
@@ -46,7 +46,7 @@ def letter(record: bytes, **changes: object) -> DeadLetter:
 def test_what_a_worker_refuses_is_listed_and_what_was_put_right_is_learned_once() -> None:
     clock = Clock()
     with BlockingLog(MemoryLog(TOPICS, clock=clock), TOPICS) as log:
-        # An outcome and a rating that came more than a minute before their selection, and a wrong key.
+        # An outcome and a rating more than a minute before their selection, and a wrong key.
         early = messages([outcome("d1", cost_usd=0.01), feedback("d1", 0.9)])
         wrong_key = Message(b"default/other", messages([selection("d2")])[0].value)
         log.append(TOPICS.events, [*early, wrong_key, Message(KEY, b"junk")])
@@ -70,7 +70,7 @@ def test_what_a_worker_refuses_is_listed_and_what_was_put_right_is_learned_once(
         after = rebuild(log.partition(0), POLICY)
         assert (before.selections, before.outcomes, before.feedbacks) == (1, 0, 0)
         assert (after.selections, after.outcomes, after.feedbacks) == (2, 1, 1)
-        # Each is tried once; and if it were tried again, nothing would be learned twice.
+        # Each is retried once. If it were retried again, nothing would be learned twice.
         again = plan_replay(dead_letters(log))
         assert again.replays == [] and again.left_out["already retried"] == 3
         assert [known.replayed_at for known in dead_letters(log)] == [clock.seconds] * 3 + [None]

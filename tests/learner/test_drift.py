@@ -1,4 +1,4 @@
-"""Changes are noticed where there are some, only there, and the same in every way a learner can be run."""
+"""Changes are detected where they happen, only there, and identically however the learner is run."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -82,7 +82,7 @@ def test_too_little_was_known_to_say_that_it_changed() -> None:
 
 class TestForgetting:
     def changed(self) -> tuple[AdditiveRegression, Change]:
-        """60 rows of 3 features and then 20 whose targets lie 2.0 lower."""
+        """60 rows of 3 features, then 20 rows whose targets are 2.0 lower."""
         rng = np.random.default_rng(3)
         x = np.round(rng.normal(size=(80, 3)) * 1024) / 1024
         x[:, 0] = 1.0
@@ -120,7 +120,7 @@ class TestForgetting:
 
 
 def changing(decisions: int = 1600, *, at: int = 800, arm: int = 0) -> list[Event]:
-    """Traffic in which the answers of one arm become bad, and slow, on the way."""
+    """Traffic in which one arm's answers become bad and slow."""
     rng = random.Random(11)
     events: list[Event] = []
     for number in range(decisions):
@@ -185,12 +185,12 @@ def test_interruptions_change_nothing() -> None:
 
 
 class TestFailing:
-    """An arm fails, gets no traffic any more, and works again without telling."""
+    """An arm fails, loses its traffic, and works again without notice."""
 
     ROW = ONE + bytes(126)
 
     def after_an_outage(self, trials: int) -> tuple[PolicyLearner, list[int], float]:
-        """Let an arm fail until it was tried so often; return when, in ticks, and how likely its success is then."""
+        """Let an arm fail that many times; return at which ticks, and how likely its success was each time."""
         learner = PolicyLearner(POLICY)
         for arm in ARMS:
             learner.add_arm(arm)
@@ -253,7 +253,7 @@ def test_a_watch_of_other_dimensions_is_refused() -> None:
 
 
 class TestOtherRequests:
-    """The policy sends an arm other requests than before, and answers to those are always worse."""
+    """The policy sends an arm different requests than before, whose answers are always worse."""
 
     def log(self, slope: float) -> list[StoredMessage]:
         rng = random.Random(5)
@@ -287,7 +287,7 @@ class TestOtherRequests:
 
 @pytest.mark.campaign
 def test_forgetting_does_not_wind_up() -> None:
-    """Uncertainty about an arm that gets no traffic grows to the prior's and no further, however long it waits."""
+    """Without traffic, an arm's uncertainty grows up to that of the prior, and no further."""
     learner = learned(stored(changing(200)))
     policy = learner.policies[POLICY]
     row = ONE + bytes(126)
@@ -295,8 +295,8 @@ def test_forgetting_does_not_wind_up() -> None:
         policy.learn("medium", row, {"quality": 0.5})
     snapshot = learner.snapshot(POLICY)
     waiting = np.frombuffer(snapshot.arms["small"].signals["quality"].precision, "<f4")
-    prior = np.full(64, 4.0 / (1 / 10 + 1 / 100 + 1 / 1000 + 1 / 10000))  # variances are averaged, here all alike
-    prior[0] = 8.0  # the intercept's 1, and 7 that hold it to the pool's mean
+    prior = np.full(64, 4.0 / (1 / 10 + 1 / 100 + 1 / 1000 + 1 / 10000))  # variances are averaged; here all are equal
+    prior[0] = 8.0  # 1 of the intercept, and 7 that pull it towards the pool's mean
     assert (waiting >= prior * 0.999).all()
     assert (waiting <= prior * 1.001 + 1e-3).all()
     assert np.isfinite(np.frombuffer(snapshot.arms["medium"].signals["quality"].mean, "<f4")).all()

@@ -1,4 +1,4 @@
-"""The estimators against hand-made tables, another implementation, and simulated truth."""
+"""The estimators, compared with tables made by hand, another implementation, and simulated truth."""
 
 import math
 from dataclasses import replace
@@ -81,7 +81,7 @@ def test_standard_errors_and_diagnostics_by_plain_loops() -> None:
         return math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / (n - 1) / n)
 
     def implied(predicted: list[list[float]], spread: float) -> float:
-        """From what every action would have added, at a mean square residual drawn to that of all by 5 decisions."""
+        """The standard error over all actions; their mean square residuals are shrunk by 5 decisions."""
         squares = [(REWARD[i] - predicted[i][CHOSEN[i]]) ** 2 for i in range(n)]
         mean = math.fsum(squares) / n
         residual = []
@@ -115,7 +115,7 @@ def test_standard_errors_and_diagnostics_by_plain_loops() -> None:
 
 
 def test_intervals_know_of_large_weights_that_did_not_come() -> None:
-    """Actions that are logged once in 500 decisions: most logs hold next to none of them, and look quiet."""
+    """Actions that occur once in 500 decisions: most logs hold almost none of them, and look harmless."""
     rng = np.random.default_rng(11)
     n, logs = 500, 300
     worth = np.array([0.8, 0.5, 0.2])
@@ -134,7 +134,7 @@ def test_intervals_know_of_large_weights_that_did_not_come() -> None:
         for estimate in (doubly_robust(log), doubly_robust(log, anytime=True), ips(log), snips(log)):
             name = estimate.method if estimate.interval != "asymptotic confidence sequence" else "sequence"
             covered[name] = covered.get(name, 0) + (estimate.low <= worth.mean() <= estimate.high)
-    # By the spread of the scores alone it is .75, .75, .47 and .65. With no sight of an action the rest stays unknown.
+    # From the spread of the scores alone, it is .75, .75, .47 and .65. Actions that never occur remain unknown.
     least = {"doubly_robust": 0.85, "sequence": 0.95, "ips": 0.95, "snips": 0.83}
     assert {name for name, share in least.items() if covered[name] < share * logs} == set(), covered
 
@@ -194,7 +194,7 @@ def test_switch_chooses_its_threshold_by_the_rule() -> None:
     assert f"the bias is at most {best[2]:.3g}" in estimate.warnings[0]
     reach = 1.959963984540054 * estimate.standard_error + best[2]
     assert (estimate.low, estimate.high) == pytest.approx((best[1] - reach, best[1] + reach))
-    # Without the whole logged vectors the share above the threshold is itself an importance-weighted estimate.
+    # Without the complete logged vectors, the share above the threshold is an importance-weighted estimate itself.
     blind = replace(log, logging=None)
     assert blind.share_above(50.0) == pytest.approx(2 * 80.0 / n)
     assert switch(blind, threshold=math.inf).value == doubly_robust(log).value
@@ -294,7 +294,7 @@ def test_unbiased_and_covering_on_logs_of_a_learning_policy() -> None:
     for method in ("ips", "doubly_robust", "snips"):
         mean, spread = np.mean(values[method]), np.std(values[method])
         assert abs(mean - truth) < 4.0 * spread / math.sqrt(repetitions), method
-    # 200 logs know a coverage of .95 within .015: below .90 there is something wrong with it.
+    # With 200 logs, a coverage of .95 has a standard error of .015: below .90, something is wrong.
     for key in (("doubly_robust", "normal"), ("snips", "normal"), ("switch", "normal plus bias bound")):
         assert covered[key] >= 0.90 * repetitions, key
     assert covered["ips", "normal"] >= 0.88 * repetitions
@@ -334,7 +334,7 @@ def test_the_reward_model_is_ridge_regression_about_the_mean() -> None:
 
 
 def test_missing_feedback_is_weighted_for() -> None:
-    """Action 1 is told about ten times as seldom as action 0; the mean of what is known is far off."""
+    """Action 1 gets feedback a tenth as often as action 0, so the mean of the known rewards is far off."""
     rng = np.random.default_rng(5)
     n, share = 40_000, np.array([0.5, 0.05])
     chosen = rng.integers(0, 2, n)
@@ -382,7 +382,7 @@ def test_betting_is_a_capital_that_has_grown_to_its_limit() -> None:
 @pytest.mark.parametrize("overlap", [1.0, 0.5])
 @pytest.mark.campaign
 def test_betting_ever_excludes_the_truth_seldom(overlap: float) -> None:
-    """Rare, heavy weights; with half the overlap gone the weights average 0.5 and the ends must still hold."""
+    """Rare, heavy weights. Without half of the overlap, weights average 0.5, and both ends must still hold."""
     rng = np.random.default_rng(7)
     truth, repetitions, excluded = 0.6, 300, 0
     for _ in range(repetitions):

@@ -1,4 +1,4 @@
-"""Evaluating candidates on a log that a learning policy wrote, where the truth is known."""
+"""Candidates evaluated on the log of a learning policy, where the truth is known."""
 
 import base64
 import json
@@ -33,12 +33,12 @@ SETTINGS = LearningSettings(featurizer="four", dimension=4)
 
 
 def qualities(context: np.ndarray) -> np.ndarray:
-    """What each arm's answer is worth; depends on the request."""
+    """The quality of each arm's answer, which depends on the request."""
     return np.array([0.5 + 0.2 * context[1], 0.6 + 0.2 * context[2], 0.75 - 0.1 * context[1]])
 
 
 class Traffic:
-    """A log as an application and a learner write it: stale snapshots, late and partial feedback, failures."""
+    """A log like that of an application and a learner: stale snapshots, late and partial feedback, failures."""
 
     def __init__(self, settings: LearningSettings = SETTINGS, share: float = 1.0, failures: bool = True) -> None:
         self.log: list[StoredMessage] = []
@@ -87,7 +87,7 @@ class Traffic:
                 cost_usd=None if failed else COSTS[arm],
                 latency_s=None if failed else 1.0 + arm,
             )
-            # Now and then an outcome overtakes its selection.
+            # Sometimes an outcome arrives before its selection.
             for event in (outcome, selection) if number % 7 == 0 else (selection, outcome):
                 self.put(event)
             if not failed and rng.random() < self.share:
@@ -128,7 +128,7 @@ def test_the_policy_itself_gets_back_the_probabilities_it_logged() -> None:
 def test_the_candidate_knows_what_the_logging_snapshot_covered_and_no_more(
     settings: LearningSettings | None, objective: Objective | None
 ) -> None:
-    """Against the slow way: a fresh learner for every decision, on the messages before its snapshot."""
+    """Compared with the slow way: a fresh learner for every decision, on the messages before its snapshot."""
     traffic = Traffic(failures=False).run(1, 90)
     judged = {}
     for message in traffic.log:
@@ -162,7 +162,7 @@ def test_the_candidate_knows_what_the_logging_snapshot_covered_and_no_more(
 
 @pytest.mark.campaign
 def test_finds_the_true_value_of_a_candidate() -> None:
-    """Uniform choice has a value that needs no simulation; feedback is partial and failures count 0."""
+    """The value of uniform choice needs no simulation. Feedback is partial, and failures count as 0."""
     logging = SETTINGS.model_copy(update={"params": {"floor": 0.15}})
     uniform = SETTINGS.model_copy(update={"algorithm": "uniform", "params": {"cold_ratings": 0.0}})
     truth = {"success": 1.0 - FAILURES.mean(), "cost_usd": float(((1.0 - FAILURES) * COSTS).mean())}
@@ -272,12 +272,12 @@ def test_a_new_featurizer_starts_a_new_comparison() -> None:
     assert result.decisions == 20
     assert "50 decisions were left out: they hold features of an earlier featurizer" in result.warnings
     assert result.logged["quality"].value == pytest.approx(0.5)
-    # Pinned to the first featurizer, the candidate is judged by the first fifty.
+    # With the first featurizer, the candidate is evaluated on the first fifty decisions.
     assert evaluate(traffic.log, "p", settings=SETTINGS).decisions == 50
 
 
 def test_a_snapshot_from_the_future_is_none() -> None:
-    """A version beyond the decision's own place is another log's: what follows the decision stays unknown."""
+    """A version after the decision itself belongs to another log: what follows the decision stays unknown."""
     traffic = Traffic(failures=False).run(7, 40)
 
     def told(version: int | None) -> float:

@@ -1,4 +1,4 @@
-"""The learner's own decoding against the contract's: never a different verdict, never a different value."""
+"""The learner's decoder agrees with the contract's: it refuses the same records, and reads the same values."""
 
 import json
 import random
@@ -26,7 +26,7 @@ KINDS: Mapping[str, Any] = {
 
 
 def contexts(rng: random.Random) -> str:
-    """Base64 of lengths, alphabets and paddings that one decoder might take and another one not."""
+    """Base64 of lengths, alphabets and paddings that some decoders accept and others do not."""
     data = rng.randbytes(rng.choice([0, 1, 2, 3, 4, 6, 8, 10, 128, 2046, 2048, 2050]))
     text = contract.Selection.model_construct(context=data).model_dump(mode="json", include={"context"})["context"]
     return rng.choice(
@@ -74,7 +74,7 @@ SOUND += [
 
 
 def spelled(rng: random.Random, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """An event's fields as text, the way a careless sender or a malicious one might write them."""
+    """An event's fields as text, as a careless or malicious sender might write them."""
     pairs = [(json.dumps(name), json.dumps(value, ensure_ascii=rng.random() < 0.5)) for name, value in fields.items()]
     known = [f'"{name}"' for kind in KINDS.values() for name in kind[1].model_fields]
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
@@ -111,7 +111,7 @@ def record(rng: random.Random) -> bytes:
 
 
 def verdict(decode: Callable[[bytes], Any], data: bytes) -> tuple[str, ...] | dict[str, str]:
-    """What became of a record: every value to the bit, or the reason and the words it is refused with."""
+    """The result of decoding a record: every value to the bit, or the error's class and message."""
     try:
         event = decode(data)
     except RecordError as error:
@@ -126,7 +126,7 @@ def verdict(decode: Callable[[bytes], Any], data: bytes) -> tuple[str, ...] | di
 
 
 def accepted_at_once(data: bytes) -> dict[str, str] | None:
-    """What the structs make of a record on their own, or None where they leave it to the contract."""
+    """What the structs alone make of a record; None if they leave it to the contract."""
     try:
         event = events._decode(data)
         if isinstance(event, SelectionEvent):

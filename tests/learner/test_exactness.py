@@ -1,4 +1,4 @@
-"""Any log, any batches, any crash, any schedule of snapshots and checkpoints: the same bits."""
+"""The same bits, whatever the log, the batches, the crashes, and the times of snapshots and checkpoints."""
 
 import os
 import random
@@ -19,24 +19,24 @@ POLICIES = ("default/a", "default/b")
 
 
 def fingerprint(learner: PartitionLearner) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Everything that may be observed of a learner."""
+    """Everything that can be observed of a learner."""
     return dump(learner), {policy: learner.snapshot(policy).hash for policy in learner.policies}
 
 
 class Chance(random.Random):
-    """Everything a log and a learner's life can be made of, drawn from one seed."""
+    """Everything that can happen in a log and to a learner, drawn from one seed."""
 
     number = 0
 
     def decision_id(self) -> str:
-        """Few ids at a time: of any form, or of two senders that count, whose closed decisions are remembered."""
+        """A few ids at a time: of any form, or of two senders with running numbers, which stay known when closed."""
         self.number += self.random() < 0.2
         if self.random() < 0.5:
             return f"d{self.randrange(8)}"
         return f"{self.choice('ab') * 16}{max(0, self.number - self.randrange(8)):08x}"
 
     def event(self) -> Event:
-        """Few ids and arms, so that everything is early, late, doubled or opened again."""
+        """Few ids and arms, so that everything is early, late, duplicated or reopened."""
         policy = self.choice(POLICIES)
         decision_id = self.decision_id()
         kind = self.choices(("selection", "outcome", "feedback", "settings"), (40, 30, 28, 2))[0]
@@ -109,7 +109,7 @@ def test_a_crash_anywhere_leaves_no_trace(seed: int, length: int) -> None:
             saved = fingerprint(learner)
         elif what == "crash" and crashes < 20:
             crashes += 1
-            # It may hit in the middle of writing the next checkpoint.
+            # It may happen in the middle of the next checkpoint.
             batches = list(writer.records(learner))
             for batch in batches[: chance.randrange(len(batches))]:
                 records |= dict(batch)
@@ -147,7 +147,7 @@ def test_ordinary_traffic_survives_a_crash_to_the_bit(seed: int, decisions: int,
 @settings(max_examples=10, deadline=None)
 @pytest.mark.campaign
 def test_looking_changes_nothing(seed: int) -> None:
-    """A block of events is learned together at its end, whoever has looked in between, and in whatever way."""
+    """A block of events is learned together at its end, no matter what was read in between."""
     rng = random.Random(seed)
     log = stored(traffic(500, seed=seed, policies=POLICIES))
     undisturbed, learner = PartitionLearner(0), PartitionLearner(0)

@@ -1,4 +1,4 @@
-"""One decision explained: recomputed by hand here, and by the plugin's own code there."""
+"""Explanations of a decision, which the plugin's code computes, equal those computed by hand here."""
 
 import math
 
@@ -178,14 +178,14 @@ def test_an_arm_nobody_tried_has_no_interval() -> None:
     assert isinstance(again, Recomputation) and again.disagreements == ()
     made.put(selection)
     found = explain(made.log, POLICY, "cold")
-    assert found.proof == "differs"  # no such snapshot was ever learned
+    assert found.proof == "differs"  # there never was such a snapshot
     made = Installation()
     made.put(Selection.model_validate({**selection.model_dump(), "decision_id": "first", "probabilities": None}))
     made.publish()
     made.put(made.select("second", POLICY, np.full(8, 1024, np.int16)))
     found = explain(made.log, POLICY, "second")
     assert found.proof == "proven"
-    assert all(explained.predicted == {} for explained in found.arms)  # nothing was observed of any arm
+    assert all(explained.predicted == {} for explained in found.arms)  # no arm was observed
 
 
 def test_objectives() -> None:

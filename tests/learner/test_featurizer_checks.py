@@ -1,4 +1,4 @@
-"""Conduit's own featurizer passes the checks; and each check fails where it should."""
+"""Conduit's own featurizer passes the checks, and faulty ones fail them."""
 
 import random
 import runpy
@@ -28,7 +28,7 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class Plain:
-    """One that keeps everything."""
+    """A featurizer that keeps everything."""
 
     name = "plain-v1"
     dimension = 2

@@ -1,4 +1,4 @@
-"""The time to the first token is a signal like the others: learned, weighed, limited, evaluated and shown."""
+"""The time to the first token is a signal like the others: learned, weighted, limited, evaluated and shown."""
 
 import math
 
@@ -23,7 +23,7 @@ TTFT = "ttft"
 
 
 def streamed(count: int, *, ttft: bool = True) -> list[StoredMessage]:
-    """Both arms are as good, as cheap and, to the last byte, as fast; one lets wait for its first token."""
+    """Both arms have the same quality, cost and latency, but one takes longer to its first token."""
     events: list[Event] = []
     for number in range(count):
         chosen = number % 2

@@ -1,4 +1,4 @@
-"""Ten thousand records that nobody should have sent, among honest ones: refused once each, and learned nothing from."""
+"""Ten thousand invalid records among valid ones: each is refused once, and nothing is learned from it."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ REFUSALS = frozenset({"invalid", "too_large", "unknown_kind", "newer_version", "
 
 
 class Input(NamedTuple):
-    """Something to be sent, and why it must be refused; None when it repeats what is known."""
+    """A record to send, and why it must be refused; None if it repeats a known one."""
 
     message: Message
     reasons: frozenset[str] | None
@@ -156,7 +156,7 @@ def wrong_key(rng: random.Random, sent: Sequence[Event]) -> Input:
 
 
 def damaged(rng: random.Random, sent: Sequence[Event]) -> Input:
-    # Some damage leaves an event that only says something else. A key that is no policy's gives all of it away.
+    # Some damage leaves a valid event with other content. A key of no policy makes all of it detectable.
     value = bytearray(encode(rng.choice(sent)))
     for _ in range(rng.randrange(1, 6)):
         value[rng.randrange(len(value))] = rng.randrange(256)
@@ -170,7 +170,7 @@ def orphan(rng: random.Random, sent: Sequence[Event]) -> Input:
 
 
 def repeated(rng: random.Random, sent: Sequence[Event]) -> Input:
-    """Something said before, by a sender whose clock is anywhere, and who may have changed its mind."""
+    """A record sent before, by a sender with any clock, perhaps with other content."""
     event = rng.choice(sent)
     other: Mapping[str, dict[str, object]] = {
         "selection": {"chosen": rng.randrange(3)},
@@ -202,11 +202,11 @@ MAKERS: dict[Maker, int] = {
 
 class Fuzzed(NamedTuple):
     log: list[StoredMessage]
-    """Everything, as one partition would hold it."""
+    """Everything, as in one partition."""
     honest: list[StoredMessage]
-    """What of it may be learned from."""
+    """The part that may be learned from."""
     reasons: dict[int, frozenset[str]]
-    """Why each of the others is refused, by offset."""
+    """By offset, why each of the others is refused."""
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -232,7 +232,7 @@ def fuzzed(request: pytest.FixtureRequest) -> Fuzzed:
             if expected is not None:
                 reasons[stored.offset] = expected
         honest.append(store(Message(KEY, encode(event))))
-    # After this nobody waits for a selection any longer.
+    # After this, no event waits for its selection any longer.
     honest.append(store(Message(KEY, encode(selection("the last one"))), MAX_EARLY_MS + STEP_MS))
     assert len(log) - len(honest) == INPUTS
     return Fuzzed(log, honest, reasons)
@@ -272,13 +272,13 @@ def test_the_core_refuses_each_once_and_learns_as_if_they_were_not_there(fuzzed:
     assert max(Counter(letter.offset for letter in letters).values()) == 1
     assert_refused_as_expected({letter.offset: letter for letter in letters}, fuzzed)
     assert set(learner.policies) == {POLICY}
-    # The same bits, counters and settings included: the position is that of the last message, an honest one.
+    # The same bits, including counters and settings. The position is that of the last message, which is valid.
     assert learner.snapshot(POLICY).hash == learned(fuzzed.honest).snapshot(POLICY).hash
     assert learner.policies[POLICY].outcomes > 400
 
 
 class CountingLog(MemoryLog):
-    """Remembers what was appended, which compaction would not."""
+    """Remembers everything that was appended, unlike a compacted topic."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(TOPICS, clock=clock)
@@ -300,7 +300,7 @@ async def test_the_worker_goes_on_and_leaves_one_dead_letter_each(fuzzed: Fuzzed
     pauses = {len(fuzzed.log) * (number + 1) // (interruptions + 1) for number in range(interruptions)}
     for message in fuzzed.log:
         if message.offset in pauses:
-            # Killed wherever it is: with some of it applied, or written, or not even read.
+            # Killed at any point: with some records applied, or written, or not even read.
             await asyncio.sleep(0.05)
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
@@ -314,7 +314,7 @@ async def test_the_worker_goes_on_and_leaves_one_dead_letter_each(fuzzed: Fuzzed
         letters = [DeadLetter.model_validate_json(message.value) for message in await _everything(reader)]
     assert_refused_as_expected({letter.offset: letter for letter in letters}, fuzzed)
     assert len(letters) == len(fuzzed.reasons)
-    # Who is killed between a dead letter and its checkpoint writes it again, under the same key.
+    # A learner killed between a dead letter and its checkpoint writes it again, under the same key.
     assert interruptions or max(log.letters.values()) == 1
     async with log.reader(TOPICS.snapshots) as reader:
         [snapshot] = [decode_snapshot(message.value) for message in await _everything(reader)]

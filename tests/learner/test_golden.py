@@ -1,4 +1,4 @@
-"""One log, once and for all: what it teaches is the same bits in every release, on every machine."""
+"""One log gives the same bits in every release, on every machine."""
 
 import random
 
@@ -12,7 +12,7 @@ HASHES = {
     "contextual_thompson": "ab83cb96b166c208427e3e541fba9554b0b74c107df143040e43235f40298428",
     "ucb1": "08209fdff57df07f97b6a6293ad82ca5101886286f14a5eaf700fe65ffe59445",
 }
-"""Of the snapshot after the whole log, by algorithm.
+"""Hashes of the snapshot after the whole log, by algorithm.
 
 A change that is to make learning faster, or its code clearer, leaves them alone. A change of what is learned, or of
 what a snapshot says, puts its own here.
@@ -20,7 +20,7 @@ what a snapshot says, puts its own here.
 
 
 def golden(algorithm: str) -> list[StoredMessage]:
-    """Only integers and divisions by powers of two: no machine's mathematics library has a say in it."""
+    """Only integers and divisions by powers of two, so that mathematics libraries make no difference."""
     rng = random.Random(7)
     settings = LearningSettings(algorithm=algorithm, featurizer="golden", dimension=16, window_size=300, max_open=50)
     events: list[Event] = [LearningChange(policy=POLICY, time=0.0, settings=settings)]

@@ -1,4 +1,4 @@
-"""The blocking view of a log: what it reads, where it finds a policy, and what it does not do."""
+"""The blocking interface to a log: what it reads, where it finds a policy, and what it does not do."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Ctrl-C: real processes, interrupted in the middle of their work, end with one line and leave nothing half-done."""
+"""Ctrl-C: real processes, interrupted during their work, print one line and leave nothing half-done."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ def events(path: Path) -> list[StoredMessage]:
 
 
 def interrupted(*arguments: object, when: Callable[[str], bool]) -> str:
-    """Run ``conduit`` on a terminal, press Ctrl-C once ``when`` says so of what it shows; return what it said then."""
+    """Run ``conduit`` on a terminal, press Ctrl-C once its output satisfies ``when``; return what it prints then."""
     controller, terminal = pty.openpty()
     command = ["nice", "-n", "15", sys.executable, "-m", "conduit_learner", *map(str, arguments)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "300"}
@@ -57,7 +57,7 @@ def interrupted(*arguments: object, when: Callable[[str], bool]) -> str:
         stdout=subprocess.PIPE,
         stderr=terminal,
         env=environment,
-        # Tests that run in the background inherit that Ctrl-C is ignored.
+        # A test run in the background ignores Ctrl-C, and child processes inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread runs
     ) as process:
         os.close(terminal)
@@ -66,7 +66,7 @@ def interrupted(*arguments: object, when: Callable[[str], bool]) -> str:
 
         def look() -> str:
             with suppress(OSError):  # nothing to read at the moment, or the process has ended
-                while part := os.read(controller, 65_536):  # a terminal hands over little at a time
+                while part := os.read(controller, 65_536):  # a terminal passes on a little at a time
                     shown.extend(part)
             return shown.decode(errors="replace")
 
@@ -86,7 +86,7 @@ def interrupted(*arguments: object, when: Callable[[str], bool]) -> str:
             wait_until(lambda: look() is not None and process.poll() is not None)
         finally:
             process.kill()
-        # Python itself ends by the signal where it was interrupted in the middle of an import; shells call both 130.
+        # If it is interrupted during an import, Python itself ends by the signal. Shells report 130 in both cases.
         assert process.wait() in (INTERRUPTED, -signal.SIGINT), look()
         assert process.stdout is not None
         printed = process.stdout.read()

@@ -1,4 +1,4 @@
-"""Decisions that are open, that are closed, and what comes too late or again."""
+"""Open and closed decisions, and events that come too late or twice."""
 
 import tracemalloc
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ def test_what_belongs_to_a_closed_decision_is_an_orphan_even_behind_a_repeated_s
 
 
 def test_an_open_decision_of_a_sender_whose_later_ones_are_closed_still_counts() -> None:
-    # Threads of one process send nearly in order, not quite.
+    # Threads of one process send almost in order, but not exactly.
     learner = learned(stored([change(max_open=2), *(selection(ids(n)) for n in (5, 4, 7, 6)), outcome(ids(6))]))
     policy = learner.policies[POLICY]
     assert policy.outcomes == 1 and policy.duplicates == 0 and dict(policy.open.closed.numbers) == {SENDER: 5}
@@ -79,14 +79,14 @@ def test_the_senders_longest_silent_are_forgotten_first() -> None:
     closed = ClosedDecisions()
     for number in range(MAX_SENDERS + 1):
         closed.add(ids(7, f"{number:016x}"))
-        closed.add(ids(7, f"{0:016x}"))  # is heard of all the time
+        closed.add(ids(7, f"{0:016x}"))  # keeps sending
     assert len(closed.numbers) == MAX_SENDERS
     assert ids(7, f"{0:016x}") in closed and ids(7, f"{1:016x}") not in closed and ids(7, f"{2:016x}") in closed
 
 
 @pytest.mark.parametrize("later_ms", [0, 30_000, 200_000])
 def test_a_restored_learner_knows_what_was_closed_meanwhile(later_ms: int) -> None:
-    """Also of a policy that no event has touched since its part was written, while time went by."""
+    """Also for a policy that got no event after its part was written, while time went on."""
     log = stored([change(feedback_window_s=60.0), *renamed(traffic(300))], step_ms=250)
     learner, writer, records = PartitionLearner(0), CheckpointWriter(), {}
     for message in log:
@@ -106,7 +106,7 @@ def test_a_restored_learner_knows_what_was_closed_meanwhile(later_ms: int) -> No
 
 
 def test_a_flood_of_decisions_without_outcome_takes_no_more_memory_than_allowed() -> None:
-    """Nobody answers: the oldest leave, in the order in which they came, and what is kept stays as it is."""
+    """No outcome arrives: the oldest are closed, in order, and the others stay unchanged."""
     keep, flood = 500, 6_000
     learner = PartitionLearner(0)
     learner.apply(stored([change(max_open=keep)])[0])

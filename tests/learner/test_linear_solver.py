@@ -59,7 +59,7 @@ def test_matrices_that_stand_several_times_are_solved_like_any_other() -> None:
 
 
 def test_known_bits() -> None:
-    # Every operation is one that IEEE 754 defines: another result means another machine would disagree.
+    # IEEE 754 defines every operation, so a different result means that machines would disagree.
     hilbert = np.array([[[1.0 / (i + j + 1) for j in range(5)] for i in range(5)]])
     weights = solve_ridge(hilbert, np.ones((1, 5)), np.full((1, 5), 0.125)).weights
     assert [float(weight).hex() for weight in weights[0, 0]] == HILBERT

@@ -1,4 +1,4 @@
-"""What operators see of a learner: health, readiness, metrics, log lines, and how it ends."""
+"""What operators see of a learner: health, readiness, metrics, log lines, and its end."""
 
 import asyncio
 import json
@@ -59,7 +59,7 @@ class Owned:
 
 
 def working(**changes: Any) -> WorkerStatus:
-    """A worker that owns partition 0 and has nothing to complain about."""
+    """The status of a worker that owns partition 0 and has no problem."""
     status = WorkerStatus()
     status.partitions = {0: Owned()}
     status.lag = {0: 0}
@@ -78,7 +78,7 @@ async def get(port: int, path: str, **headers: str) -> tuple[int, str, str]:
 
 
 def samples(text: str) -> Samples:
-    """Every sample by name and labels; a scrape with the same one twice would be refused by Prometheus."""
+    """Every sample by name and labels. Prometheus would refuse a scrape with a duplicate."""
     found: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -97,7 +97,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def observed(log: EventLog) -> AsyncIterator[tuple[WorkerStatus, int]]:
-    """A worker and the port that tells about it."""
+    """A worker, and the port with its status."""
     status, stop = WorkerStatus(), asyncio.Event()
     async with serve(status, "127.0.0.1", 0) as port:
         worker = asyncio.create_task(run_worker(log, topics=TOPICS, stop=stop, options=EAGER, status=status))
@@ -207,7 +207,7 @@ class TestMetrics:
         assert sorted(before) == ["", *names[:MAX_NAMED_POLICIES]]
         assert before[names[3]] == pytest.approx(13.0, abs=5.0)
         assert before[""] == pytest.approx(10.0 + len(names) - 1, abs=5.0)
-        # A policy that comes later takes no name away, one that leaves frees its own.
+        # A later policy does not take over a name, and one that ends frees its own.
         published["a/first"] = Publication(now)
         assert sorted(ages()) == sorted(before)
         del published[names[0]]
@@ -259,7 +259,7 @@ class TestMetrics:
 
 
 class GrowingLog(MemoryLog):
-    """A log that is longer than what it has delivered."""
+    """A log that is longer than what it delivers."""
 
     def __init__(self) -> None:
         super().__init__(TOPICS)
@@ -353,7 +353,7 @@ class TestHttp:
 
 
 class UnreadableLog(MemoryLog):
-    """A log that lets a restoration read on for ever."""
+    """A log in which a restoration never stops reading."""
 
     def __init__(self) -> None:
         super().__init__(TOPICS)

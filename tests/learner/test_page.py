@@ -1,4 +1,4 @@
-"""The web page in a real browser: what it shows of a log, live, by keyboard, on a phone, and to no script's harm."""
+"""The web page in a real browser: live, by keyboard, on a phone, and safe from scripts in names."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ ODD = "default/<b>odd</b>"
 POLICY = "default/chat"
 TOKEN = "a-token-of-some-length"
 
-# Every text that can be seen, with the contrast between it and what is painted behind it (WCAG 2).
+# Every visible text, and its contrast with the background (WCAG 2).
 CONTRASTS = """
 const channel = (value) => { value /= 255; return value <= .03928 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4; };
 const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
@@ -96,7 +96,7 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """A log with one busy policy, and one whose names try to be markup."""
+    """A log with one busy policy, and one whose names contain markup."""
     path = tmp_path_factory.mktemp("page")
     made = Installation().run(400)
     made.publish()
@@ -146,7 +146,7 @@ def opened(browser: Chrome, dashboard: Dashboard, *, width: int = 1200, scheme: 
     """Load the page, and wait until it shows the busy policy."""
     browser.get_log("browser")
     set_screen(browser, width, 900, scheme=scheme)
-    browser.get("about:blank")  # what had the focus before has it no more
+    browser.get("about:blank")  # the old focus is gone
     browser.get(dashboard.url)
     until(lambda: tiles(browser).get("Requests") == "400")
     until(lambda: browser.execute_script("return document.querySelectorAll('#share path').length > 0"))
@@ -253,7 +253,7 @@ class TestPage:
         assert page.execute_script("return document.querySelector('#share .key').getAttribute('aria-live')") == "polite"
         wanted = {"A", "svg", "SUMMARY", "DIV"}  # a DIV is a table that scrolls
         reached: set[str] = set()
-        for _ in range(400):  # the sixty decisions alone are as many steps, and live ones join them
+        for _ in range(400):  # the sixty decisions alone are that many steps, and live ones are added
             press(Keys.TAB)
             reached.add(page.execute_script("return document.activeElement.tagName"))
             if wanted <= reached:

@@ -1,4 +1,4 @@
-"""The published belief against the same model computed from the raw rows, the slow way."""
+"""The published beliefs, compared with the same model computed from the raw rows."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def vector(data: bytes) -> np.ndarray:
 
 
 def ridge(x: np.ndarray, y: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Ridge regression as least squares on rows that stand for the prior."""
+    """Ridge regression as least squares, with rows that represent the prior."""
     design = np.vstack([x, np.diag(np.sqrt(prior))])
     return np.linalg.lstsq(design, np.concatenate([y, np.zeros(len(prior))]))[0]
 
@@ -83,7 +83,7 @@ def test_what_all_arms_share_is_learned_from_all_of_them() -> None:
         parts.append((x, level + slope * x[:, 1] + 0.05 * rng.normal(size=300)))
     few = (parts[0][0][:3], parts[0][1][:3])
     beliefs = posteriors({"quality": [sums(few), sums(parts[1])]}, prior=prior_of(1.0, 300.0, shared=1.0))["quality"]
-    assert vector(beliefs[0].mean)[1] == pytest.approx(slope, abs=0.03)  # three rows of its own say next to nothing
+    assert vector(beliefs[0].mean)[1] == pytest.approx(slope, abs=0.03)  # its own three rows say almost nothing
 
 
 def test_an_arm_without_observations_is_believed_to_be_the_pool() -> None:
@@ -118,7 +118,7 @@ def test_levels_tell_of_differences_even_before_anything_is_seen() -> None:
 
 
 def test_a_handful_of_ratings_says_little_where_arms_are_alike() -> None:
-    """Of quality, 4 bad ratings count against 7 of the pool's and the intercept's 1; of cost just against that 1."""
+    """For quality, 4 bad ratings count against 7 of the pool's and 1 of the intercept's; for cost, against that 1."""
     known, unlucky = (
         Statistics(np.array([[96.0]]), np.array([72.0]), 72.0),
         Statistics(np.full((1, 1), 4.0), np.zeros(1), 0.0),
@@ -180,7 +180,7 @@ def test_a_faultless_fit_has_no_negative_noise() -> None:
 
 
 def log_density(x: np.ndarray, y: np.ndarray, prior: np.ndarray, sigma: float) -> float:
-    """Of y under the conjugate model, a multivariate t, but for a constant; by its covariance matrix."""
+    """The log density of y under the conjugate model, a multivariate t, up to a constant, from its covariance."""
     spread = np.eye(len(y)) + x @ np.diag(1.0 / prior) @ x.T
     fit = SIGMA_OBSERVATIONS * sigma**2 + y @ np.linalg.solve(spread, y)
     return float(-0.5 * np.linalg.slogdet(spread)[1] - 0.5 * (SIGMA_OBSERVATIONS + len(y)) * np.log(fit))
@@ -201,7 +201,7 @@ def test_stiffnesses_are_averaged_by_the_probability_of_the_data() -> None:
         )
     shares = np.exp(np.array(evidence) - max(evidence))
     shares /= shares.sum()
-    assert shares.max() < 0.9  # so that averaging is tested, not choosing
+    assert shares.max() < 0.9  # so that averaging is tested, and not choosing
     for arm, belief in enumerate(beliefs):
         x = parts[arm][0]
         weights = sum(share * fit[arm][1] for share, fit in zip(shares, fits, strict=True))
@@ -222,7 +222,7 @@ def test_context_counts_as_far_as_it_has_helped_to_predict() -> None:
         x = rng.integers(-1024, 1024, (400, 21)) / 1024.0
         x[:, 0] = 1.0
         y = 0.5 + effect * x[:, 1] + noise * rng.normal(size=400)
-        other = rng.permutation(400)  # the second arm: alike, but told by nothing
+        other = rng.permutation(400)  # the second arm is the same, but has no observations
         parts = [sums((x, y)), sums((x, y[other]))]
         told, _ = posteriors({"quality": parts}, prior=prior)["quality"]
         slopes = vector(told.mean)[1:]

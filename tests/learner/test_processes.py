@@ -132,7 +132,7 @@ async def until_checkpointed(log: EventLog, settings: LogSettings) -> None:
 
 
 async def replayed(log: EventLog, settings: LogSettings, snapshot: Snapshot) -> Snapshot:
-    """Return what an undisturbed learner says at the same position."""
+    """Return the snapshot of an undisturbed learner at the same position."""
     events = [
         message
         for message in await everything(log, settings.topics.events)
@@ -186,7 +186,7 @@ async def trickle(log: EventLog, topic: str, events: list[Message]) -> None:
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("settings", ["embedded"], indirect=True)  # test_scale_out has it on Kafka
+@pytest.mark.parametrize("settings", ["embedded"], indirect=True)  # on Kafka, test_scale_out covers this
 async def test_another_learner_takes_over_and_nothing_is_lost(settings: LogSettings, tmp_path: Path) -> None:
     events = messages(traffic(1_200, policies=POLICIES))
     options = ("--checkpoint-every-events", "100")

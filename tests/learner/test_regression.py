@@ -12,7 +12,7 @@ from conduit_learner.models.regression import BLOCK, AdditiveRegression
 
 
 def rows(count: int, dimension: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed-point contexts and targets as the log carries them, at the ends of their range too."""
+    """Fixed-point contexts and targets as in the log, including the ends of their range."""
     rng = np.random.default_rng(seed)
     x = rng.integers(-32768, 32768, (count, dimension)) / 1024.0
     x[:, 0] = 1.0
@@ -83,7 +83,7 @@ def test_sums_are_exact_in_any_order_and_any_split(count: int, dimension: int, s
     assert parts.gram.tobytes() == whole.gram.tobytes()
     assert parts.moment.tobytes() == whole.moment.tobytes()
     assert parts.energy == whole.energy
-    # Against integers, which cannot round.
+    # Compared with integers, which do not round.
     units_x, units_y = (x * 1024).astype(object), (y * 65536).astype(object)
     exact = [[int(value) for value in row] for row in units_x]
     assert whole.energy == sum(int(value) ** 2 for value in units_y) / 2**32

@@ -1,4 +1,4 @@
-"""How a policy is to be used: what the learner carries, what it adds up, when a roll-out goes on or back."""
+"""How a policy is used: what the learner passes on, what it sums, and when a roll-out advances or reverts."""
 
 import random
 
@@ -180,7 +180,7 @@ def test_bounds_hold_at_all_times_with_the_promised_probability(probability: flo
         sequence = MeanSequence(0.1)
         for _ in range(300):
             sequence.add(float(rng.random() < probability))
-        low, high = sequence.bounds()  # of all times: what was excluded once stays excluded
+        low, high = sequence.bounds()  # at all times: what was excluded once stays excluded
         missed += not low <= probability <= high
     assert missed <= 20
 

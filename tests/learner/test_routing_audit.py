@@ -1,4 +1,4 @@
-"""Decisions under limits, and those only noted in the shadow, are proven from the log like all others."""
+"""Decisions under limits, and those of the shadow mode, are proven from the log like all others."""
 
 import pytest
 from audit_traffic import POLICY, Installation

@@ -1,4 +1,4 @@
-"""``conduit routing``: what an operator says reaches the log, and what is in force can be seen."""
+"""``conduit routing``: an operator's settings reach the log, and those in force are shown."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ def test_show_says_what_is_in_force_and_what_waits(log: LogSettings) -> None:
     publish(log)
     told = json.loads(run(log, "show", "--json").output)
     assert told["waiting"] == [] and told["in_force"]["origin"] == "operator" and told["in_force"]["mode"] == "off"
-    assert told["in_force"]["settings"]["goal"]["objective"] == "speed"  # what was in force stays
+    assert told["in_force"]["settings"]["goal"]["objective"] == "speed"  # the settings in force stay
 
 
 def test_set_changes_what_is_given_and_keeps_the_rest(log: LogSettings) -> None:

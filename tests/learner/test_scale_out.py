@@ -36,7 +36,7 @@ def settings(kafka_bootstrap: str) -> LogSettings:
 
 @asynccontextmanager
 async def worker(settings: LogSettings) -> AsyncIterator[WorkerStatus]:
-    """Run a worker with connections of its own; on leaving it stops in good order."""
+    """Run a worker with connections of its own, and stop it properly at the end."""
     status, stop = WorkerStatus(), asyncio.Event()
     options = WorkerOptions(snapshot_every_events=10, checkpoint_every_events=50)
     async with open_log(settings) as log:
@@ -96,7 +96,7 @@ async def test_workers_come_and_go_and_every_policy_ends_as_if_there_had_been_on
                 await log.append(settings.topics.events, parts[number][start : start + 40])
                 await asyncio.sleep(0.005)
 
-        # Two share; a third is a process of its own, to be lost without a word.
+        # Two workers share; a third, in a separate process, will be killed.
         first, second = [await stack.enter_async_context(worker(settings)) for _ in range(2)]
         lost = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "conduit_learner", "learner", "--prefix", settings.prefix),
@@ -113,7 +113,7 @@ async def test_workers_come_and_go_and_every_policy_ends_as_if_there_had_been_on
         finally:
             lost.kill()
             await lost.wait()
-        # Under load again: the lost one's partitions pass on, and a fresh worker takes its share of all.
+        # Under load again: others take over its partitions, and a new worker gets its share.
         feeding = asyncio.create_task(feed(1))
         third = await stack.enter_async_context(worker(settings))
         kept = {number: partition.learner for number, partition in first.partitions.items()}
@@ -124,7 +124,7 @@ async def test_workers_come_and_go_and_every_policy_ends_as_if_there_had_been_on
             ),
             lambda: [owners(status) for status in (first, second, third)],
         )
-        # What stayed with its owner was not restored anew, though the group's protocol takes all away and deals again.
+        # Partitions that kept their owner were not restored, although the protocol revokes and reassigns all.
         assert any(partition.learner is kept.get(number) for number, partition in first.partitions.items())
         await feeding
         await feed(2)

@@ -19,7 +19,7 @@ def test_ln_is_the_natural_logarithm(value: float) -> None:
 
 
 def test_ln_has_known_bits() -> None:
-    # If a platform computed other bits, its snapshots would differ from everybody else's.
+    # If a platform computed other bits, its snapshots would differ from all others.
     assert [ln(value).hex() for value in (0.0001, 0.5, 0.7, 2.0, 10.0)] == [
         "-0x1.26bb1bbb55515p+3",
         "-0x1.62e42fefa39efp-1",

@@ -1,4 +1,4 @@
-"""Every forgery that changes what was learned or chosen is found, and nothing else is."""
+"""Every forgery that changes what was learned or chosen is found, and nothing else is reported."""
 
 import pytest
 from audit_traffic import ARMS, POLICY, Installation
@@ -68,7 +68,7 @@ def test_a_missing_event_is_found(installation: Installation) -> None:
 
 
 class TestOneForgedDecision:
-    """Only what the record itself says is wrong: what it teaches stays the same, up to the last decision."""
+    """Only the record itself is wrong. What was learned stays the same, up to the last decision."""
 
     def forged(self, installation: Installation, **changes: object) -> Mismatch:
         last = decisions(installation.log)[-1]
@@ -135,7 +135,7 @@ class TestOneForgedDecision:
 def test_many_mismatches_are_all_counted_and_some_are_kept() -> None:
     log = Installation().run(160, publish_every=10)
     result = verify(log.tampered(0, settings=log.learner.policies[POLICY].settings, changed_by="me", time=2.0), POLICY)
-    assert result.mismatched == 0  # who changed the settings, and when by his own clock, is not learned from
+    assert result.mismatched == 0  # the author of a change, and the time on their clock, are not learned from
     result = verify(log.tampered(2, status="error"), POLICY)
     assert (result.mismatched, len(result.mismatches)) == (150, 100)
 
@@ -160,7 +160,7 @@ def test_unusable_records_are_passed_over(installation: Installation) -> None:
 
 
 class TestPublished:
-    """Records of the snapshot topic."""
+    """Records on the snapshot topic."""
 
     def mismatches(self, installation: Installation, key: str, value: bytes) -> list[Mismatch]:
         record = StoredMessage(0, 77, 0, key.encode(), value)

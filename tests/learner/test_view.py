@@ -1,4 +1,4 @@
-"""The fold of a log into what can be seen: counts over time, money saved, words; and that it stays small."""
+"""The log summarised for the page: counts over time, savings, words; and the summary stays small."""
 
 import math
 import random
@@ -106,7 +106,7 @@ class TestFold:
         )
         cell = cell_of(policy, "large")
         assert (cell.selections, cell.successes, cell.errors) == (2, 1, 1)
-        assert (cell.amounts["cost_usd"], cell.known["cost_usd"]) == (0.01, 2)  # what failed has cost nothing
+        assert (cell.amounts["cost_usd"], cell.known["cost_usd"]) == (0.01, 2)  # failures cost nothing
         assert (cell.amounts["latency_s"], cell.known["latency_s"]) == (2.0, 1)
         assert quality_of(cell)[0] == pytest.approx(0.5 * 0.75)
         assert cell_of(policy, "small").amounts["cost_usd"] == 0.002
@@ -253,7 +253,7 @@ def logged(count: int, *, seed: int = 0, probabilities: Sequence[float] = (0.6, 
             models=(),
             chosen=chosen,
             probabilities=tuple(probabilities),
-            # The predictions know the size of a request, roughly, and are wrong about the level.
+            # The predictions know roughly the size of a request, but are wrong about the level.
             predictions={
                 "cost": tuple(size * cost * 0.7 for cost in COSTS),
                 "quality": (0.5, 0.5, 0.5),

@@ -1,4 +1,4 @@
-"""Logs of before become events that the learner learns from, marked, whole or not at all."""
+"""Old request logs become marked events that the learner learns from, all of them or none."""
 
 import csv
 import json
@@ -130,7 +130,7 @@ def test_the_oldest_comes_first_also_where_an_export_begins_with_the_newest(tmp_
     assert times == sorted(times)
     del content[0]["startTime"]
     times = [events[0].time for events in read_past([write(tmp_path, "jsonl", content)], POLICY).events]
-    assert times[0] == 0.0  # with a gap there is no order but the file's
+    assert times[0] == 0.0  # if times are missing, the order is the file's
     assert times[1] > times[2]
 
 

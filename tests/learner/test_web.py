@@ -62,7 +62,7 @@ def full_view() -> InstallationView:
 
 
 class CountedLock(asyncio.Lock):
-    """Counts how often it was asked for."""
+    """Counts how often it is read."""
 
     asked = 0
 
@@ -156,13 +156,13 @@ class TestServer:
             asking = [asyncio.create_task(get(f"{url}/api/policy?name={POLICY}&range=all")) for _ in range(3)]
             try:
                 await until(started.is_set)
-                # It is under way: the others are answered, and the fold waits with what has come.
+                # While it runs, other requests are answered, and new events wait.
                 for path in ("/healthz", "/static/page.js", "/api/installation"):
                     assert (await get(url + path))[0] == 200
                 asked = following.lock.asked
                 await log.append(TOPICS.events, messages([selection("later")]))
                 await until(lambda: following.lock.asked > asked)
-                asking.pop().cancel()  # a reader who goes away
+                asking.pop().cancel()  # a reader who disconnects
                 assert view.events == read and not any(task.done() for task in asking)
             finally:
                 go_on.set()
@@ -337,7 +337,7 @@ class TestFollow:
 
 @asynccontextmanager
 async def command(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[str]]]:
-    """Run ``conduit``, and collect what it says; it is killed in the end if it still runs."""
+    """Run ``conduit`` and collect its output; at the end, kill it if it is still running."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "conduit_learner", *arguments), stderr=asyncio.subprocess.PIPE
     )

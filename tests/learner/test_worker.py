@@ -1,4 +1,4 @@
-"""The worker in this process: on the memory and the embedded log, with trouble on the way."""
+"""The worker in this process, on the in-memory and the embedded log, with failures."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ LAZY = WorkerOptions(snapshot_every_s=3600.0, checkpoint_every_s=3600.0, checkpo
 
 
 class FlakyLog(MemoryLog):
-    """A log that fails when it is told to."""
+    """A log that fails on demand."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(TOPICS, **kwargs)
@@ -80,7 +80,7 @@ async def working(log: EventLog, options: WorkerOptions = EAGER) -> AsyncIterato
 
 @asynccontextmanager
 async def killed(log: EventLog, options: WorkerOptions = EAGER) -> AsyncIterator[None]:
-    """A worker that ends without a word."""
+    """A worker that ends without writing anything."""
     worker = asyncio.create_task(run_worker(log, topics=TOPICS, stop=asyncio.Event(), options=options))
     yield
     worker.cancel()
@@ -101,7 +101,7 @@ async def snapshots(log: EventLog) -> dict[str, Snapshot]:
 
 
 async def checkpoint_roots(log: EventLog) -> set[bytes]:
-    """What makes a checkpoint valid, and is written after its parts."""
+    """The root, which is written after the parts and makes a checkpoint valid."""
     return {message.key for message in await everything(log, TOPICS.checkpoints) if message.key.count(b"/") == 1}
 
 
@@ -120,7 +120,7 @@ async def until_learned(log: EventLog, decisions: int) -> None:
 
 
 async def assert_exact(log: EventLog) -> None:
-    """Every published snapshot is what an undisturbed learner says at its position."""
+    """Every published snapshot equals that of an undisturbed learner at the same position."""
     events = await everything(log, TOPICS.events)
     for snapshot in (await snapshots(log)).values():
         prefix = [m for m in events if m.partition == snapshot.partition and m.offset < snapshot.offset]
@@ -166,7 +166,7 @@ async def test_snapshots_come_by_count() -> None:
         await until(many)
     published = [decode_snapshot(message.value) for topic, message in log.appended if topic == TOPICS.snapshots]
     gaps = [after.outcomes - before.outcomes for before, after in pairwise(published)]
-    assert all(gap >= 10 for gap in gaps[:-1])  # the last one is the farewell
+    assert all(gap >= 10 for gap in gaps[:-1])  # the last one is written when it stops
     assert sorted(published, key=lambda snapshot: snapshot.offset) == published
 
 
@@ -328,7 +328,7 @@ async def test_a_worker_that_is_behind_spends_its_time_on_catching_up() -> None:
         async with working(log):
             await until_learned(log, 2_000)
         published = [decode_snapshot(message.value) for topic, message in log.appended if topic == TOPICS.snapshots]
-        # One snapshot at most after each full batch, and in the end one of everything.
+        # At most one snapshot after each full batch, and one of everything at the end.
         batches = length // 1_000
         assert sum(snapshot.offset <= 1_000 * batches for snapshot in published) <= batches
         assert {snapshot.policy for snapshot in published} == set(policies)

@@ -1,4 +1,4 @@
-"""What the project imports is what its pyproject.toml declares, extra by extra."""
+"""pyproject.toml declares exactly what the project imports, for every extra."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ PACKAGES = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 OURS = {"benchmarks", "local_servers", "tests", *(Path(package).name for package in PACKAGES)}
 
 RUNTIME = ["learner", "proxy", "metrics", "tracing", "pydantic-ai"]
-# Which extras may be taken for granted where. In the plugin an extra's packages are imported where they are used.
+# Which extras each room may rely on. The plugin imports an extra's packages where it uses them.
 EXTRAS = {
     "schemas/conduit_schemas": [],
     "event_log/conduit_log": [],
@@ -36,7 +36,7 @@ EXTRAS = {
 
 
 def declared(extras: list[str]) -> set[str]:
-    """The distributions that installing the project with these extras asks for by name."""
+    """The distributions that the project requires by name, with these extras."""
     names: set[str] = set()
     lines = list(PROJECT["dependencies"])
     for extra in extras:
@@ -50,7 +50,7 @@ def declared(extras: list[str]) -> set[str]:
 
 
 def imports(folder: Path) -> Iterator[tuple[str, str]]:
-    """Every imported package from elsewhere, with the place of the import."""
+    """Every imported third-party package, with the place of the import."""
     files = list(folder.rglob("*.py"))
     beside = {path.stem for path in files} | OURS | sys.stdlib_module_names
     for path in files:
@@ -94,7 +94,7 @@ def test_compromised_releases_of_litellm_are_excluded_and_named_in_the_guide() -
 
 
 def test_the_lowest_versions_are_those_that_are_allowed() -> None:
-    """What Conduit itself needs, that is; the tools of the tests and benchmarks are not held back."""
+    """Only for what Conduit itself needs; the lowest versions of test and benchmark tools do not matter."""
     wanted: dict[str, str] = {}
     extras = PROJECT["optional-dependencies"]
     ours = [*PROJECT["dependencies"], *(line for extra in RUNTIME for line in extras[extra])]

@@ -1,4 +1,4 @@
-"""What runs in environments of its own names tests that exist, and the marks that the tiers have."""
+"""The separate environments run tests that exist, and use the marks of the tiers."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The modules of a room stand on each other without a circle; import-linter holds the rooms themselves."""
+"""No modules of a room import each other in a circle. import-linter checks the rooms themselves."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A bare machine gets what the tests need, or is told in one line what is missing."""
+"""On a bare machine, what the tests need is installed, or one line says what is missing."""
 
 import subprocess
 from typing import Any
@@ -10,7 +10,7 @@ from tests import system_packages
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """A machine with apt-get alone, on which nothing is really installed; returns the commands it was given."""
+    """A machine with nothing but a fake apt-get. Returns the commands that it was given."""
     given: list[list[str]] = []
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:

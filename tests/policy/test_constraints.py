@@ -1,4 +1,4 @@
-"""Limits on a choice: what may be chosen, what it costs, and that the log is enough to compute it again."""
+"""Limits on a choice: what may be chosen, what it costs, and how to recompute it from the log."""
 
 import math
 
@@ -98,7 +98,7 @@ def test_min_exploration_is_the_share_spread_evenly_and_the_rules_own_counts_tow
     assert vector.tolist() == pytest.approx([0.9, 0.1]) and flags == ("min_exploration",)
     vector, flags = constrained(FLOORED, believed, predicted, Constraints(min_exploration=0.02))
     assert vector.tolist() == pytest.approx([0.985, 0.015]) and flags == ()
-    usual = ExplorationRule(name="greedy")  # which says nothing of a floor
+    usual = ExplorationRule(name="greedy")  # which has no exploration floor
     vector, _ = constrained(usual, believed, predicted, Constraints(min_exploration=0.2))
     assert vector.tolist() == pytest.approx([0.9, 0.1])
 
@@ -175,7 +175,7 @@ def test_staying_is_worth_its_price_and_no_more() -> None:
         vector, flags = constrained(GREEDY, believed, predicted, Constraints(switching_cost=cost, previous=1))
         assert int(vector.argmax()) == chosen and flags == ("switching_cost",)
     assert constrained(GREEDY, believed, predicted, Constraints(switching_cost=0.5))[1] == ()
-    assert believed.mean.tolist() == [0.9, 0.85]  # beliefs are shared: nothing here may change them
+    assert believed.mean.tolist() == [0.9, 0.85]  # beliefs are shared, so nothing may change them
 
 
 def test_a_session_sticks_to_its_arm_while_that_may_be_chosen_and_works() -> None:
@@ -190,7 +190,7 @@ def test_a_session_sticks_to_its_arm_while_that_may_be_chosen_and_works() -> Non
 
 
 def test_every_change_has_a_flag_and_every_flag_is_known() -> None:
-    """Many limits on many pools: what they change is told by members of the vocabulary, and each of them occurs."""
+    """Many limits on many pools: their effects are reported by members of Flag, and each member occurs."""
     random, seen = np.random.default_rng(7), set[Flag]()
     for _ in range(2_000):
         believed, predicted = arms(
@@ -329,7 +329,7 @@ def test_a_thousand_requests_have_their_budget_whatever_the_clock_says() -> None
 
 @pytest.mark.parametrize("per", ["day", "1000_requests"])
 def test_paced_spending_stays_within_the_budget_and_uses_most_of_it(per: str) -> None:
-    """Two arms, the dear one better by 0.2: it is chosen as often as the money lasts, all through the window."""
+    """Two arms, the dear one better by 0.2. It is chosen as often as the budget allows, throughout the window."""
     budget = Budget(usd=3.0, per=per)
     believed, predicted = arms([0.9, 0.7], [0.01, 0.001])
     spend, spent, halves = Spend(), 0.0, [0.0, 0.0]

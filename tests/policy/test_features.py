@@ -51,7 +51,7 @@ def test_the_same_words_give_the_same_context_in_every_process() -> None:
 
 
 def test_the_version_is_pinned_by_its_output() -> None:
-    # Whoever changes what the featurizer computes must change its name: models learned under one name
+    # If you change what the featurizer computes, change its name: models learned under one name
     # are never fed contexts of another meaning.
     context = featurize(user("Translate to French: the cat sleeps. 12 + 30?", max_tokens=100))
     assert featurize.name == "text64-v2"

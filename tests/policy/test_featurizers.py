@@ -1,4 +1,4 @@
-"""Featurizers are found by name: Conduit's own, those that packages offer, and those in modules."""
+"""Featurizers are found by name: Conduit's own, those that packages offer, and those in any module."""
 
 from pathlib import Path
 

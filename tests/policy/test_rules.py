@@ -46,7 +46,7 @@ def test_thompson_gives_the_frequencies_of_sampling(optimistic: float, scale: fl
 
 
 def test_thompson_doubts_few_ratings() -> None:
-    """With 20 ratings twice the variance, with 5 five times, with thousands next to nothing; without any, nothing."""
+    """Twice the variance with 20 ratings, five times with 5, almost no effect with thousands, none without ratings."""
     doubting, plain = rule("thompson", scale=0.5, few_ratings=20.0, cold_ratings=0.0), rule("thompson")
     for ratings, widened in ((20.0, 2.0), (5.0, 5.0), (1.0, 21.0), (1e9, 1.0), (0.0, 1.0)):
         vector, _ = probabilities(doubting, arms([0.7, 0.6], 0.1, ratings=[1e9, ratings]))
@@ -122,7 +122,7 @@ def test_many_cold_arms_share_a_total() -> None:
 def test_cold_means_much_less_rated_than_the_best_known_arm() -> None:
     best, other = [0.5, 0.9], [0.0, 1.0]  # greedy chooses the second unless it is cold
     for known, few, expected in (
-        (9.0, 0.0, other),  # nothing is known of anybody yet
+        (9.0, 0.0, other),  # no arm is known yet
         (10.0, 0.9, [0.9, 0.1]),
         (30.0, 2.9, [0.9, 0.1]),
         (30.0, 3.0, other),
@@ -178,7 +178,7 @@ def test_every_rule_gives_a_distribution_whatever_the_beliefs(
     given_rule = ExplorationRule(name=name, params={"optimistic": optimistic})
     vector, _ = probabilities(given_rule, utilities)
     assert np.isfinite(vector).all()
-    assert (vector > 0.0).all()  # the floor reaches everybody
+    assert (vector > 0.0).all()  # the floor applies to every arm
     assert math.isclose(vector.sum(), 1.0, abs_tol=1e-9)
 
 

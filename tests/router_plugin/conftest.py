@@ -69,7 +69,7 @@ def _deployment(name: str, *, group: str = "chat", **params: Any) -> dict[str, A
 
 @pytest.fixture
 def deployment() -> Callable[..., dict[str, Any]]:
-    """Return a maker of model list entries that answer by themselves, without a network."""
+    """Return a maker of model list entries that answer without a network."""
     return _deployment
 
 
@@ -87,7 +87,7 @@ def new_router() -> Callable[..., Router]:
 
 
 PATIENCE_S = 180.0
-"""How long to wait for what should come at once, on a machine that may be busy: only a failure takes that long."""
+"""How long to wait for things that should happen at once. Only a failure takes that long."""
 
 
 class LogReader:
@@ -100,7 +100,7 @@ class LogReader:
         return [event for event in await self.stored(strategy.log_settings) if kind in (None, event.kind)]
 
     async def outcomes(self, strategy: ConduitRoutingStrategy, count: int) -> list[Any]:
-        """Wait for so many outcomes; LiteLLM reports them a moment after the response."""
+        """Wait for that many outcomes, which LiteLLM reports a moment after the response."""
         return await self.of_kind(strategy, "outcome", count)
 
     async def of_kind(self, strategy: ConduitRoutingStrategy, kind: str, count: int) -> list[Any]:
@@ -134,7 +134,7 @@ def events() -> LogReader:
 
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    """Return ``await until(condition)``: waits, and fails when it takes too long."""
+    """Return ``until``: ``await until(condition)`` waits, and fails if it takes too long."""
 
     async def wait(condition: Callable[[], bool], timeout_s: float = 0.0) -> None:
         await LogReader._until(condition, time.monotonic() + max(timeout_s, PATIENCE_S))

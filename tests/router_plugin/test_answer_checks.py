@@ -1,4 +1,4 @@
-"""Feedback that nobody has to write: bad signs, validators, a judge; and the forms in which users give it."""
+"""Feedback without users (implicit signals, validators, a judge), and the forms in which users give it."""
 
 import asyncio
 import json
@@ -80,7 +80,7 @@ def test_asking_nearly_the_same_again_soon_is_noticed() -> None:
     assert retries.ask(answer(question=LONG, at=0.0), "d1") is None
     assert retries.ask(answer(question=LONG.upper() + " please?", at=5.0), "d2") == "d1"
     assert retries.ask(answer(question="Now write the tests of this function, too", at=9.0), "d3") is None
-    assert retries.ask(answer(question=LONG, at=20.0), "d4") is None  # only the question before counts
+    assert retries.ask(answer(question=LONG, at=20.0), "d4") is None  # only the previous question counts
 
 
 def test_what_is_no_retry() -> None:
@@ -90,7 +90,7 @@ def test_what_is_no_retry() -> None:
         assert retries.ask(answer(**{"question": LONG, "at": 5.0, **changes}), "d2") is None
     retries = Retries()
     retries.ask(answer(question="", at=0.0), "d1")
-    assert retries.ask(answer(question="", at=5.0), "d2") is None  # nothing is not nearly the same as nothing
+    assert retries.ask(answer(question="", at=5.0), "d2") is None  # two empty questions are not repetitions
 
 
 def test_questions_are_kept_as_sketches_only_and_a_bounded_number_of_them() -> None:
@@ -154,7 +154,7 @@ async def test_implicit_signals_can_be_weighed_or_switched_off(new_strategy, new
 
 
 def contains_seven(given: Answer) -> bool:
-    """A validator that a configuration file can name."""
+    """A validator that configuration files can name."""
     return "7" in given.text
 
 
@@ -187,7 +187,7 @@ async def test_validators_judge_every_answer_in_their_own_name(new_strategy, new
         ("schema", 1.0),
     ]
     assert {(one.source, one.signal) for one in found} == {("validator", "quality")}
-    assert strategy.counters["validator_errors"] == 6  # broken, too_much and named, which is no validator
+    assert strategy.counters["validator_errors"] == 6  # broken, too_much, and named, which is not a validator
     assert sum("counted as validator_errors" in record.message for record in caplog.records) == 1
 
 
@@ -213,7 +213,7 @@ async def test_a_model_judges_a_sample_and_the_probability_is_logged(new_strateg
     (found,) = await events.of_kind(strategy, "feedback", 1)
     assert (found.quality, found.source, found.key) == (0.7, "judge", "openai/gpt-4o-mini")
     assert found.sampling_probability == 1.0 and found.details["cost_usd"] > 0.0
-    assert len(await events(strategy, "selection")) == 1  # the judge's own call is nobody's decision
+    assert len(await events(strategy, "selection")) == 1  # the judge's own call is not a decision
 
 
 async def test_a_judge_that_does_not_grade_is_counted(new_strategy, new_router, deployment, until, caplog):

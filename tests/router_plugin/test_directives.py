@@ -1,4 +1,4 @@
-"""What is in force for a request: modes, goals by policy, team, key and request, budgets, sessions."""
+"""What applies to a request: modes, goals of policy, team, key and request, budgets, sessions."""
 
 import logging
 import math
@@ -306,12 +306,12 @@ def test_a_budget_presses_by_what_the_log_knows_and_what_this_process_paid_since
     directives.paid(Decision("d1", POLICY, "dear", 0.0, scope="key:ci"), 5.0)
     directives.paid(Decision("d2", POLICY, "dear", 0.0), None)
     assert price(known) == (pytest.approx(0.6), 0.0)
-    assert price(known, user_api_key_alias="ci") == (pytest.approx(0.6), 0.0)  # the policy's budget is for all
+    assert price(known, user_api_key_alias="ci") == (pytest.approx(0.6), 0.0)  # the policy's budget covers everything
     directives.paid(Decision("d3", POLICY, "dear", 0.0, scope="key:ci"), 1.0)
-    assert price(known, user_api_key_alias="ci") == (1.0, 1.0)  # 6 of 10 USD at noon, planned are 4.5
+    assert price(known, user_api_key_alias="ci") == (1.0, 1.0)  # 6 of 10 USD at noon, where 4.5 are planned
     newer = priced(offset=11, **fields | {"spend": {"": Spend(day_start_ms=20 * DAY_MS, day_usd=52.0)}})
     covering = Beliefs(newer.model_copy(update={"stream_time_ms": now + 1}))
-    assert price(covering) == (pytest.approx(0.7), 0.0)  # and what the snapshot covers is not counted twice
+    assert price(covering) == (pytest.approx(0.7), 0.0)  # what the snapshot includes is not counted twice
 
 
 async def test_a_budget_sends_requests_to_cheaper_deployments_and_refuses_none(

@@ -1,4 +1,4 @@
-"""Events reach the log in order, whatever the log does, and never more of them wait than fit."""
+"""Events reach the log in order, whatever the log does, and no more wait than fit."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from conduit_schemas import ConfigurationError, RecordTooLargeError, decode_even
 
 
 class UnreliableLog(MemoryLog):
-    """Fails as told: with an error before or after it took the messages."""
+    """Fails on demand, before or after it has accepted the messages."""
 
     def __init__(self):
         super().__init__()

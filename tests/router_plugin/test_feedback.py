@@ -1,4 +1,4 @@
-"""Feedback finds its decision, and what the application saw counts where LiteLLM saw nothing."""
+"""Feedback finds its decision, and the application's reports count if LiteLLM has none."""
 
 import asyncio
 import contextvars
@@ -18,7 +18,7 @@ def _short_delay(monkeypatch):
 
 
 async def select(router):
-    """Let the router select without calling anybody, as an application does that calls the provider itself."""
+    """Let the router select without a call, like an application that calls the provider itself."""
     if hasattr(router, "select"):
         deployment = await router.select("chat", {}, messages=ASK)
     else:
@@ -129,7 +129,7 @@ async def test_what_the_application_saw_counts_when_litellm_saw_nothing(strategy
 async def test_litellms_own_outcome_wins_over_the_applications(strategy, new_router, events):
     router = new_router(strategy, ["a"])
     await router.acompletion(model="chat", messages=ASK)
-    # LiteLLM's callback has not run yet: the event loop has had no chance to.
+    # LiteLLM's callback has not run yet, because the event loop had no chance to run it.
     await strategy.record_feedback("a", cost=99.0, latency=99.0, quality_score=1.0, error=None)
     await asyncio.sleep(0.6)
     (outcome,) = await events(strategy, "outcome")

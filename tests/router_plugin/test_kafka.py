@@ -1,4 +1,4 @@
-"""With Kafka: the broker may be absent, go away and come back; every request is served and nothing is lost."""
+"""With Kafka: the broker may be missing, disappear and return. Every request is served, and no event is lost."""
 
 import asyncio
 import logging

@@ -41,7 +41,7 @@ async def test_on_one_machine_the_better_deployment_gets_the_traffic(new_strateg
 
 @pytest.fixture
 def _folder_log(tmp_path, monkeypatch):
-    """The adapter of the tests, as if its package were installed."""
+    """The tests' adapter, as if its package were installed."""
     offer(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""What the plugin tells Prometheus and OpenTelemetry of itself."""
+"""What the plugin reports to Prometheus and OpenTelemetry."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ async def test_the_metrics_are_the_counts(strategy, new_router, deployment, snap
     assert value("events_total", what="dropped") == value("events_waiting", where="memory") == 0.0
     assert value("events_waiting", where="spool") == 0.0
     assert value("errors_total", where="selection") == value("errors_total", where="callback") == 0.0
-    # Events of both policies were delivered, and no learner is there to answer them.
+    # Events of both policies were delivered, and there is no learner to respond.
     overdue = value("snapshot_overdue_seconds", policy="default/broken")
     assert 0.0 < overdue <= value("snapshot_overdue_seconds", policy="default/broken")
     strategy._policies._last_read -= 100.0

@@ -1,4 +1,4 @@
-"""The policy cache follows the snapshot topic: newest wins, garbage is counted, silence makes stale."""
+"""The policy cache follows the snapshot topic: the newest wins, invalid ones are counted, silence makes stale."""
 
 import asyncio
 import logging
@@ -80,9 +80,9 @@ def test_silence_of_the_log_makes_stale_but_absence_of_traffic_does_not(snapshot
     cache = new_cache(clock)
     cache.update(snapshot({"a": 0.5}, offset=1))
     clock.now += 1000.0
-    assert cache.is_stale(POLICY)  # the log was not heard for 1000 s
+    assert cache.is_stale(POLICY)  # the log was not read for 1000 s
     cache._last_read = clock.now
-    assert not cache.is_stale(POLICY)  # heard again, and no event has gone unanswered
+    assert not cache.is_stale(POLICY)  # read again, and no delivered event waits for a snapshot
 
 
 def test_events_without_a_newer_snapshot_make_stale(snapshot):
@@ -92,12 +92,12 @@ def test_events_without_a_newer_snapshot_make_stale(snapshot):
     cache.delivered({POLICY})
     clock.now += 9.0
     cache._last_read = clock.now
-    cache.delivered({POLICY})  # does not make the first one younger
+    cache.delivered({POLICY})  # does not restart the first one's wait
     assert not cache.is_stale(POLICY)
     clock.now += 2.0
     cache._last_read = clock.now
     assert cache.is_stale(POLICY) and not cache.is_stale("default/other")
-    cache.update(snapshot({"a": 0.5}, offset=1))  # the same again: no sign of life
+    cache.update(snapshot({"a": 0.5}, offset=1))  # a repetition is not a sign of life
     assert cache.is_stale(POLICY)
     cache.update(snapshot({"a": 0.5}, offset=2))
     assert not cache.is_stale(POLICY)

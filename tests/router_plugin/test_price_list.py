@@ -1,4 +1,4 @@
-"""Prices are told once, and again when they change."""
+"""Prices are logged once, and again when they change."""
 
 from conduit_litellm.routing.price_list import PriceList
 from conduit_litellm.routing.request import Deployment

@@ -1,4 +1,4 @@
-"""What holds across processes: nothing is lost at the end of one, after a fork, or when the learner's host dies."""
+"""Across processes: nothing is lost when one ends, after a fork, or when the learner's host dies."""
 
 import asyncio
 import os
@@ -228,7 +228,7 @@ class TestBackgroundThread:
         time.sleep(0.1)
         thread.close(timeout_s=0.1)
         assert ended == [True]
-        thread.start()  # closed for good
+        thread.start()  # closed permanently
         thread.close()
 
     def test_one_that_was_told_to_stop_before_it_ran_still_gets_its_turn(self):

@@ -1,4 +1,4 @@
-"""The real LiteLLM proxy in a process of its own, its config.yaml naming Conduit, driven by the openai client."""
+"""The real LiteLLM proxy in its own process, with Conduit in its config.yaml, used through the openai client."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ KEY = "sk-for-the-tests-of-conduit"
 ASK = [{"role": "user", "content": "hello"}]
 ASK_CHAT = {"model": "chat", "messages": ASK}
 
-# A callback that stands for an administrator who changes the proxy while it runs. With a database the proxy does the
-# same things to its router; without one it offers no other way.
+# A callback in the role of an administrator who changes the proxy while it runs. With a database, the proxy does the
+# same things to its router; without one, there is no other way.
 ADMINISTRATOR = """
 import asyncio
 from litellm.integrations.custom_logger import CustomLogger
@@ -353,7 +353,7 @@ async def test_aliases_work_and_what_is_not_to_be_managed_is_left_alone(proxy, e
     response = await proxy.chat("alias")
     ((selection, _),) = await proxy.attempts(events, response)
     assert selection.policy == "team-red/chat"
-    for model in ("unmanaged", "a"):  # a group that is not listed; a deployment named by its id
+    for model in ("unmanaged", "a"):  # a group that is not managed, and a deployment named by its id
         response = await proxy.chat(model)
         assert response.parse().choices[0].message.content == "hello"
         assert "x-conduit-decision-id" not in response.headers
@@ -448,7 +448,7 @@ class TestFeedback:
                 model = await somebody.post("/chat/completions", json=ASK_CHAT)
             assert refused.status_code == model.status_code >= 400
         assert "refused" not in {getattr(event, "decision_id", "") for event in await events.stored(proxy.log)}
-        # Without a database there are no other keys than the administrator's, so LiteLLM is asked what it would say.
+        # Without a database, the administrator's key is the only one, so LiteLLM is asked what it would allow.
         response = await proxy.chat(metadata={"order": "may ordinary keys call", "route": "/conduit/feedback"})
         assert response.headers["x-ordinary-keys-may-call"] == "True"
 
@@ -483,7 +483,7 @@ async def test_a_stopped_proxy_finishes_and_delivers_and_each_decision_has_one_o
     await proxy.stop()
     assert proxy.process.returncode in {0, -signal.SIGTERM}
     assert await reconciled(events, proxy.log) > 10
-    # The last test of this proxy: nothing it served may have upset Conduit, which names the files of its tracebacks.
+    # The last test of this proxy: Conduit logged no traceback during all the tests before.
     assert "router_plugin/conduit_litellm" not in proxy.said() and "logged once)" not in proxy.said()
 
 
@@ -496,7 +496,7 @@ async def test_every_worker_has_a_strategy_and_they_share_what_one_of_them_learn
             await asyncio.gather(*[proxy.post_anew("/chat/completions", ASK_CHAT) for _ in range(8)])
             chosen = [event for event in await events.stored(proxy.log) if event.kind == "selection"]
             learned = {event.decision_id[:16] for event in chosen if event.snapshot_version is not None}
-            if len(learned) == 2:  # the first half of a decision's id is its process's own
+            if len(learned) == 2:  # the first half of a decision's id identifies its process
                 break
             await asyncio.sleep(0.3)
         assert len(learned) == 2
@@ -506,7 +506,7 @@ async def test_every_worker_has_a_strategy_and_they_share_what_one_of_them_learn
             "decision_id": response.headers["x-conduit-decision-id"],
             "policy": response.headers["x-conduit-policy"],
         }
-        for _ in range(6):  # whichever worker gets it
+        for _ in range(6):  # no matter which worker gets it
             assert (await proxy.post_anew("/conduit/feedback", rating)).status_code == 200
     finally:
         await proxy.stop()

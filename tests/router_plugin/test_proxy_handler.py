@@ -1,4 +1,4 @@
-"""What the proxy's callback does by itself: settings, routers that come late, errors; with real routers."""
+"""The proxy's callback alone: settings, routers that are created late, errors; with real routers."""
 
 import asyncio
 import inspect
@@ -41,7 +41,7 @@ def hosted(tmp_path, monkeypatch, deployment):
         new_router=lambda: Router(model_list=[deployment("a"), deployment("b")]),
     )
     monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
-    # A proxy's process has one strategy, this one has many: each shows its metrics in a registry of its own.
+    # A proxy has one strategy, but this process has many, so each has a metrics registry of its own.
     monkeypatch.setattr(conduit_proxy, "expose_metrics", lambda strategy: expose_metrics(strategy, CollectorRegistry()))
     server.handler = ProxyHandler()
     yield server

@@ -1,4 +1,4 @@
-"""Which deployment serves: by the snapshot where there is one, by LiteLLM's own selection otherwise."""
+"""Which deployment serves: Conduit's choice if there is a snapshot, LiteLLM's own otherwise."""
 
 import asyncio
 import logging
@@ -106,7 +106,7 @@ async def test_whatever_strategy_litellm_is_configured_with_serves_the_fallback(
     router = new_router(strategy, [dear, cheap], routing_strategy=routing_strategy)
     asynchronous = [await ask(router) for _ in range(6)]
     synchronous = []
-    if routing_strategy == "cost-based-routing":  # has no synchronous side in LiteLLM
+    if routing_strategy == "cost-based-routing":  # LiteLLM has no synchronous version of it
         assert set(asynchronous) == {"cheap"}
     else:
         synchronous = [
@@ -177,7 +177,7 @@ async def test_a_single_healthy_deployment_is_chosen_with_certainty(strategy, ne
 
 
 class _OnlyModel:
-    """A routing plugin of LiteLLM's: a rule about which models may serve."""
+    """A LiteLLM routing plugin: a rule about which models may serve."""
 
     def __init__(self, *models):
         self.models = models
@@ -277,7 +277,7 @@ async def test_a_legacy_strategy_that_selects_synchronously_serves_as_before(str
     router = new_router(strategy, routing_strategy="usage-based-routing")
     served = [await ask(router) for _ in range(3)]
     assert set(served) <= {"a", "b"}
-    # Up to LiteLLM 1.108 such a call comes by our synchronous side and is noted, later it does not.
+    # Up to LiteLLM 1.108, such a call uses Conduit's synchronous method and is recorded. Later versions do not.
     counters = strategy.counters
     assert counters["selections"] + counters["selections_left_alone"] == 3
     assert len(await events(strategy, "selection")) == counters["selections"]

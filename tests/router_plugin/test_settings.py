@@ -1,4 +1,4 @@
-"""The one description of a strategy's settings: what is documented, taken and refused."""
+"""A strategy's settings: what is documented, accepted and refused."""
 
 from pathlib import Path
 

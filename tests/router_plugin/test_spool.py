@@ -1,4 +1,4 @@
-"""Events that the log cannot take wait on the disk: in order, within bounds, and beyond the end of their process."""
+"""Events that the log does not accept wait on the disk: in order, within limits, and after their process has ended."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def messages(*values):
 
 
 def everything(spool):
-    """Empty a spool the way the emitter does and return what was in it."""
+    """Empty a spool as the emitter does, and return what was in it."""
     found = []
     while (file := spool.oldest()) is not None:
         batch = file.peek(3)
@@ -89,7 +89,7 @@ class TestSpool:
         with pytest.raises(SpoolError, match="limit of 400,000 bytes is reached"):
             for _ in range(100):
                 one.put(batch)
-        assert 200 <= one.events <= 500  # at most a batch beyond 400 KB
+        assert 200 <= one.events <= 500  # at most one batch more than 400 KB
         with pytest.raises(SpoolError, match="limit"):
             other.put(batch)
         everything_of(one)
@@ -99,7 +99,7 @@ class TestSpool:
     def test_a_full_disk_refuses_whole_batches_and_still_gives_everything_back(self, tmp_path):
         spool = Spool(tmp_path, PLENTY)
         file = spool.put(messages(0))
-        file._sql.execute("PRAGMA max_page_count = 12")  # SQLite's own way to say that the disk is full
+        file._sql.execute("PRAGMA max_page_count = 12")  # makes SQLite fail as on a full disk
         written = 1
         with pytest.raises(SpoolError, match="database or disk is full"):
             while True:
@@ -124,13 +124,13 @@ class TestSpool:
     def test_a_damaged_file_is_set_aside_and_the_others_are_adopted(self, tmp_path):
         Spool(tmp_path, PLENTY).put(messages(1))
         (tmp_path / "0.spool").write_bytes(b"this is no database" * 100)
-        (tmp_path / "1.spool").touch()  # just being made by another process
+        (tmp_path / "1.spool").touch()  # another process is about to lock it
         os.utime(tmp_path / "0.spool", (0, 0))
         spool = Spool(tmp_path, PLENTY)
         with pytest.raises(SpoolError, match="not a database"):
             spool.adopt()
         assert "0.spool.damaged" in files(tmp_path)
-        assert spool.adopt() <= 1  # the first process's file is adopted unless that one still lives
+        assert spool.adopt() <= 1  # the first process's file is adopted, unless that process is alive
         assert (tmp_path / "1.spool").exists()
 
     def test_a_file_that_cannot_be_read_or_written_says_so(self, tmp_path):
@@ -183,7 +183,7 @@ time.sleep(60)
 
 
 def hold(folder, values):
-    """Start a process that holds a spool file; return it once it does."""
+    """Start a process, and return it once it owns a spool file."""
     command = [sys.executable, "-c", HOLD, str(folder), *map(str, values)]
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -197,7 +197,7 @@ def everything_of(spool):
 
 
 class AbsentLog(MemoryLog):
-    """Fails, or never answers, until it is back."""
+    """Fails, or never answers, until told otherwise."""
 
     def __init__(self):
         super().__init__()
@@ -259,7 +259,7 @@ def ids(numbers):
 
 
 class Running:
-    """An emitter at work, ended in good order."""
+    """A running emitter, which is stopped properly at the end."""
 
     def __init__(self, emitter, log):
         self.stop = asyncio.Event()
@@ -539,7 +539,7 @@ class TestKafka:
                     decisions.append(strategy.decision_id(response))
                 await asyncio.sleep(0.01)
 
-        asking = asyncio.create_task(ask_on())  # an error of any request would come out of it
+        asking = asyncio.create_task(ask_on())  # raises if any request failed
         await until(lambda: strategy.counters["events_delivered"] > 20, 30.0)
         for _ in range(2):
             await asyncio.to_thread(kafka_broker.kill)

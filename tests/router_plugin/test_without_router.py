@@ -1,4 +1,4 @@
-"""Choosing for calls that somebody else makes, and seeing what was chosen."""
+"""Choosing for calls made without a router, and seeing what was chosen."""
 
 import asyncio
 from collections import Counter

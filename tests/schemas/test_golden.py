@@ -1,4 +1,4 @@
-"""Records written by released versions stay readable for ever: never rewrite a golden file, add new ones."""
+"""Records of released versions stay readable: never change a golden file, only add new ones."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever Conduit notes as a reason, people can read."""
+"""Every reason that Conduit records has a text for people."""
 
 import ast
 import pickle
@@ -50,7 +50,7 @@ def test_every_refusal_is_a_reason_with_a_sentence() -> None:
 
 
 def test_nothing_is_noted_by_a_text_of_its_own() -> None:
-    """What the rooms note is a member, so that a reason without a sentence cannot come to be."""
+    """The rooms record only members of the enums, so every reason has a sentence."""
     noted = [
         f"{path.relative_to(ROOT)}:{node.value.lineno} {node.arg}={ast.unparse(node.value)}"
         for room in ROOMS

@@ -1,4 +1,4 @@
-"""LiteLLM's private names stand in one room: another version of it touches that room and these tests alone."""
+"""LiteLLM's private names are used in one room, so another version of it affects only that room and its tests."""
 
 import ast
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ PLUGIN = Path(conduit_litellm.__file__).parent
 
 
 def said(path: Path) -> Iterator[str]:
-    """Yield the names and texts of a module's code; what its docstrings say is for people."""
+    """Yield the names and texts in a module's code, without its docstrings."""
     tree = ast.parse(path.read_text())
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -48,5 +48,5 @@ def said(path: Path) -> Iterator[str]:
 def test_no_other_room_of_the_plugin_says_them() -> None:
     inside = {path: PRIVATE.intersection(said(path)) for path in PLUGIN.rglob("*.py")}
     compat = {path for path in inside if path.parent.name == "litellm_compat"}
-    assert set().union(*(inside[path] for path in compat)) == PRIVATE  # so none of them is misspelt here
+    assert set().union(*(inside[path] for path in compat)) == PRIVATE  # so none of them is misspelt
     assert {path.name: found for path, found in inside.items() if found and path not in compat} == {}

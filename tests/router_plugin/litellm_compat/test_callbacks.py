@@ -1,4 +1,4 @@
-"""What became of each decision, as LiteLLM's callbacks tell it: real HTTP calls, one outcome per decision."""
+"""Outcomes as LiteLLM's callbacks report them: real HTTP calls, and one outcome per decision."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ ASK = [{"role": "user", "content": "hello"}]
 
 
 async def select(router, request_kwargs):
-    """Select a deployment without calling it, as LiteLLM's calls do first."""
+    """Select a deployment without calling it, as the first step of LiteLLM's calls does."""
     if hasattr(router, "select"):
         return await router.select("chat", request_kwargs, messages=ASK)
     return await router.async_get_available_deployment(model="chat", request_kwargs=request_kwargs, messages=ASK)
@@ -141,7 +141,7 @@ async def test_litellms_own_timeout_is_an_error(strategy, new_router, served, ev
 
 
 async def test_a_cached_answer_is_marked_as_such(strategy, new_router, events):
-    # What LiteLLM's callback gets on a hit of its response cache. The cache itself needs LiteLLM's proxy parts.
+    # What LiteLLM's callback receives when the response cache answers. The cache itself needs LiteLLM's proxy.
     router = new_router(strategy)
     kwargs = {"metadata": {}}
     await select(router, kwargs)
@@ -162,7 +162,7 @@ async def test_a_model_without_a_price_is_not_taken_for_free(strategy, events):
 
 
 async def test_a_client_that_left_in_the_middle_is_marked_as_such(strategy, new_router, events):
-    # What LiteLLM's proxy reports when the caller of a stream goes away.
+    # What LiteLLM's proxy reports when the caller of a stream disconnects.
     router = new_router(strategy)
     kwargs = {"metadata": {}}
     await select(router, kwargs)
@@ -247,7 +247,7 @@ async def test_a_callback_that_cannot_be_read_disturbs_nobody(strategy, new_rout
 
 
 class TestAttemptsAtOneRequest:
-    """In the proxy all attempts share one metadata dict; reports may come after the next one has stamped it."""
+    """In the proxy, all attempts share one metadata dict. Reports may come after the next attempt has stamped it."""
 
     async def attempts(self, strategy, router, number):
         kwargs = {"metadata": {}, "litellm_logging_obj": object()}
@@ -262,7 +262,7 @@ class TestAttemptsAtOneRequest:
         now = datetime.now()
         late = told | {"exception": TimeoutError("too late")}
         await strategy._callbacks.async_log_failure_event(late, None, now, now)
-        await strategy._callbacks.async_log_failure_event(late, None, now, now)  # told twice
+        await strategy._callbacks.async_log_failure_event(late, None, now, now)  # reported twice
         await strategy._callbacks.async_log_success_event(told, None, now, now)
         outcomes = {event.decision_id: event for event in await events.outcomes(strategy, 2)}
         assert [outcomes[one.id].status for one in attempts] == ["error", "success"]

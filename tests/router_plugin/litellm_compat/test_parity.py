@@ -1,4 +1,4 @@
-"""Everything LiteLLM's own selection honours stays honoured: the rows of docs/parity.md, one test each.
+"""Everything that LiteLLM's own selection respects is still respected: one test for each row of docs/parity.md.
 
 Every test runs twice. With Conduit, which would always like to choose the deployment that the feature forbids, it
 must pass. With a strategy that chooses the same from the router's model list, the way LiteLLM's documentation shows
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarnin
 
 
 class Naive(CustomRoutingStrategyBase):
-    """Chooses from the model list: the favourite of the group, else its first."""
+    """Chooses from the model list: the group's favourite, or else its first deployment."""
 
     def __init__(self, router: Router, favourites: dict[str, str]) -> None:
         self._router = router
@@ -60,7 +60,7 @@ class World:
         self._offset = 10
 
     def router(self, entries: list[Any], favourites: dict[str, str], **options: Any) -> Router:
-        """Return a router whose strategy knows in each group which deployment it would rather choose."""
+        """Return a router whose strategy has a favourite deployment in each group."""
         entries = [entry if isinstance(entry, dict) else self.deployment(entry) for entry in entries]
         router = Router(model_list=entries, num_retries=options.pop("num_retries", 0), **options)
         if self.strategy is None:
@@ -73,7 +73,7 @@ class World:
         return router
 
     def prefer(self, favourites: dict[str, str]) -> None:
-        """Let the strategy know better, as a newer snapshot would."""
+        """Change the strategy's favourites, as a newer snapshot would."""
         if self.strategy is None:
             self._favourites.update(favourites)
             return
@@ -108,18 +108,18 @@ class World:
         assert {await self.ask(router, model, **options) for _ in range(5)} == {deployment}
 
     async def soon(self, deployment: str, router: Router, model: str = "chat", **options: Any) -> None:
-        """Check that from some moment on only this deployment serves: LiteLLM notes things after the response."""
+        """Check that eventually only this deployment serves. LiteLLM updates its records after the response."""
         for _ in range(30):
             try:
                 if await self.ask(router, model, **options) == deployment:
                     break
-            except Exception:  # until LiteLLM has noted it
+            except Exception:  # until LiteLLM has recorded it
                 pass
             await asyncio.sleep(0.05)
         await self.only(deployment, router, model, **options)
 
     async def decisions(self) -> list[tuple[str, str, str]]:
-        """Return group, deployment and outcome of every decision, in their order."""
+        """Return group, deployment and outcome of every decision, in order."""
         assert self.strategy is not None, "nobody else notes decisions"
         events = self._fixtures["events"]
         selections = await events(self.strategy, "selection")
@@ -136,7 +136,7 @@ Scenario = Callable[[World], Coroutine[Any, Any, None]]
 
 
 def row(*paths: str) -> Callable[[Scenario], Any]:
-    """Make a row's test of a scenario, for the paths on which LiteLLM honours the feature."""
+    """Turn a scenario into a row's test, for the paths on which LiteLLM respects the feature."""
 
     def decorate(scenario: Scenario) -> Any:
         @pytest.mark.parametrize(("path", "who"), [*((path, "conduit") for path in paths), (paths[0], "naive")])
@@ -207,7 +207,7 @@ async def test_context_window_fallbacks(world):
 async def test_weighted_failover(world):
     broken = world.deployment("broken", mock_response="litellm.InternalServerError")
     router = world.router(["a", broken], {"chat": "broken"}, enable_weighted_failover=True, disable_cooldowns=True)
-    if core_class() is not None:  # the router written in Rust leaves it to its own simple-shuffle alone
+    if core_class() is not None:  # in the Rust router, only simple-shuffle does this
         with pytest.raises(litellm.InternalServerError):
             await world.ask(router)
         assert await world.decisions() == [("chat", "broken", "error")]
@@ -338,12 +338,12 @@ async def test_provider_budgets(world):
 
 
 async def sticks(world, router, **options):
-    """Check that the same deployment goes on serving, whichever the strategy would rather choose."""
+    """Check that the same deployment continues to serve, whatever the strategy prefers."""
     served = []
     for favourite in "babababa":
         world.prefer({"chat": favourite})
         served.append(await world.ask(router, **options))
-        await asyncio.sleep(0.1)  # LiteLLM notes who served after the response
+        await asyncio.sleep(0.1)  # LiteLLM records after the response which deployment served
     assert len(set(served[-4:])) == 1, served
     world.prefer({"chat": "a"})
     assert await world.ask(router) == "a"
@@ -366,7 +366,7 @@ async def test_prompt_cache_affinity(world):
 
 
 class _OnlyModel:
-    """A routing plugin of LiteLLM's: a rule about which models may serve."""
+    """A LiteLLM routing plugin: a rule about which models may serve."""
 
     def __init__(self, *models: str) -> None:
         self._models = models

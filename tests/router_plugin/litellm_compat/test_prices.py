@@ -9,7 +9,7 @@ from conduit_litellm.litellm_compat.prices import price_of
 from conduit_schemas import ArmPrice
 
 
-def deployment(arm: str, model: str, **info: Any) -> dict[str, Any]:  # LiteLLM notes prices by id: these are unique
+def deployment(arm: str, model: str, **info: Any) -> dict[str, Any]:  # LiteLLM stores prices by id, so these are unique
     return {"litellm_params": {"model": model}, "model_info": {"id": arm, **info}}
 
 

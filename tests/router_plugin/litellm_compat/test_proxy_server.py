@@ -1,4 +1,4 @@
-"""The proxy calls the hooks of a handler, wherever they are written."""
+"""The proxy calls a handler's hooks, including inherited ones."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from conduit_litellm.litellm_compat.proxy_server import ProxyHooks
 
 
 class Handler(ProxyHooks):
-    """One that counts requests."""
+    """A handler that counts requests."""
 
     def __init__(self) -> None:
         super().__init__()

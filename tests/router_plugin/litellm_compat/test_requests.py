@@ -1,4 +1,4 @@
-"""What LiteLLM notes on a request, read as the plugin wants to know it."""
+"""What LiteLLM records on a request, as the plugin reads it."""
 
 import pytest
 
@@ -17,7 +17,10 @@ def test_a_request_without_arguments_tells_nothing_and_takes_a_stamp_all_the_sam
     ("metadata", "goal"),
     [
         ({"conduit": {"objective": "cost"}}, {"objective": "cost"}),
-        ({"requester_metadata": {"conduit": {"objective": "cost"}}}, {"objective": "cost"}),  # a proxy's client
+        (
+            {"requester_metadata": {"conduit": {"objective": "cost"}}},
+            {"objective": "cost"},
+        ),  # from a client
         ({"conduit": {"objective": "cost"}, "requester_metadata": {"conduit": {}}}, {"objective": "cost"}),
         ({"requester_metadata": None}, None),
         ("no mapping", None),

@@ -1,4 +1,4 @@
-"""Answers as LiteLLM tells of them, in all their shapes."""
+"""Answers in all forms in which LiteLLM reports them."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Where a decision's id stands on a request: its own, and never somebody else's."""
+"""A request carries the id of its own decision, and never that of another."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A server that stands for all providers, and services whose models are there."""
+"""A stand-in for all providers, and services that use it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path

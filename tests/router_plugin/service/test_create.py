@@ -1,4 +1,4 @@
-"""What create_service takes, and what it says to what it cannot take."""
+"""The arguments that create_service accepts, and its messages about those that it refuses."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The tree of errors: whatever LiteLLM raises has its place in it."""
+"""Every error that LiteLLM raises has its place in the tree of errors."""
 
 import inspect
 

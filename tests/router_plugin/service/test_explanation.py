@@ -1,4 +1,4 @@
-"""Why this model? Said in plain words, whatever the reason was."""
+"""Explanations in plain words, for every kind of reason."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The programs in docs/service.md run as they are shown."""
+"""The programs in docs/service.md run unchanged."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
 @pytest.fixture
 def at_hand(providers, monkeypatch, tmp_path):
-    """The usual providers are the local server; the log is the test's own."""
+    """The common providers are a local server, and each test has its own log."""
     monkeypatch.setenv("CONDUIT_HOME", str(tmp_path))
     for name, base in (("OPENAI", "/openai/v1"), ("ANTHROPIC", "/anthropic")):
         monkeypatch.setenv(f"{name}_API_KEY", "k")

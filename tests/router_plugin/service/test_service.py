@@ -1,4 +1,4 @@
-"""The service as its user sees it, with either backend."""
+"""The service as its users see it, with each backend."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ class City(BaseModel):
 
 
 async def validation(events, service, count):
-    """The feedback of the service itself; the strategy's own checks of answers may add theirs."""
+    """Feedback from the service itself; the strategy's answer checks may add their own."""
     for _ in range(200):
         told = await events(service.strategy, "feedback")
         found = [one for one in told if one.source == "validation"]
@@ -116,7 +116,7 @@ async def test_what_cannot_be_repaired_is_an_error_and_bad_quality(backend, new_
     (told,) = await validation(events, service, 1)
     assert (told.decision_id, told.quality) == (caught.value.decision_ids[0], 0.0)
     (outcome,) = await events.outcomes(service.strategy, 1)
-    assert outcome.status == "success"  # the model did answer
+    assert outcome.status == "success"  # the model answered, after all
 
 
 async def test_validation_may_be_kept_out_of_learning(new_service, model, providers, events):
@@ -131,7 +131,7 @@ async def test_validation_may_be_kept_out_of_learning(new_service, model, provid
 async def test_a_failing_model_is_replaced(backend, new_service, model, providers, events):
     providers.script["openai-a"] = [500] * 40
     service = await new_service(execution_backend=backend, models=[model("a"), model("b")], retries=2)
-    # Chance chooses first: that it never takes "a" in so many requests does not happen.
+    # The first choices are random, and with so many requests "a" is among them.
     answers = [await service.complete("Hello?") for _ in range(30)]
     assert {answer.deployment_id for answer in answers} == {"b"}
     after = next(answer for answer in answers if answer.attempts == 2)
@@ -275,7 +275,7 @@ async def test_the_service_learns_which_model_is_good(new_service, model, until)
 
 
 class Accounting(CustomLogger):
-    """LiteLLM's own books."""
+    """Records the entries that LiteLLM's callbacks report."""
 
     def __init__(self):
         super().__init__()
