@@ -175,7 +175,7 @@ class Learner:
             await asyncio.sleep(0.0005)
 
     def check(self) -> None:
-        """Check that the process has not ended by itself.
+        """Check that the process has not ended on its own.
 
         Raises
         ------
@@ -469,7 +469,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         asyncio.run(work(settings, Phase(options.phase), options.group))
         return
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every attempt to connect
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs every attempt to connect
     report = asyncio.run(measure(options.kills, options.pauses, options.restarts))
     if options.json:
         print(json.dumps(report))

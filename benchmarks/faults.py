@@ -237,8 +237,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5, help="deaths of the broker [5]")
     options = parser.parse_args()
     if options.kills < 1 or options.rate * options.seconds < 100:
-        parser.error("at least one death and a hundred requests, please")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every attempt to connect
+        parser.error("give at least one death and a hundred requests")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs every attempt to connect
     report = asyncio.run(measure(options.rate, options.seconds, options.kills))
     if options.json:
         print(json.dumps(report))

@@ -388,7 +388,7 @@ def measure(address: str, *, events: int, rounds: int) -> Mapping[str, Any]:
 
 
 def _in_a_fresh_process(run: Callable[[LogSettings, int], _T], settings: LogSettings, events: int) -> _T:
-    # A new pool each time: one that renews its process after every task may wait for it for ever (gh-115634).
+    # A new pool each time: one that replaces its process after every task may wait for it forever (gh-115634).
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
         return fresh.submit(run, settings, events).result()
 

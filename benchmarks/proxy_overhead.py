@@ -57,7 +57,7 @@ class Stopwatch(CustomLogger):
         name = f"_core_{_SELECTOR}" if hasattr(core, f"_core_{_SELECTOR}") else _SELECTOR
         select = getattr(core, name, None)
         if select is None or select is self._timed:
-            return  # a router written in Rust selects where Python cannot look
+            return  # a router written in Rust makes its selections out of Python's sight
 
         @wraps(select)
         async def timed(*args: Any, **kwargs: Any) -> Any:

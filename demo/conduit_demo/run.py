@@ -56,7 +56,7 @@ class Settings:
 
 
 class Watch(Protocol):
-    """Is told of a run's progress."""
+    """Receives the progress of a run."""
 
     def begin(self, policy: str, requests: int, models: tuple[str, ...]) -> None:
         """Called when a policy starts to serve requests."""

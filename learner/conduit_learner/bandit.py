@@ -22,7 +22,7 @@ class SnapshotBandit(bandit.base.ContextualPolicy):
     """One of :data:`conduit_policy.algorithms.ALGORITHMS` behind river's interface.
 
     It learns with the learner's own code and chooses from snapshots with the plugin's own code, so a simulation
-    measures what serves requests. Rewards are taken as quality and must lie within -32..32. The first context
+    measures what serves requests. Rewards count as quality and must be within -32..32. The first context
     determines which features are used.
 
     Parameters

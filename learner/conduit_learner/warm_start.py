@@ -3,7 +3,7 @@
 Each row is one finished request, from a LiteLLM spend-log export (with its own column names) or from your own log with
 the names in :data:`COLUMNS`. The resulting events are ordinary events with a mark: every selection has the flag
 ``warm_start``. If the probability with which the deployment was chosen is unknown, the selection also has the fallback
-``warm_start``, so that an evaluation does not take it for one of Conduit's decisions.
+``warm_start``, so that an evaluation does not mistake it for one of Conduit's decisions.
 """
 
 import csv
@@ -34,7 +34,7 @@ from conduit_schemas import (
 __all__ = ["COLUMNS", "MARK", "Past", "read_past", "read_rows"]
 
 MARK = Flag.WARM_START.value
-"""Who reported what was imported."""
+"""The source of imported outcomes and ratings."""
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "request_id": ("request_id", "id"),
@@ -97,7 +97,7 @@ def read_past(
     renamed
         Maps the files' names for deployments to deployment ids.
     featurizer
-        What makes contexts of prompts; it must be the one that the policy's applications use. See
+        Computes contexts from prompts. It must be the one that the policy's applications use; see
         :func:`conduit_policy.featurizer_of`.
 
     Raises

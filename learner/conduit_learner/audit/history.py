@@ -174,7 +174,7 @@ class BlockingLog:
             messages = self.run(reader.poll, timeout_s=_POLL_S)
             empty = 0 if messages else empty + 1
             if empty >= _EMPTY_POLLS:
-                self.end_offsets(topic)  # raises if the log is unreachable, so that this is not taken for deletion
+                self.end_offsets(topic)  # raises if the log is unreachable, so that this is not mistaken for deletion
                 if topic not in self.topics.compacted and waiting & begun:
                     raise LogUnavailableError(
                         f"topic {topic!r}: partition {min(waiting & begun)} stopped before its end"

@@ -72,7 +72,7 @@ def learner(
     _LOG.info("starting")
     # Importing takes a second or two, and an application server does not have all dependencies.
     worker = import_module("conduit_learner.worker.run")
-    gc.freeze()  # imported modules stay for good, so the garbage collector need not scan them again and again
+    gc.freeze()  # imported modules are never freed, so the garbage collector need not scan them again and again
 
     options = worker.WorkerOptions(
         snapshot_every_events=snapshot_every_events,

@@ -161,9 +161,9 @@ async def _advance(sides: list[_Side], main: _Side, following: Following) -> Non
 
 
 def spooled_bytes(log: EventLog, settings: LogSettings) -> int | None:
-    """Return how much waits on this machine's disk for the log; None where there is no spool folder to look into.
+    """Return how many bytes wait for the log on this machine's disk; None if there is no spool folder.
 
-    The folder is the router plugin's by default; one that was named to it is not known here.
+    Only the plugin's default folder is known here, not one that was set with ``spool_path``.
     """
     folder = settings.path / "spool"
     if not log.capabilities.needs_spool or not folder.is_dir():

@@ -151,7 +151,7 @@ def arm_names(models: Mapping[str, str]) -> dict[str, str]:
 def quality_of(cell: Cell) -> tuple[float | None, float | None]:
     """Return an arm's quality, where failed calls count 0, and the half-width of its 95 % interval.
 
-    The mean rating stands for all calls that did not fail, rated or not.
+    The mean rating represents all calls that did not fail, rated or not.
 
     Examples
     --------

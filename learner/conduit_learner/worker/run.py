@@ -107,7 +107,7 @@ class _LastSnapshot:
 
 @dataclass(slots=True)
 class _Partition:
-    """One owned partition, and what is still to be written for it."""
+    """One owned partition, and what must still be written for it."""
 
     learner: PartitionLearner
     checkpoints: CheckpointWriter
@@ -300,7 +300,7 @@ class _Worker:
         _LOG.debug("checkpoint of partition %d at offset %d", partition.learner.partition, offset)
 
     async def _leave(self) -> None:
-        """Write everything for the next owner; if the log is unreachable, that one re-reads a few more events."""
+        """Write everything for the next owner; if the log is unreachable, the next owner re-reads a few more events."""
         try:
             for partition in list(self._partitions.values()):
                 await self._write_everything(partition)
