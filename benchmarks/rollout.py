@@ -9,7 +9,7 @@ import json
 import random
 
 from conduit_learner.core.rollout import Rollout
-from conduit_schemas import AutomaticRollout
+from conduit_schemas import AutomaticRollout, RolloutStage
 
 _MAX_STEPS = 50_000
 
@@ -31,7 +31,7 @@ def decisions(conduit: float, control: float, margin: float, seed: int) -> tuple
         for group, quality in (("conduit", conduit), ("control", control)):
             rollout.observe(group, "success", 1.0, 0)
             rollout.observe(group, "quality", float(rng.random() < quality), 0)
-        if rollout.state.stage != "testing":
+        if rollout.state.stage is not RolloutStage.TESTING:
             return number, rollout.state.stage
     return _MAX_STEPS, "testing"
 

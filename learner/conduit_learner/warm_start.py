@@ -116,7 +116,7 @@ def read_past(
                 past.other_groups += 1
                 continue
             arm = found["arm"] or found["model"]
-            if not arm and _status(found) == "error":
+            if not arm and _status(found) is OutcomeStatus.ERROR:
                 past.unserved += 1  # a proxy also logs the requests it refused
                 continue
             if not arm:

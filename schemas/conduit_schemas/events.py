@@ -204,3 +204,11 @@ class DeadLetter(Record):
     """Length of the whole record."""
     replayed_at: Timestamp | None = None
     """When the record was last appended again, seconds since 1970."""
+
+    @property
+    def place(self) -> str:
+        """The refused record's place, ``topic/partition/offset``.
+
+        It is the dead letter's key as well, so compaction keeps one dead letter per record.
+        """
+        return f"{self.topic}/{self.partition}/{self.offset}"

@@ -46,6 +46,7 @@ FILLED_IN = {
     "messages=[...]": 'messages=[{"role": "user", "content": "What is the capital of Norway?"}]',
 }
 """What a page leaves its reader to fill in."""
+ROOMS = ("schemas", "event_log", "policy", "router_plugin", "learner")
 OTHERS = {"pip", "make", "docker", "kubectl", "litellm", "curl", "mkdocs", "python", "export"}
 """Other programs whose commands pages may show."""
 
@@ -149,14 +150,30 @@ def test_a_pages_programs_run(name: str, providers: None, monkeypatch: pytest.Mo
 def test_every_counter_is_explained() -> None:
     """The troubleshooting page describes every counter."""
     sources = "".join(path.read_text() for path in (ROOT / "router_plugin" / "conduit_litellm").rglob("*.py"))
-    counted = set(re.findall(r'counters\.add\("(\w+)"', sources)) | {
-        f"fallback_{reason}"
-        for reason in re.findall(r'^    "(\w+)": "', sources.partition("_EXPLANATIONS")[2], re.M)[:5]
-    }
+    counted = set(re.findall(r'counters\.add\("(\w+)"', sources))
     quiet = {"events_delivered", "events_refused", "feedbacks", "snapshots", "snapshots_refused", "no_snapshot"}
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     explained = set(re.findall(r"`(\w+)`", page))
     assert counted - quiet <= explained
+
+
+def test_every_message_that_a_table_quotes_is_one_of_ours() -> None:
+    """Tables of symptoms quote what a log or an error says, so that it can be searched for."""
+    said = "\n".join(
+        node.value
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    quoted = [
+        text
+        for page in PAGES
+        for symptom in re.findall(r"^\| *([^|]*)\|", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for text in re.findall(r'"([^"]+)"', re.sub(r"`[^`]*`", "", symptom))
+    ]
+    assert len(quoted) >= 3
+    assert [text for text in quoted if text not in said] == []
 
 
 @pytest.mark.process

@@ -21,6 +21,7 @@ from conduit_schemas import (
     LearningChange,
     LearningSettings,
     Outcome,
+    OutcomeStatus,
     Selection,
     decode_event,
     encode,
@@ -318,7 +319,7 @@ def joined(
         target=np.array([0.5, 0.5]),
         context=np.zeros(1, np.int16),
         objective=Objective(quality=2.0, cost=0.5, latency=0.25),
-        status=status or "",
+        status=None if status is None else OutcomeStatus(status),
         amounts={field: amount for field, amount in reported.items() if amount is not None},
         qualities=list(feedbacks),
     )

@@ -88,7 +88,7 @@ def replay_dead_letters(
         batch = replays[start : start + _BATCH]
         log.append(log.topics.events, [replay.message for replay in batch])
         marked = [replay.letter.model_copy(update={"replayed_at": now()}) for replay in batch]
-        log.append(log.topics.dead_letters, [Message(_key(letter), encode(letter)) for letter in marked])
+        log.append(log.topics.dead_letters, [Message(letter.place.encode(), encode(letter)) for letter in marked])
         progress(len(batch))
 
 
@@ -104,7 +104,3 @@ def _objection(letter: DeadLetter) -> str | None:
     if isinstance(event, PolicyChange):
         return "settings, which would override newer ones"
     return None
-
-
-def _key(letter: DeadLetter) -> bytes:
-    return f"{letter.topic}/{letter.partition}/{letter.offset}".encode()

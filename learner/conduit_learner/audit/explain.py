@@ -8,6 +8,7 @@ from conduit_learner.audit.history import TrimmedError
 from conduit_learner.audit.recompute import Recomputation, recompute, without_snapshot
 from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.core.checkpoint import CheckpointError
+from conduit_learner.models.elementary import NORMAL_95
 from conduit_log import StoredMessage
 from conduit_policy import ROWS, SIGNALS, Beliefs, Context, unpack_context
 from conduit_policy.vectors import UNIT, unpack_vector
@@ -23,9 +24,6 @@ from conduit_schemas import (
 from conduit_schemas.reasons import Code
 
 __all__ = ["ArmExplanation", "Explanation", "Predicted", "ProofStatus", "explain"]
-
-_Z = 1.959963984540054
-"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
 class ProofStatus(Code):
@@ -237,8 +235,8 @@ def _predictions(
         unit = SIGNALS[signal].shown
         predicted[signal] = Predicted(
             mean=unit(mean),
-            low=None if deviation is None else unit(mean - _Z * deviation),
-            high=None if deviation is None else unit(mean + _Z * deviation),
+            low=None if deviation is None else unit(mean - NORMAL_95 * deviation),
+            high=None if deviation is None else unit(mean + NORMAL_95 * deviation),
         )
     return predicted
 

@@ -63,8 +63,7 @@ def list_(*, settings: LogSettings, reasons: tuple[str, ...], limit: int, as_jso
     for letter in shown:
         moment = datetime.fromtimestamp(letter.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
         again = ", retried" if letter.replayed_at is not None else ""
-        place = f"{letter.topic}/{letter.partition}/{letter.offset}"
-        click.echo(f"{moment}  {place}  {letter.reason}{again}: {letter.message}")
+        click.echo(f"{moment}  {letter.place}  {letter.reason}{again}: {letter.message}")
     click.echo(f"{len(letters):,} dead letters" + "".join(f", {count:,} {reason}" for reason, count in counts.items()))
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conduit_learner.models.elementary import ln
 from conduit_policy import AMOUNTS, Objective, Signal, place
+from conduit_schemas import OutcomeStatus
 
 __all__ = ["BOUNDS", "MEASURES", "JoinedDecision", "measure"]
 
@@ -35,32 +37,49 @@ class JoinedDecision:
     context: NDArray[np.int16]
     objective: Objective
     """The objective that defines its utility."""
-    status: str = ""
-    """The outcome's status; empty if there is no outcome."""
+    status: OutcomeStatus | None = None
+    """How the call ended; None if there is no outcome."""
     amounts: Mapping[str, float] = field(default_factory=dict)
     """The amounts that the outcome reports, by field."""
     qualities: list[float] = field(default_factory=list)
     """Its ratings."""
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the call failed, which is worth 0 whatever its feedback."""
+        return self.status == OutcomeStatus.ERROR
+
+    @property
     def quality(self) -> float:
         """See :data:`MEASURES`; NaN if nobody rated the answer."""
-        if self.status == "error":
+        if self.has_failed:
             return 0.0
         return sum(self.qualities) / len(self.qualities) if self.qualities else np.nan
 
     @property
     def success(self) -> float:
         """1 or 0; NaN if the call was cancelled, never reached the arm, or has no outcome."""
-        return {"success": 1.0, "error": 0.0}.get(self.status, np.nan)
+        match self.status:
+            case OutcomeStatus.SUCCESS:
+                return 1.0
+            case OutcomeStatus.ERROR:
+                return 0.0
+            case None | OutcomeStatus.CANCELLED | OutcomeStatus.CLIENT_DISCONNECT | OutcomeStatus.CACHE_HIT:
+                return np.nan
+            case _:
+                assert_never(self.status)
 
     def amount(self, signal: Signal) -> float:
         """Return one of the call's amounts; NaN if it is unknown."""
-        if self.status == "success":
-            return self.amounts.get(signal.field, np.nan)
-        if self.status == "error" and signal.unit == "USD":
-            return self.amounts.get(signal.field, 0.0)
-        return np.nan
+        match self.status:
+            case OutcomeStatus.SUCCESS:
+                return self.amounts.get(signal.field, np.nan)
+            case OutcomeStatus.ERROR:
+                return self.amounts.get(signal.field, 0.0) if signal.unit == "USD" else np.nan
+            case None | OutcomeStatus.CANCELLED | OutcomeStatus.CLIENT_DISCONNECT | OutcomeStatus.CACHE_HIT:
+                return np.nan
+            case _:
+                assert_never(self.status)
 
     def utility(self, scale: Vector) -> float:
         """See :data:`MEASURES`; NaN if the quality is NaN."""
@@ -92,7 +111,7 @@ def measure(
         Shape (A, 2): for each amount, the smallest of the arms' means, and their span, on the log scale; see
         :class:`conduit_policy.Beliefs`.
     """
-    failed = np.array([row.status == "error" for row in rows])
+    failed = np.array([row.has_failed for row in rows])
     judged = np.array([bool(row.qualities) for row in rows])
     asked = np.bincount(chosen, ~failed)
     share = (np.bincount(chosen, judged & ~failed) / np.maximum(asked, 1.0))[chosen]

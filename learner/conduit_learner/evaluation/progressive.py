@@ -292,7 +292,7 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
 def _warnings(candidate: _Candidate, rows: list[JoinedDecision]) -> Iterator[str]:
     for reason, count in candidate.left_out.items():
         yield f"{count:,} decisions were left out: they {reason}"
-    worked = [row for row in rows if row.status != "error"]
+    worked = [row for row in rows if not row.has_failed]
     judged = sum(bool(row.qualities) for row in worked)
     if judged < len(worked):
         yield (

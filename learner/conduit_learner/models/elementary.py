@@ -1,4 +1,4 @@
-"""Logarithm and exponential with the same bits on every machine.
+"""Logarithm, exponential and constants with the same bits on every machine.
 
 ``math.log`` and ``math.exp`` come from the C library, whose last bit differs between platforms. These functions use
 only operations that IEEE 754 defines to the bit.
@@ -6,9 +6,11 @@ only operations that IEEE 754 defines to the bit.
 
 from math import frexp, ldexp
 
-__all__ = ["LN_2", "exp", "ln"]
+__all__ = ["LN_2", "NORMAL_95", "exp", "ln"]
 
 LN_2 = 0.6931471805599453
+NORMAL_95 = 1.959963984540054
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
 def ln(value: float) -> float:

@@ -206,11 +206,6 @@ def _prices(policy: PolicyView, total: Mapping[str, Cell]) -> Iterator[Finding]:
     named = {names.get(arm, arm): cell for arm, cell in served.items()}
     unknown = [arm for arm, cell in named.items() if cell.known["cost_usd"] - cell.errors < 0.5 * cell.successes]
     free = [arm for arm, cell in named.items() if not cell.amounts["cost_usd"] and arm not in unknown]
-    free = [
-        names.get(arm, arm)
-        for arm, cell in served.items()
-        if not cell.amounts["cost_usd"] and names.get(arm, arm) not in unknown
-    ]
     if unknown:
         advice = "give their deployments input_cost_per_token and output_cost_per_token in model_info"
         yield Finding(name, "look", f"LiteLLM reports no cost for {', '.join(unknown)}", advice)

@@ -212,7 +212,6 @@ class PolicyView:
                 self.times.setdefault((arm, name), Counter())[step] += 1
         if failed:
             known.setdefault("cost_usd", 0.0)
-        if failed:
             self.errors[outcome.error_class or "unknown"] += 1
         for cell in self._cells(decision, arm):
             cell.successes += worked

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from conduit_learner.models.elementary import NORMAL_95
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import OTHERS, TIMES, PolicyView
 from conduit_learner.view.savings import Comparison, Moments
@@ -25,7 +26,6 @@ MIN_SELECTIONS = 20
 _MAX_BLIND = 0.01
 """Maximum share of requests in which an arm had probability 0, for any statement about its savings."""
 
-_Z = 1.959963984540054
 _COUNTS = tuple(name for name in COUNTS if name != "rating_squares")
 
 
@@ -45,7 +45,7 @@ def installation_report(view: InstallationView, *, now_ms: int) -> dict[str, Any
             "about": {reason: DeadLetterReason.sentence(reason) for reason in view.dead_letters.values()},
             "newest": [
                 {
-                    "place": f"{letter.topic}/{letter.partition}/{letter.offset}",
+                    "place": letter.place,
                     "time_ms": letter.time_ms,
                     "reason": letter.reason,
                     "message": letter.message,
@@ -168,7 +168,7 @@ def quality_of(cell: Cell) -> tuple[float | None, float | None]:
     if cell.rated < 2:
         return mean * worked, None
     variance = max(0.0, cell.rating_squares / cell.rated - mean * mean) * cell.rated / (cell.rated - 1)
-    return mean * worked, _Z * worked * math.sqrt(variance / cell.rated)
+    return mean * worked, NORMAL_95 * worked * math.sqrt(variance / cell.rated)
 
 
 def _curves(policy: PolicyView, range_: str, now_ms: int) -> tuple[int, list[int], dict[str, list[Cell]]]:
@@ -241,7 +241,7 @@ def _beliefs(policy: PolicyView, arm: str) -> dict[str, dict[str, float]]:
             continue
         # The intercept's variance is the uncertainty about the arm before any request is considered.
         precision = float(unpack_vector(posterior.precision)[0])
-        reach = _Z * posterior.sigma / math.sqrt(precision) if precision > 0.0 else math.inf
+        reach = NORMAL_95 * posterior.sigma / math.sqrt(precision) if precision > 0.0 else math.inf
         unit = SIGNALS[signal].shown if signal in SIGNALS else float
         low, high = posterior.average - reach, posterior.average + reach
         if not math.isfinite(reach):

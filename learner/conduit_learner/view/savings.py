@@ -234,7 +234,7 @@ def _joined(decision: ShownDecision) -> JoinedDecision:
         nothing,
         nothing.astype(np.int16),
         _objective(decision.objective),
-        decision.status or "",
+        decision.status,
         decision.amounts,
         decision.ratings,
     )

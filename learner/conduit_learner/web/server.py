@@ -22,9 +22,7 @@ from conduit_learner.worker.listening import listening
 from conduit_log import LogUnavailableError
 from conduit_schemas import ConfigurationError
 
-__all__ = ["DEFAULT_ADDRESS", "Page", "is_loopback", "serve_page"]
-
-DEFAULT_ADDRESS = ("127.0.0.1", 8787)
+__all__ = ["Page", "is_loopback", "serve_page"]
 
 _FRESH_S = 1.0
 """Minimum age of a report before it is computed again, however many requests ask for it."""

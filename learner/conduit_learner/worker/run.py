@@ -348,4 +348,4 @@ class _Worker:
 
 
 def _to_message(letter: DeadLetter) -> Message:
-    return Message(f"{letter.topic}/{letter.partition}/{letter.offset}".encode(), encode(letter))
+    return Message(letter.place.encode(), encode(letter))

@@ -1,7 +1,7 @@
 """Creates a service from an application's arguments: the strategy, the backend, and the service that uses both."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, assert_never, get_args
 
 from conduit_litellm.service.backend import Backend
 from conduit_litellm.service.litellm_backend import LiteLLMBackend
@@ -14,9 +14,11 @@ from conduit_schemas import ConfigurationError, policy_name, unknown_name
 
 __all__ = ["create_service"]
 
+ExecutionBackend = Literal["litellm", "pydantic_ai"]
+
 
 async def create_service(
-    execution_backend: Literal["litellm", "pydantic_ai"] = "litellm",
+    execution_backend: ExecutionBackend = "litellm",
     models: Iterable[Model] | None = None,
     default_result_type: type[Any] | None = None,
     *,
@@ -80,10 +82,13 @@ async def create_service(
     spare = deployments(fallbacks, f"{name}-fallback", argument="fallbacks")
     strategy = ConduitRoutingStrategy(**strategy_settings)
     backend: Backend
-    if execution_backend == "litellm":
-        backend = LiteLLMBackend(strategy, pool, spare, retries=retries, options=router_options or {})
-    else:
-        backend = _pydantic_ai(strategy, pool, spare, retries, router_options)
+    match execution_backend:
+        case "litellm":
+            backend = LiteLLMBackend(strategy, pool, spare, retries=retries, options=router_options or {})
+        case "pydantic_ai":
+            backend = _pydantic_ai(strategy, pool, spare, retries, router_options)
+        case _:
+            assert_never(execution_backend)
     return Service(
         strategy,
         backend,
@@ -95,12 +100,10 @@ async def create_service(
     )
 
 
-_BACKENDS = ("litellm", "pydantic_ai")
-
-
 def _check(backend: str, fallbacks: object, retries: int, timeout_s: float, settings: Mapping[str, Any]) -> None:
-    if backend not in _BACKENDS:
-        raise ConfigurationError(f"execution_backend={backend!r} must be one of {', '.join(_BACKENDS)}")
+    backends = get_args(ExecutionBackend)
+    if backend not in backends:
+        raise ConfigurationError(f"execution_backend={backend!r} must be one of {', '.join(backends)}")
     if isinstance(fallbacks, (str, Mapping)):
         raise ConfigurationError(f"fallbacks={fallbacks!r} must be a list")
     if not (isinstance(retries, int) and retries >= 0):
