@@ -97,8 +97,9 @@ def _asyncapi() -> dict[str, Any]:
 
 _REASONS = """# Reasons and flags
 
-Events, counters and metrics give a reason as a code. This page says what each code means, in the words that Conduit
-uses everywhere. A log may also hold codes of a newer version. They are not listed here, and are shown unchanged.
+Events, counters, metrics and the JSON of commands give a reason as a code. This page says what each code means, in the
+words that Conduit uses everywhere. A log may also hold codes of a newer version. They are not listed here, and are
+shown unchanged.
 """
 
 

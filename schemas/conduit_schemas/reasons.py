@@ -1,9 +1,9 @@
 """The reason codes: every code that Conduit records as a reason, each with one sentence for people.
 
-The log, the counters and the metrics hold the code, whose meaning never changes. People read its sentence: in log
-lines, in answers to "why this model?", on the web page, in the commands and in ``docs/contract/reasons.md``, which is
-generated from here. A newer version may have written the log, so use :meth:`Code.sentence` to show a code from a log:
-it has an answer for unknown codes, too.
+The log, the counters, the metrics and the commands' JSON hold the code, whose meaning never changes. People read its
+sentence: in log lines, in answers to "why this model?", on the web page, in the commands and in
+``docs/contract/reasons.md``, which is generated from here. A newer version may have written the log, so use
+:meth:`Code.sentence` to show a code from a log: it has an answer for unknown codes, too.
 """
 
 from enum import StrEnum
@@ -11,7 +11,20 @@ from typing import Self
 
 from conduit_schemas.fields import MAX_ARMS
 
-__all__ = ["VOCABULARY", "Code", "DeadLetterReason", "EventFate", "Fallback", "Flag", "OutcomeStatus", "RolloutStage"]
+__all__ = [
+    "VOCABULARY",
+    "Code",
+    "DeadLetterReason",
+    "EventFate",
+    "Fallback",
+    "Flag",
+    "NotEvaluated",
+    "NotProvable",
+    "NotRetried",
+    "NothingToProve",
+    "OutcomeStatus",
+    "RolloutStage",
+]
 
 
 class Code(StrEnum):
@@ -198,5 +211,56 @@ class EventFate(Code):
     REFUSED = "refused", "It violated the contract or was too large, and was left out."
 
 
-VOCABULARY: tuple[type[Code], ...] = (Fallback, Flag, OutcomeStatus, RolloutStage, DeadLetterReason, EventFate)
+class NotRetried(Code):
+    """Why a dead letter is not retried."""
+
+    ALREADY_RETRIED = "already_retried", "It was retried before."
+    CUT = "cut", "Its record was too long to be stored in full."
+    STILL_UNUSABLE = (
+        "still_unusable",
+        "Its record would be refused again.",
+        "`conduit dead-letters list` says what is wrong with it.",
+    )
+    SETTINGS = "settings", "Its settings would override newer ones."
+
+
+class NothingToProve(Code):
+    """Why there is nothing to prove about a decision that LiteLLM's own selection did not make either."""
+
+    ONE_DEPLOYMENT = "one_deployment", "Only one deployment was available, so there was nothing to choose."
+    NOT_CONDUIT = "not_conduit", "The selection names no snapshot: something other than Conduit chose."
+
+
+class NotProvable(Code):
+    """Why a decision or a published snapshot cannot be proven."""
+
+    EVENTS_DELETED = "events_deleted", "The events that it depends on were deleted."
+    NO_CHECKPOINT = (
+        "no_checkpoint",
+        "The oldest events were deleted, and no checkpoint within the events read covers them.",
+        "Use an archive that was started earlier, or read up to a later position.",
+    )
+
+
+class NotEvaluated(Code):
+    """Why an evaluation leaves a decision out."""
+
+    BY_LITELLM = "by_litellm", "LiteLLM chose, with probabilities that are not known."
+    OTHER_FEATURES = "other_features", "Its features are not those that the candidate learns from."
+    EARLIER_FEATURES = "earlier_features", "Its features are those of an earlier featurizer."
+    INVALID_OBJECTIVE = "invalid_objective", "Its objective is invalid."
+
+
+VOCABULARY: tuple[type[Code], ...] = (
+    Fallback,
+    Flag,
+    OutcomeStatus,
+    RolloutStage,
+    DeadLetterReason,
+    EventFate,
+    NotRetried,
+    NothingToProve,
+    NotProvable,
+    NotEvaluated,
+)
 """All sets of codes."""

@@ -157,6 +157,7 @@ class RolloutState(Record):
     since_ms: Count = 0
     """Stream time at which this stage began."""
     reason: Label = ""
+    """Which comparison led to this stage, in words, with its margin; empty while testing."""
     evidence: Annotated[dict[Label, Interval], Field(max_length=8)] = {}
     """The evidence of this stage: ``quality`` and ``success``, each for ``conduit`` and ``control``. A key is, for
     example, ``quality.conduit``."""

@@ -28,6 +28,7 @@ from conduit_schemas import (
     decode_snapshot,
     encode,
 )
+from conduit_schemas.reasons import NotProvable
 
 TOPICS = Topics()
 COMMANDS = [
@@ -144,9 +145,7 @@ class TestReplay:
         installation.store(tmp_path, installation.log[5:])
         result = run("replay", "--policy", POLICY, "--path", tmp_path, "--verify")
         assert result.exit_code == 1
-        assert (
-            "not provable: 131 decisions or published records, partition 0: the events before offset 5" in result.output
-        )
+        assert f"not provable: 131 decisions or published records. {NotProvable.NO_CHECKPOINT.about}" in result.output
         plain = run("replay", "--policy", POLICY, "--path", tmp_path)
         assert plain.exit_code == 1
         assert plain.output.startswith("Error: partition 0: the events before offset 5 were deleted")
@@ -395,7 +394,7 @@ class TestDeadLetters:
     def test_replay_says_what_was_done(self, letters: Path) -> None:
         result = run("dead-letters", "replay", "--path", letters, input="y\n")
         assert result.exit_code == 0
-        assert "left out: 1, still unusable: not JSON" in result.output
+        assert "left out: 1. Its record would be refused again. `conduit dead-letters list` says" in result.output
         assert "2 records appended to conduit.events again" in result.output
         with BlockingLog(EmbeddedLog(letters, topics=TOPICS), TOPICS) as log:
             assert len(list(log.partition(0))) == 2
@@ -403,7 +402,7 @@ class TestDeadLetters:
         assert ", retried: number 10" in run("dead-letters", "list", "--path", letters).output
         again = run("dead-letters", "replay", "--path", letters, "--reason", "orphan")
         assert again.output.splitlines() == [
-            "left out: 2, already retried",
+            "left out: 2. It was retried before.",
             "0 records appended to conduit.events again",
         ]
 

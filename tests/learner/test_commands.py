@@ -230,7 +230,7 @@ class TestCheckup:
         view = InstallationView()
         assert check_traffic(view, Following()).state == "look"
         assert check_dead_letters(view).state == "ok"
-        view.dead_letters[("t", 0, 1)] = "orphan"
+        view.dead_letters["t/0/1"] = "orphan"
         assert check_dead_letters(view).found == f"1. orphan: {DeadLetterReason.ORPHAN.about}"
         assert [finding.state for size in (None, 0, 5 << 20) for finding in check_spool(size)] == ["ok", "look"]
 

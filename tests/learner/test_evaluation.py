@@ -26,6 +26,7 @@ from conduit_schemas import (
     decode_event,
     encode,
 )
+from conduit_schemas.reasons import NotEvaluated
 
 ARMS = ("cheap", "middle", "dear")
 COSTS = np.array([0.001, 0.004, 0.02])
@@ -230,9 +231,13 @@ def test_what_cannot_be_used_is_left_out_and_named() -> None:
     assert result.decisions == 60
     assert sum(result.left_out.values()) == 4
     text = " ".join(result.warnings)
-    assert "1 decisions were left out: they were made by LiteLLM" in text
-    assert "1 decisions were left out: they were made for an invalid objective" in text
-    assert "hold features of 'other', not of 'four'" in text
+    assert result.left_out == {
+        NotEvaluated.BY_LITELLM: 1,
+        NotEvaluated.OTHER_FEATURES: 2,
+        NotEvaluated.INVALID_OBJECTIVE: 1,
+    }
+    assert f"1 decisions were left out. {NotEvaluated.BY_LITELLM.about}" in text
+    assert "They hold 3 features of 'four' or 4 features of 'other', not 4 features of 'four'." in text
     assert result.estimates["quality"][0].value == pytest.approx(clean.estimates["quality"][0].value)
 
 
@@ -271,7 +276,7 @@ def test_a_new_featurizer_starts_a_new_comparison() -> None:
         traffic.put(Feedback(policy="p", time=0.0, decision_id=f"two-{number}", quality=0.5))
     result = evaluate(traffic.log, "p")
     assert result.decisions == 20
-    assert "50 decisions were left out: they hold features of an earlier featurizer" in result.warnings
+    assert f"50 decisions were left out. {NotEvaluated.EARLIER_FEATURES.about}" in result.warnings
     assert result.logged["quality"].value == pytest.approx(0.5)
     # With the first featurizer, the candidate is evaluated on the first fifty decisions.
     assert evaluate(traffic.log, "p", settings=SETTINGS).decisions == 50
@@ -302,7 +307,7 @@ def test_refusals() -> None:
         ConfigurationError, match="no decision of policy 'absent' can be used for an evaluation: there are none"
     ):
         evaluate(log, "absent")
-    with pytest.raises(ConfigurationError, match="10 hold features of 'four', not of 'text64-v2'"):
+    with pytest.raises(ConfigurationError, match=r"10 decisions .* They hold 4 features of 'four', not 64"):
         evaluate(log, "p", settings=LearningSettings())
     with pytest.raises(ConfigurationError, match="partition 0 and in 1"):
         evaluate([*log, log[-1]._replace(partition=1)], "p")

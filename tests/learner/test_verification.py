@@ -7,6 +7,7 @@ from conduit_learner.audit.replay import Position, replay_partition
 from conduit_learner.audit.verification import Mismatch, verify
 from conduit_log import StoredMessage
 from conduit_schemas import Fallback, Selection, decode_event, decode_snapshot, encode
+from conduit_schemas.reasons import NothingToProve, NotProvable
 
 OTHER = "default/code"
 
@@ -34,7 +35,7 @@ def test_an_honest_log_is_proven_in_full(installation: Installation) -> None:
     own = [m for m in installation.stored_published() if m.key == POLICY.encode()]
     result = verify(iter(installation.log), POLICY, published=own)
     assert result.mismatches == [] and result.not_provable == {} and result.start_offset == 0
-    assert result.nothing_to_prove == {f"LiteLLM's own selection chose (no_snapshot). {Fallback.NO_SNAPSHOT.about}": 10}
+    assert result.nothing_to_prove == {Fallback.NO_SNAPSHOT: 10}
     assert result.decisions_matched == len(made) - 10 == 90
     assert result.published_matched == len(own)
     assert result.snapshots_matched == len(named | {decode_snapshot(m.value).offset for m in own}) == 10
@@ -147,9 +148,9 @@ def test_decisions_without_a_snapshot_are_told_apart() -> None:
     made.put(Selection(decision_id="two", arms=("a", "b"), probabilities=(0.5, 0.5), **fields))  # type: ignore[arg-type]  # as above
     made.put(Selection(decision_id="three", arms=("a", "b"), fallback="error", **fields))  # type: ignore[arg-type]  # as above
     assert verify(made.log, POLICY).nothing_to_prove == {
-        "Only one deployment was available, so there was nothing to choose.": 1,
-        "The selection names no snapshot: something other than Conduit chose.": 1,
-        f"LiteLLM's own selection chose (error). {Fallback.ERROR.about}": 1,
+        NothingToProve.ONE_DEPLOYMENT: 1,
+        NothingToProve.NOT_CONDUIT: 1,
+        Fallback.ERROR: 1,
     }
 
 
@@ -212,9 +213,9 @@ def test_without_the_oldest_events_it_says_what_cannot_be_proven() -> None:
     assert result.decisions_matched == sum(version >= since for version in named)
     assert 0 < result.decisions_matched < 60
     assert result.published_matched == sum(version >= since for version in published)
-    assert result.not_provable.total() == sum(version < since for version in [*named, *published])
+    unproven = sum(version < since for version in [*named, *published])
+    assert result.not_provable == {NotProvable.EVENTS_DELETED: unproven}
     assert result.mismatches == []
     nothing = verify(cut, POLICY, published=made.stored_published())
     assert nothing.snapshot is None and nothing.decisions_matched == 0
-    ((reason, count),) = nothing.not_provable.items()
-    assert "were deleted" in reason and count == len(named) + len(published)
+    assert nothing.not_provable == {NotProvable.NO_CHECKPOINT: len(named) + len(published)}

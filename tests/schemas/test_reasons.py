@@ -60,3 +60,17 @@ def test_nothing_is_noted_by_a_text_of_its_own() -> None:
         if any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node.value))
     ]
     assert noted == []
+
+
+def test_nothing_is_counted_by_a_sentence() -> None:
+    """What is counted by reason is counted by its code, so that the numbers can be read by a program."""
+    counted = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}"
+        for room in ROOMS
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Subscript)
+        for part in ast.walk(node.target.slice)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and " " in part.value
+    ]
+    assert counted == []

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from conduit_learner.audit.history import BlockingLog
 from conduit_log import Message
 from conduit_schemas import DeadLetter, PolicyChange, RecordError, decode_event, encode
+from conduit_schemas.reasons import NotRetried
 
 __all__ = ["Plan", "Replay", "dead_letters", "plan_replay", "replay_dead_letters"]
 
@@ -42,7 +43,7 @@ class Plan:
     """What a retry would do."""
 
     replays: list[Replay] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[NotRetried] = field(default_factory=Counter)
     """Number of dead letters that will not be retried, by reason."""
 
 
@@ -55,9 +56,10 @@ def plan_replay(letters: Iterable[DeadLetter]) -> Plan:
 
     Examples
     --------
-    >>> plan_replay([DeadLetter(topic="conduit.events", partition=0, offset=7, time_ms=0, reason="invalid",
-    ...                         message="not JSON", record_key=b"p", record=b"?", record_bytes=1)]).left_out
-    Counter({'still unusable: not JSON: expected value at line 1 column 1': 1})
+    >>> plan = plan_replay([DeadLetter(topic="conduit.events", partition=0, offset=7, time_ms=0, reason="invalid",
+    ...                                message="not JSON", record_key=b"p", record=b"?", record_bytes=1)])
+    >>> {str(reason): count for reason, count in plan.left_out.items()}
+    {'still_unusable': 1}
     """
     plan = Plan()
     for letter in letters:
@@ -92,15 +94,15 @@ def replay_dead_letters(
         progress(len(batch))
 
 
-def _objection(letter: DeadLetter) -> str | None:
+def _objection(letter: DeadLetter) -> NotRetried | None:
     if letter.replayed_at is not None:
-        return "already retried"
+        return NotRetried.ALREADY_RETRIED
     if letter.record_bytes != len(letter.record):
-        return "too long to have been stored in full"
+        return NotRetried.CUT
     try:
         event = decode_event(letter.record)
-    except RecordError as error:
-        return f"still unusable: {error}"
+    except RecordError:
+        return NotRetried.STILL_UNUSABLE
     if isinstance(event, PolicyChange):
-        return "settings, which would override newer ones"
+        return NotRetried.SETTINGS
     return None

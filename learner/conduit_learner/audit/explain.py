@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from conduit_learner.audit.history import TrimmedError
-from conduit_learner.audit.recompute import Recomputation, recompute, without_snapshot
+from conduit_learner.audit.recompute import Recomputation, about_without_snapshot, recompute, without_snapshot
 from conduit_learner.audit.replay import Position, snapshots_at
 from conduit_learner.core.checkpoint import CheckpointError
 from conduit_learner.models.elementary import NORMAL_95
@@ -126,7 +126,7 @@ def explain(
     beliefs: Beliefs | None = None
     again: Recomputation | None = None
     proof = ProofStatus.NOTHING_TO_PROVE
-    reasons: tuple[str, ...] = (without_snapshot(selection),)
+    reasons: tuple[str, ...] = (about_without_snapshot(without_snapshot(selection)),)
     if selection.snapshot_version is not None:
         try:
             beliefs = _beliefs(messages, message, selection, checkpoints)

@@ -22,11 +22,13 @@ from conduit_policy import (
     utilities,
 )
 from conduit_schemas import Fallback, Flag, Selection
+from conduit_schemas.reasons import NothingToProve
 
 __all__ = [
     "PREDICTION_TOLERANCE",
     "PROBABILITY_TOLERANCE",
     "Recomputation",
+    "about_without_snapshot",
     "recompute",
     "without_snapshot",
 ]
@@ -130,12 +132,25 @@ def recompute(selection: AnySelection, beliefs: Beliefs) -> Recomputation | str:
 
 
 def without_snapshot(selection: AnySelection) -> str:
-    """Return why there is nothing to prove about a decision that names no snapshot."""
+    """Return the code that says why there is nothing to prove about a decision that names no snapshot.
+
+    It is that of a :class:`~conduit_schemas.Fallback` or of :class:`~conduit_schemas.reasons.NothingToProve`.
+    """
     if selection.fallback is not None:
-        return f"LiteLLM's own selection chose ({selection.fallback}). {Fallback.sentence(selection.fallback)}"
-    if len(selection.arms) == 1:
-        return "Only one deployment was available, so there was nothing to choose."
-    return "The selection names no snapshot: something other than Conduit chose."
+        return selection.fallback
+    return NothingToProve.ONE_DEPLOYMENT if len(selection.arms) == 1 else NothingToProve.NOT_CONDUIT
+
+
+def about_without_snapshot(code: str) -> str:
+    """Return what a code of :func:`without_snapshot` means.
+
+    Examples
+    --------
+    >>> about_without_snapshot("one_deployment")
+    'Only one deployment was available, so there was nothing to choose.'
+    """
+    known = NothingToProve.known(code)
+    return f"LiteLLM's own selection chose ({code}). {Fallback.sentence(code)}" if known is None else known.about
 
 
 def _logged_draw(selection: AnySelection) -> tuple[NDArray[np.float64], int] | None:

@@ -11,10 +11,10 @@ from conduit_learner.core.events import SelectionEvent, decode_event
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs
 from conduit_schemas import RecordError, Snapshot, decode_snapshot
+from conduit_schemas.reasons import NotProvable
 
 __all__ = ["Mismatch", "Verification", "verify"]
 
-_EVENTS_DELETED = "the events they depend on were deleted"
 _MAX_LISTED = 100
 """Mismatches listed with their text; all are counted."""
 
@@ -47,8 +47,9 @@ class Verification:
     decisions_matched: int = 0
     """Decisions whose snapshot, probabilities and draw agree."""
     nothing_to_prove: Counter[str] = field(default_factory=Counter)
-    """Decisions that were made without a snapshot, by reason."""
-    not_provable: Counter[str] = field(default_factory=Counter)
+    """Decisions that were made without a snapshot, by a code of
+    :func:`~conduit_learner.audit.recompute.without_snapshot`."""
+    not_provable: Counter[NotProvable] = field(default_factory=Counter)
     """Records that could not be checked, by reason."""
     mismatched: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
@@ -102,8 +103,8 @@ def verify(
     try:
         for step in replay_partition(messages, checkpoints):
             verifier.check(step)
-    except TrimmedError as error:
-        verifier.mark_unprovable(str(error))
+    except TrimmedError:
+        verifier.mark_unprovable(NotProvable.NO_CHECKPOINT)
     return verifier.result
 
 
@@ -144,7 +145,7 @@ class _Verifier:
         for version in [version for version in self._built if self._last_use[version] <= offset]:
             del self._built[version]
 
-    def mark_unprovable(self, reason: str) -> None:
+    def mark_unprovable(self, reason: NotProvable) -> None:
         """Record that no snapshot can be rebuilt."""
         published = sum(len(records) for records in self._published.values())
         self.result.not_provable[reason] += published + self._unchecked
@@ -169,7 +170,7 @@ class _Verifier:
             self._built[version] = known, None if built is None else Beliefs(built)
         for offset, snapshot in self._published.pop(version, ()):
             if version < step.start_offset:
-                self.result.not_provable[_EVENTS_DELETED] += 1
+                self.result.not_provable[NotProvable.EVENTS_DELETED] += 1
             elif snapshot.hash == known:
                 self._matched.add(version)
                 self.result.published_matched += 1
@@ -185,7 +186,7 @@ class _Verifier:
         if version > message.offset:
             wrong: Sequence[str] = [f"it names the snapshot at offset {version}, which did not exist yet"]
         elif version < result.start_offset:
-            result.not_provable[_EVENTS_DELETED] += 1
+            result.not_provable[NotProvable.EVENTS_DELETED] += 1
             return
         else:
             wrong = self._disagreements(selection, version)
@@ -209,7 +210,7 @@ class _Verifier:
     def _finish(self, step: ReplayStep) -> None:
         self.result.snapshots_matched = len(self._matched)
         if self._unchecked:  # these decisions lie before the checkpoint that the replay started from
-            self.result.not_provable[_EVENTS_DELETED] += self._unchecked
+            self.result.not_provable[NotProvable.EVENTS_DELETED] += self._unchecked
         for version, records in self._published.items() if self._is_whole else ():
             for offset, _ in records:
                 self._mismatch("snapshots", offset, None, f"it claims offset {version}, but the events end before that")

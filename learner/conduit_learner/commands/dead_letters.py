@@ -94,7 +94,7 @@ def replay(*, settings: LogSettings, reasons: tuple[str, ...], yes: bool, as_jso
         count = len(plan.replays)
         if not as_json:
             for reason, number in sorted(plan.left_out.items()):
-                click.echo(f"left out: {number:,}, {reason}")
+                click.echo(f"left out: {number:,}. {reason.about} {reason.advice}".rstrip())
         if count and not yes:
             click.confirm(f"Append {count:,} records to {settings.topics.events}?", abort=True, err=True)
         with progress_bar("appending", count) as show_progress:

@@ -164,6 +164,8 @@ def _verification_fields(verification: "Verification") -> dict[str, Any]:
 
 
 def _verification_text(verification: "Verification") -> str:
+    from conduit_learner.audit.recompute import about_without_snapshot  # noqa: PLC0415 - see above
+
     lines = [
         f"matched: {verification.decisions_matched:,} decisions and {verification.published_matched:,} published "
         f"records, from {verification.snapshots_matched:,} rebuilt snapshots"
@@ -174,9 +176,9 @@ def _verification_text(verification: "Verification") -> str:
             f"the events before offset {verification.start_offset:,} were deleted; the replay started from a checkpoint"
         )
     for reason, count in sorted(verification.nothing_to_prove.items()):
-        lines.append(f"nothing to prove: {count:,} decisions. {reason}")
+        lines.append(f"nothing to prove: {count:,} decisions. {about_without_snapshot(reason)}")
     for reason, count in sorted(verification.not_provable.items()):
-        lines.append(f"not provable: {count:,} decisions or published records, {reason}")
+        lines.append(f"not provable: {count:,} decisions or published records. {reason.about} {reason.advice}".rstrip())
     lines.append(f"mismatched: {verification.mismatched:,}")
     for mismatch in verification.mismatches:
         decision = f", decision {mismatch.decision_id}" if mismatch.decision_id else ""

@@ -21,6 +21,7 @@ from conduit_policy import Beliefs, Constraints, Context, Objective, Prior, choo
 from conduit_policy.algorithms import algorithm
 from conduit_policy.vectors import UNIT, context_bytes
 from conduit_schemas import ConfigurationError, LearningSettings, RecordError
+from conduit_schemas.reasons import NotEvaluated
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -35,7 +36,7 @@ class Evaluation:
     policy: str
     decisions: int
     """Number of logged decisions that the estimates are based on."""
-    left_out: Mapping[str, int]
+    left_out: Mapping[NotEvaluated, int]
     """Number of decisions that could not be used, by reason."""
     logged: Mapping[str, Estimate]
     """What the logging policy itself earned, by measure, with the same weights for missing feedback."""
@@ -106,7 +107,7 @@ def evaluate(
     final = _replay(messages, candidate, last_use)
     rows = candidate.comparable_rows()
     if not rows:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in candidate.left_out.items()) or "there are none"
+        reasons = " ".join(candidate.left_out_in_words()) or "there are none"
         raise ConfigurationError(f"no decision of policy {policy!r} can be used for an evaluation: {reasons}")
     return _estimate(candidate, rows, final, alpha)
 
@@ -139,7 +140,9 @@ class _Candidate(PolicyLearner):
         """The candidate's beliefs by offset, kept until no later decision needs them."""
         self.rows: dict[int, JoinedDecision] = {}
         """The usable decisions, by the selection's offset."""
-        self.left_out = Counter[str]()
+        self.left_out = Counter[NotEvaluated]()
+        self.other_features: set[str] = set()
+        """The kinds of features that the candidate cannot use, in words."""
 
     def change(self, settings: LearningSettings) -> None:
         if not self.pinned:
@@ -152,11 +155,12 @@ class _Candidate(PolicyLearner):
         wanted = beliefs.snapshot.settings
         objective = Objective.of_log(selection.objective) if self.objective is None else self.objective
         if selection.probabilities is None:
-            self.left_out["were made by LiteLLM, whose probabilities are unknown"] += 1
+            self.left_out[NotEvaluated.BY_LITELLM] += 1
         elif (selection.featurizer, len(selection.context)) != (wanted.featurizer, context_bytes(wanted.dimension)):
-            self.left_out[f"hold features of {selection.featurizer!r}, not of {wanted.featurizer!r}"] += 1
+            self.left_out[NotEvaluated.OTHER_FEATURES] += 1
+            self.other_features.add(_features(len(unpack_context(selection.context)), selection.featurizer))
         elif objective is None:
-            self.left_out["were made for an invalid objective"] += 1
+            self.left_out[NotEvaluated.INVALID_OBJECTIVE] += 1
         else:
             context = unpack_context(selection.context)
             choice = choose(
@@ -201,8 +205,21 @@ class _Candidate(PolicyLearner):
         """Return the decisions whose contexts have the final dimension, because one reward model must fit them all."""
         rows = [row for row in self.rows.values() if len(row.context) == self.settings.dimension]
         if others := len(self.rows) - len(rows):
-            self.left_out["hold features of an earlier featurizer"] += others
+            self.left_out[NotEvaluated.EARLIER_FEATURES] += others
         return rows
+
+    def left_out_in_words(self) -> Iterator[str]:
+        """Yield a sentence or two for each reason for which decisions were left out."""
+        for reason, count in self.left_out.items():
+            said = f"{count:,} decisions were left out. {reason.about}"
+            if reason is NotEvaluated.OTHER_FEATURES:
+                own = _features(self.settings.dimension, self.settings.featurizer)
+                said += f" They hold {' or '.join(sorted(self.other_features))}, not {own}."
+            yield said
+
+
+def _features(count: int, featurizer: str) -> str:
+    return f"{count} features of {featurizer!r}"
 
 
 def _version(selection: SelectionEvent, offset: int) -> int:
@@ -290,8 +307,7 @@ def _estimate(candidate: _Candidate, rows: list[JoinedDecision], final: Beliefs,
 
 
 def _warnings(candidate: _Candidate, rows: list[JoinedDecision]) -> Iterator[str]:
-    for reason, count in candidate.left_out.items():
-        yield f"{count:,} decisions were left out: they {reason}"
+    yield from candidate.left_out_in_words()
     worked = [row for row in rows if not row.has_failed]
     judged = sum(bool(row.qualities) for row in worked)
     if judged < len(worked):

@@ -50,8 +50,8 @@ class InstallationView:
     undecodable: int = 0
     events_not_shown: int = 0
     """Number of events of policies beyond the limit."""
-    dead_letters: dict[tuple[str, int, int], str] = field(default_factory=dict)
-    """Reason of each dead letter that was not retried, by topic, partition and offset; at most `MAX_DEAD_LETTERS`."""
+    dead_letters: dict[str, str] = field(default_factory=dict)
+    """Reason of each dead letter that was not retried, by the refused record's place; at most `MAX_DEAD_LETTERS`."""
     letters: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=_LETTERS))
     delays_s: deque[float] = field(default_factory=lambda: deque(maxlen=_DELAYS))
     """The newest events' append times minus their senders' times, seconds."""
@@ -100,12 +100,11 @@ class InstallationView:
             letter = DeadLetter.model_validate_json(message.value)
         except ValidationError:
             return  # not a dead letter: anything may write to the topic
-        place = letter.topic, letter.partition, letter.offset
         if letter.replayed_at is not None:
-            self.dead_letters.pop(place, None)
+            self.dead_letters.pop(letter.place, None)
             return
         if len(self.dead_letters) < MAX_DEAD_LETTERS:
-            self.dead_letters[place] = letter.reason
+            self.dead_letters[letter.place] = letter.reason
         self.letters.append(letter)
 
     def _policy(self, name: str) -> PolicyView | None:
