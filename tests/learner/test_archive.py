@@ -253,7 +253,7 @@ class TestTrimmed:
     def test_a_log_that_holds_nothing_any_more_adds_nothing(
         self, installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("conduit_learner.audit.history._POLL_S", 0.01)
+        monkeypatch.setattr("conduit_log.reading._POLL_S", 0.01)
         fill(tmp_path, installation.log[:3])
         run(tmp_path, tmp_path / "archive")
         with closing(sqlite3.connect(tmp_path / "log.sqlite3")) as sql, sql:

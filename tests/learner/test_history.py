@@ -102,7 +102,7 @@ class Forgetful(MemoryLog):
 
 
 def test_messages_that_were_removed_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conduit_learner.audit.history._POLL_S", 0.01)
+    monkeypatch.setattr("conduit_log.reading._POLL_S", 0.01)
     with BlockingLog(Forgetful(TOPICS), TOPICS) as log:
         assert list(log.partition(0)) == []
         log.append(TOPICS.checkpoints, [Message(b"0/0", b"x")])
@@ -110,7 +110,7 @@ def test_messages_that_were_removed_are_not_waited_for(monkeypatch: pytest.Monke
 
 
 def test_a_partition_that_stops_in_the_middle_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conduit_learner.audit.history._POLL_S", 0.01)
+    monkeypatch.setattr("conduit_log.reading._POLL_S", 0.01)
     with BlockingLog(Forgetful(TOPICS), TOPICS) as log:
         log.append(TOPICS.events, [Message(b"p", b"x")])
         with pytest.raises(LogUnavailableError, match="partition 0 stopped before its end"):

@@ -2,20 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import ParamSpec, Protocol, Self, TypeVar
 
 from conduit_log import EventLog, LogUnavailableError, Message, Reader, StoredMessage
+from conduit_log.reading import batches_until
 from conduit_schemas import ConduitError, ConfigurationError, RecordError, Topics, decode_snapshot
 
 __all__ = ["BlockingLog", "EventSource", "History", "LoggedHistory", "TrimmedError"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_POLL_S = 5.0
-_EMPTY_POLLS = 3
 
 
 class TrimmedError(ConduitError):
@@ -136,6 +135,7 @@ class BlockingLog:
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
         await self._stack.aclose()
         await self._loop.shutdown_default_executor()
 
@@ -164,28 +164,20 @@ class BlockingLog:
         LogUnavailableError
             When the log cannot be reached, or stops answering in the middle of a partition.
         """
-        waiting = {partition for partition, end in ends.items() if start < end}
+        waiting = {partition: end for partition, end in ends.items() if start < end}
         if not waiting:
             return
         reader = self.run(self._reader, topic, tuple(waiting), start)
+        batches = batches_until(reader, waiting)
         begun: set[int] = set()
-        empty = 0
-        while waiting:
-            messages = self.run(reader.poll, timeout_s=_POLL_S)
-            empty = 0 if messages else empty + 1
-            if empty >= _EMPTY_POLLS:
-                self.end_offsets(topic)  # raises if the log is unreachable, so that this is not mistaken for deletion
-                if topic not in self.topics.compacted and waiting & begun:
-                    raise LogUnavailableError(
-                        f"topic {topic!r}: partition {min(waiting & begun)} stopped before its end"
-                    )
-                return  # the messages were deleted or replaced in the meantime
+        while (messages := self.run(_next_batch, batches)) is not None:
             for message in messages:
                 begun.add(message.partition)
                 if message.offset < ends[message.partition]:
                     yield message
-                if message.offset >= ends[message.partition] - 1:
-                    waiting.discard(message.partition)
+        # What is still waited for was deleted or replaced in the meantime: as a whole, or the log is not to be trusted.
+        if topic not in self.topics.compacted and (stopped := begun & waiting.keys()):
+            raise LogUnavailableError(f"topic {topic!r}: partition {min(stopped)} stopped before its end")
 
     def partition(self, number: int, published: Sequence[StoredMessage] = ()) -> "LoggedHistory":
         """Return the history of one partition of the event topic, up to now.
@@ -227,6 +219,10 @@ class BlockingLog:
         for partition in partitions:
             await reader.seek(partition, start)
         return reader
+
+
+async def _next_batch(batches: AsyncIterator[list[StoredMessage]]) -> list[StoredMessage] | None:
+    return await anext(batches, None)
 
 
 class LoggedHistory:

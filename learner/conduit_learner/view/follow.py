@@ -1,20 +1,19 @@
 """Read a log into a view and keep it up to date; the rest of the view does no I/O."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 from conduit_learner.view.installation import InstallationView
 from conduit_log import EventLog, LogSettings, LogUnavailableError, Reader, StoredMessage
+from conduit_log.reading import batches_until
 from conduit_schemas import Topics
 
 __all__ = ["Following", "follow", "spooled_bytes"]
 
 _POLL_S = 0.5
-_EMPTY_POLL_S = 5.0
-_EMPTY_POLLS = 3
 _BATCH = 500
 """Messages added before other tasks get a chance to run."""
 _RETRY_S = 2.0
@@ -107,35 +106,40 @@ class _Side:
     reader: Reader
     take: Callable[[StoredMessage], None]
     lock: asyncio.Lock
-    ends: Mapping[int, int] | None = None
-    waiting: set[int] = field(default_factory=set)
+    waiting: dict[int, int] = field(default_factory=dict)
+    """The end of each partition whose messages, of those that were there at the start, have not all been read."""
+    has_begun: bool = False
+
+    def begin(self, ends: Mapping[int, int]) -> None:
+        """Note where the partitions end at the start."""
+        self.waiting = {number: end for number, end in ends.items() if end > 0}
+        self.has_begun = True
 
     async def step(self, timeout_s: float) -> int:
         messages = await self.reader.poll(timeout_s=timeout_s, max_messages=_BATCH)
+        await self._add(messages)
+        return len(messages)
+
+    async def drain(self) -> AsyncIterator[int]:
+        """Read the messages that were there at the start, or what is left of them. Yields how many at a time."""
+        async for messages in batches_until(self.reader, self.waiting, max_messages=_BATCH):
+            await self._add(messages)
+            yield len(messages)
+
+    async def _add(self, messages: Sequence[StoredMessage]) -> None:
         async with self.lock:
             for message in messages:
                 self.take(message)
-                if self.ends is not None and message.offset >= self.ends[message.partition] - 1:
-                    self.waiting.discard(message.partition)
         await asyncio.sleep(0)
-        return len(messages)
-
-    async def drain(self, count_read: Callable[[int], None]) -> None:
-        """Read the messages that were there at the start, or those that are left of them."""
-        empty = 0
-        while self.waiting and empty < _EMPTY_POLLS:
-            count = await self.step(_EMPTY_POLL_S)
-            empty = 0 if count else empty + 1
-            count_read(count)
 
 
 async def _catch_up(sides: list[_Side], main: _Side, following: Following, max_events: int) -> None:
     for side in sides:
-        if side.ends is None:
-            side.ends = dict(await side.reader.end_offsets())
-            side.waiting = {number for number, end in side.ends.items() if end > 0}
-        await side.drain(lambda count: None)
-    if main.ends is None:
+        if not side.has_begun:
+            side.begin(await side.reader.end_offsets())
+        async for _ in side.drain():
+            pass
+    if not main.has_begun:
         ends = dict(await main.reader.end_offsets())
         share = max(1, max_events // max(1, len(ends)))
         for number, end in ends.items():
@@ -144,13 +148,9 @@ async def _catch_up(sides: list[_Side], main: _Side, following: Following, max_e
         following.skipped = sum(max(0, end - share) for end in ends.values())
         following.to_read = sum(ends.values()) - following.skipped
         following.ends = ends
-        main.waiting = {number for number, end in ends.items() if end > 0}
-        main.ends = ends
-
-    def count_read(count: int) -> None:
+        main.begin(ends)
+    async for count in main.drain():
         following.read += count
-
-    await main.drain(count_read)
 
 
 async def _advance(sides: list[_Side], main: _Side, following: Following) -> None:

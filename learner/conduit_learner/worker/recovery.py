@@ -9,13 +9,12 @@ from conduit_learner.core.checkpoint import CheckpointError, CheckpointWriter, r
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.worker.status import WorkerStatus
 from conduit_log import EventLog, Reader, StoredMessage
+from conduit_log.reading import batches_until
 from conduit_schemas import ConduitError, Topics
 
 __all__ = ["Recovered", "Recovery", "RecoveryStoppedError"]
 
 _LOG = logging.getLogger(__name__)
-_EMPTY_POLL_S = 5.0
-_EMPTY_POLLS = 3
 
 
 class RecoveryStoppedError(ConduitError):
@@ -93,20 +92,14 @@ class Recovery:
 
     async def _read(self, reader: Reader, ends: Mapping[int, int]) -> AsyncIterator[StoredMessage]:
         """Yield every message below the given offset of each partition."""
-        unfinished = {partition for partition, end in ends.items() if end > 0}
-        empty = 0
-        while unfinished and empty < _EMPTY_POLLS:
-            if self._stop.is_set():
-                raise RecoveryStoppedError("told to stop while restoring")
-            messages = await reader.poll(timeout_s=_EMPTY_POLL_S)
+        self._check_stop()
+        async for messages in batches_until(reader, {partition: end for partition, end in ends.items() if end > 0}):
             self._status.progressed()
-            if not messages:
-                # Deleted messages never arrive. This call raises if the log is unreachable, which must not be
-                # mistaken for deletion.
-                await reader.end_offsets()
-                empty += 1
             for message in messages:
                 if message.offset < ends.get(message.partition, 0):
                     yield message
-                if message.offset >= ends.get(message.partition, 0) - 1:
-                    unfinished.discard(message.partition)
+            self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise RecoveryStoppedError("told to stop while restoring")
