@@ -1,6 +1,4 @@
-"""The settings of single arms: priors, renaming and prices."""
-
-from collections.abc import Mapping
+"""The settings of single arms: priors and prices."""
 
 from conduit_learner.models.drift import Watch
 from conduit_learner.models.elementary import ln
@@ -8,7 +6,7 @@ from conduit_learner.models.regression import AdditiveRegression, Statistics
 from conduit_policy import ROWS, SIGNALS, Signal
 from conduit_schemas import ArmPrice, ArmPrior
 
-__all__ = ["merged_watch", "price_level", "price_step", "reprice", "with_prior"]
+__all__ = ["price_level", "price_step", "reprice", "with_prior"]
 
 
 def with_prior(signal: str, statistics: Statistics, prior: ArmPrior | None) -> Statistics:
@@ -60,8 +58,3 @@ def reprice(model: AdditiveRegression, watch: Watch, step: float) -> None:
     _, total, _ = model.sums
     model.move(step, model.context_sum.copy(), total)
     watch.reset(ROWS["cost"], model.dimension)
-
-
-def merged_watch(models: Mapping[str, AdditiveRegression]) -> Watch:
-    """Return an empty watch for merged arms, because the observations of both are no longer in order of time."""
-    return Watch({signal: model.dimension for signal, model in models.items()})

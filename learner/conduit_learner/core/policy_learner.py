@@ -1,56 +1,28 @@
 """The learner of one policy: the deterministic state behind its snapshots."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from typing import assert_never
 
-from conduit_learner.core.arm_settings import merged_watch, price_level, price_step, reprice, with_prior
+from conduit_learner.core.arm import Arm
+from conduit_learner.core.arm_settings import price_step, reprice
+from conduit_learner.core.arm_snapshots import arm_snapshots
 from conduit_learner.core.events import AboutDecision, FeedbackEvent, OutcomeEvent, SelectionEvent
 from conduit_learner.core.join import MAX_FEEDBACKS, OpenDecision, OpenDecisions
 from conduit_learner.core.policy_routing import PolicyRouting
 from conduit_learner.core.targets import targets
 from conduit_learner.models.arm_sums import ArmSums, Observation
-from conduit_learner.models.drift import Watch, detect_changes, rebase
-from conduit_learner.models.posterior import posteriors
-from conduit_learner.models.regression import BLOCK, AdditiveRegression, Statistics, fold
-from conduit_policy import ROWS, SIGNALS, Prior, Signal
+from conduit_learner.models.drift import detect_changes
+from conduit_learner.models.regression import BLOCK, fold
+from conduit_policy import SIGNALS, Prior
 from conduit_policy.algorithms import algorithm, exploration_rule
-from conduit_policy.vectors import INTERCEPT, context_bytes
-from conduit_schemas import (
-    MAX_ARMS,
-    MAX_EVENT_BYTES,
-    MAX_SNAPSHOT_BYTES,
-    Alarm,
-    ArmSnapshot,
-    LearningSettings,
-    OutcomeStatus,
-    Snapshot,
-)
+from conduit_policy.vectors import context_bytes
+from conduit_schemas import MAX_ARMS, LearningSettings, OutcomeStatus, Snapshot
 
-__all__ = ["Arm", "PolicyLearner"]
+__all__ = ["PolicyLearner"]
 
 _MIN_FADING = 0.5
 """The smallest fading factor of a block, however small the window."""
-
-
-@dataclass(slots=True)
-class Arm:
-    """What is known about one deployment."""
-
-    models: dict[str, AdditiveRegression]
-    """By signal."""
-    watch: Watch
-    alarms: dict[str, Alarm] = field(default_factory=dict)
-    """By signal, the latest."""
-    model: str = ""
-    """Name of the language model, for people."""
-    seen: int = 0
-    """Offset of the latest selection for which it was eligible."""
-    selections: int = 0
-    outcomes: int = 0
-    errors: int = 0
-    feedbacks: int = 0
 
 
 class PolicyLearner:
@@ -121,15 +93,7 @@ class PolicyLearner:
         self._note_seen()
         self._eligible = (), (), []
         for name, context, values in self._queued:
-            for model, value in zip(self._arms[name].models.values(), values, strict=True):
-                if math.isnan(value):
-                    continue
-                if model.dimension == 1:
-                    model.learn_row(INTERCEPT, value)
-                elif context is not None:
-                    model.learn_row(
-                        INTERCEPT + context[len(INTERCEPT) :], value
-                    )  # the intercept is 1, whatever the sender wrote
+            self._arms[name].learn(context, values)
         self._queued.clear()
 
     def _note_seen(self) -> None:
@@ -158,13 +122,7 @@ class PolicyLearner:
         self._use_settings(settings)
         if before != after:
             for arm in arms.values():
-                fresh = self._fresh_models()
-                arm.models = {
-                    name: fresh[name] if signal.is_contextual else arm.models[name] for name, signal in SIGNALS.items()
-                }
-                for signal, row in ROWS.items():
-                    if arm.models[signal] is fresh[signal]:
-                        arm.watch.reset(row, fresh[signal].dimension)
+                arm.forget_contexts(settings)
         for old, new in sorted((settings.renamed or {}).items()):
             self._rename(old, new)
         for name in sorted((settings.priors or {}).keys() - self.arms.keys()):
@@ -185,12 +143,7 @@ class PolicyLearner:
         if known is None:
             self.arms[new] = arm
             return
-        for signal, model in known.models.items():
-            model.merge(arm.models[signal])
-        known.watch = merged_watch(known.models)
-        known.seen = max(known.seen, arm.seen)
-        for counter in ("selections", "outcomes", "errors", "feedbacks"):
-            setattr(known, counter, getattr(known, counter) + getattr(arm, counter))
+        known.merge(arm)
 
     def add_arm(self, name: str, *, keep: Collection[str] = ()) -> Arm:
         """Add an arm. If there is no room, remove the one that was eligible longest ago, except those in ``keep``."""
@@ -198,8 +151,7 @@ class PolicyLearner:
         if len(arms) >= MAX_ARMS:
             oldest = min(arms.keys() - set(keep), key=lambda other: (arms[other].seen, other))
             del arms[oldest]
-        models = self._fresh_models()
-        arm = arms[name] = Arm(models, Watch({signal: model.dimension for signal, model in models.items()}))
+        arm = arms[name] = Arm.of(self.settings)
         return arm
 
     def select(self, selection: SelectionEvent, decision: OpenDecision) -> bool:
@@ -288,22 +240,9 @@ class PolicyLearner:
         if self._may_have_changed:
             self._apply_queued()
         self._note_seen()
-        names = sorted(_publishable(self._arms, self.settings.dimension))
-        arms = [self._arms[name] for name in names]
-        priors, prices = self.settings.priors or {}, self.settings.prices or {}
         # Taking a snapshot does not change the block.
         with self._arm_sums.including(self._queued):
-            statistics = {
-                signal: [
-                    with_prior(signal, arm.models[signal].statistics(), priors.get(name))
-                    for name, arm in zip(names, arms, strict=True)
-                ]
-                for signal in SIGNALS
-                if arms
-            }
-        statistics = {signal: column for signal, column in statistics.items() if _is_published(SIGNALS[signal], column)}
-        levels = {"cost": [price_level(prices.get(name)) for name in names]}
-        beliefs = posteriors(statistics, prior=Prior.of(self.settings), levels=levels)
+            arms = arm_snapshots(self._arms, self.settings)
         return Snapshot(
             policy=self.name,
             partition=partition,
@@ -311,18 +250,7 @@ class PolicyLearner:
             stream_time_ms=now_ms,
             settings=self.settings,
             rule=exploration_rule(self.settings),
-            arms={
-                name: ArmSnapshot(
-                    model=arm.model,
-                    selections=arm.selections,
-                    outcomes=arm.outcomes,
-                    errors=arm.errors,
-                    feedbacks=arm.feedbacks,
-                    alarms=arm.alarms or None,
-                    signals={signal: column[index] for signal, column in beliefs.items()},
-                )
-                for index, (name, arm) in enumerate(zip(names, arms, strict=True))
-            },
+            arms=arms,
             selections=self.selections,
             outcomes=self.outcomes,
             feedbacks=self.feedbacks,
@@ -376,47 +304,8 @@ class PolicyLearner:
         found = detect_changes(watched, self._arm_sums.sums, prior=Prior.of(self.settings).shared) if arms else []
         for arm, changes in zip(arms, found, strict=True):
             for change in changes:
-                rebase(arm.watch, ROWS[change.signal], arm.models[change.signal], change)
-                known = arm.alarms.get(change.signal)
-                arm.alarms[change.signal] = Alarm(
-                    count=1 if known is None else known.count + 1,
-                    time_ms=self.now_ms,
-                    before=change.before,
-                    after=change.after,
-                    observations=change.observations,
-                )
+                arm.note_change(change, self.now_ms)
                 self.alarms += 1
-
-    def _fresh_models(self) -> dict[str, AdditiveRegression]:
-        contextual = algorithm(self.settings).contextual
-        return {
-            name: AdditiveRegression.of_dimension(
-                self.settings.dimension if contextual and signal.is_contextual else 1, fixed_point=True
-            )
-            for name, signal in SIGNALS.items()
-        }
-
-
-def _is_published(signal: Signal, arms: Sequence[Statistics]) -> bool:
-    return not signal.is_optional or any(arm.observations > 0.0 for arm in arms)
-
-
-def _publishable(arms: Mapping[str, Arm], dimension: int) -> list[str]:
-    """Return the arms that fit into one record. Those that were eligible longest ago are left out."""
-    vectors = len(SIGNALS) * 2 * (6 * dimension + 4)
-    space = MAX_SNAPSHOT_BYTES - 2 * MAX_EVENT_BYTES - _OVERHEAD
-    fitting = []
-    for name in sorted(arms, key=lambda name: (-arms[name].seen, name)):
-        space -= vectors + _OVERHEAD + 6 * (len(name) + len(arms[name].model))
-        if space < 0:
-            break
-        fitting.append(name)
-    return fitting
-
-
-_OVERHEAD = 1_500
-"""A generous bound, in bytes, for a snapshot and for each of its arms, without vectors, texts and settings. A character
-takes up to 6 bytes and a component 16/3. Settings and routing are at most as long as the events they came in."""
 
 
 def _contexts(settings: LearningSettings) -> tuple[str, int] | None:
