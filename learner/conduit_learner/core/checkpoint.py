@@ -1,35 +1,31 @@
 """Checkpoints: a partition's state as records, from which the next learner resumes. They hold only numbers and names.
 
-A checkpoint consists of one *part* per policy, cut into chunks that a log accepts, and a *root*, which lists the parts
-with their digests and is written last. Keys alternate, so that writing never damages the previous checkpoint. The parts
-of a policy alternate between two slots, and the owners of a partition between two lanes. An owner that has not noticed
-yet that it lost the partition therefore does not overwrite its successor's records. If no event has changed a policy
-since the last checkpoint, the root refers to the existing part.
+A checkpoint consists of one *part* per policy (see :mod:`conduit_learner.core.policy_state`), cut into chunks that a
+log accepts, and a *root*, which lists the parts with their digests and is written last. Keys alternate, so that writing
+never damages the previous checkpoint. The parts of a policy alternate between two slots, and the owners of a partition
+between two lanes. An owner that has not noticed yet that it lost the partition therefore does not overwrite its
+successor's records. If no event has changed a policy since the last checkpoint, the root refers to the existing part.
 
 For an open decision, a checkpoint holds only the offset and flags. The rest is in the log: :class:`Restoration` reads
 it there again, from ``resume_from`` on, and learns nothing twice.
 """
 
-import base64
 import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from conduit_learner.core.events import AboutDecision, SelectionEvent, decode_event
-from conduit_learner.core.join import ClosedDecisions, EarlyEvent, OpenDecision, OpenDecisions, sender
+from conduit_learner.core.join import EarlyEvent, OpenDecision, OpenDecisions
 from conduit_learner.core.partition_learner import PartitionLearner, digest_of
-from conduit_learner.core.policy_learner import Arm, PolicyLearner
-from conduit_learner.models.drift import Watch
-from conduit_learner.models.regression import AdditiveRegression
+from conduit_learner.core.policy_learner import PolicyLearner
+from conduit_learner.core.policy_state import dump_policy, load_policy
 from conduit_log import Message, StoredMessage
 from conduit_policy import SIGNALS
-from conduit_schemas import Alarm, ConduitError, LearningSettings, RecordError
+from conduit_schemas import ConduitError, RecordError
 
 __all__ = ["CheckpointError", "CheckpointWriter", "Restoration", "dump", "restorations", "wants"]
 
@@ -38,8 +34,6 @@ _FORMAT = [3, *SIGNALS]
 """The format, and the signals in a checkpoint. If they differ, the log is learned again from the beginning."""
 _CHUNK_BYTES = 900_000
 _LANES = 2
-_COUNTERS = ("offset", "ticks", "selections", "outcomes", "feedbacks", "censored", "duplicates", "alarms")
-_ARM_FIELDS = ("model", "seen", "selections", "outcomes", "errors", "feedbacks")
 
 
 class CheckpointError(ConduitError):
@@ -59,7 +53,7 @@ class _Part(NamedTuple):
 
 def dump(learner: PartitionLearner) -> dict[str, bytes]:
     """Return a partition's whole state as pieces by name. Equal prefixes of a log give equal bytes."""
-    pieces = {name: _dump_policy(policy, learner.now_ms) for name, policy in learner.policies.items()}
+    pieces = {name: dump_policy(policy, learner.now_ms) for name, policy in learner.policies.items()}
     return {"": json.dumps(_root(learner)).encode(), **dict(sorted(pieces.items()))}
 
 
@@ -86,7 +80,7 @@ class CheckpointWriter:
             policy = learner.policies[name]
             part = self._parts.get(name)
             if part is None or part.offset != policy.offset:
-                data = zlib.compress(_dump_policy(policy, learner.now_ms), level=1)
+                data = zlib.compress(dump_policy(policy, learner.now_ms), level=1)
                 slot = 1 - part.slot if part is not None and part.lane == self._lane else 0
                 chunks = [data[start : start + _CHUNK_BYTES] for start in range(0, len(data), _CHUNK_BYTES)]
                 part = _Part(self._lane, slot, len(chunks), _digest(data), policy.offset)
@@ -157,7 +151,7 @@ class Restoration:
                 data = b"".join(records[_chunk_key(partition, name, part, n)] for n in range(part.chunks))
                 if _digest(data) != part.digest:
                     raise ValueError(f"the part of policy {name!r} has been overwritten")
-                self._load(name, json.loads(zlib.decompress(data)))
+                self._add(load_policy(name, zlib.decompress(data)))
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise CheckpointError(f"the checkpoint at offset {root.get('offset')} is damaged: {error!r}") from error
         wanted = [*self._decisions, *self._early]
@@ -207,43 +201,13 @@ class Restoration:
             )
         return self.learner
 
-    def _load(self, name: str, fields: Mapping[str, Any]) -> None:
-        policy = PolicyLearner(name, LearningSettings.model_validate(fields["settings"]))
-        for counter in _COUNTERS:
-            setattr(policy, counter, int(fields[counter]))
-        policy.routing.load(fields["routing"])
-        for arm in fields["arms"]:
-            models = {
-                signal: AdditiveRegression.from_array(dimension, _unpack(state, "<f8"), fixed_point=True)
-                for signal, (dimension, state) in arm["signals"].items()
-            }
-            policy.arms[arm["id"]] = Arm(
-                models,
-                _load_watch(models, arm["watch"]),
-                {signal: Alarm.model_validate(alarm) for signal, alarm in arm["alarms"].items()},
-                **{field: arm[field] for field in _ARM_FIELDS},
-            )
-        ids = _load_ids(fields["open"])
-        columns = (_unpack(fields["open"][column], "<i8").tolist() for column in ("offset", "opened_ms", "outcome"))
-        for index, (offset, opened_ms, flags) in enumerate(zip(*columns, strict=True)):
-            feedbacks = fields["open"]["feedbacks"].get(str(index), ())
-            policy.open.add(
-                ids.get(index, str(index)),
-                OpenDecision(
-                    offset,
-                    opened_ms,
-                    has_outcome=bool(flags & 1),
-                    is_rated=bool(flags & 2),
-                    feedbacks=tuple((s, k) for s, k in feedbacks),
-                ),
-            )
-        policy.open.closed = ClosedDecisions((name, number) for name, number in fields["closed"])
+    def _add(self, policy: PolicyLearner) -> None:
         # Stream time may have advanced since this policy's part was written.
         policy.close(self.learner.now_ms)
         self._decisions.update({decision.offset: (policy, decision) for decision in policy.open})
         closed, policy.open = policy.open.closed, OpenDecisions()
         policy.open.closed = closed
-        self.learner.policies[name] = policy
+        self.learner.policies[policy.name] = policy
 
 
 def _root(learner: PartitionLearner) -> dict[str, Any]:
@@ -255,73 +219,6 @@ def _root(learner: PartitionLearner) -> dict[str, Any]:
         "tail": learner.tail,
         "early": [[early.message.offset, early.read_ms] for early in learner.early],
     }
-
-
-def _dump_policy(policy: PolicyLearner, now_ms: int) -> bytes:
-    policy.close(now_ms)
-    decisions = list(policy.open)
-    fields = {
-        "settings": policy.settings.model_dump(mode="json"),
-        **{counter: getattr(policy, counter) for counter in _COUNTERS},
-        "routing": policy.routing.dump(),
-        "arms": [
-            {
-                "id": name,
-                **{field: getattr(arm, field) for field in _ARM_FIELDS},
-                "signals": {
-                    signal: [model.dimension, _pack(model.to_array(), "<f8")] for signal, model in arm.models.items()
-                },
-                "watch": _pack(arm.watch.to_array(), "<f8"),
-                "alarms": {signal: alarm.model_dump() for signal, alarm in arm.alarms.items()},
-            }
-            for name, arm in sorted(policy.arms.items())
-        ],
-        "open": {
-            "offset": _pack([decision.offset for decision in decisions], "<i8"),
-            "opened_ms": _pack([decision.opened_ms for decision in decisions], "<i8"),
-            "outcome": _pack([decision.has_outcome + 2 * decision.is_rated for decision in decisions], "<i8"),
-            "feedbacks": {index: decision.feedbacks for index, decision in enumerate(decisions) if decision.feedbacks},
-            **_dump_ids(policy.open.decisions),
-        },
-        "closed": list(policy.open.closed.numbers.items()),
-    }
-    return json.dumps(fields).encode()
-
-
-def _dump_ids(ids: Iterable[str]) -> dict[str, Any]:
-    """Return the senders and numbers of open decisions' ids, so that they can be closed before the log is read."""
-    senders: dict[str, int] = {}
-    columns: dict[str, list[int]] = {"sender": [], "number": []}
-    for decision_id in ids:
-        name, number = sender(decision_id) or ("", 0)
-        columns["sender"].append(senders.setdefault(name, len(senders)))
-        columns["number"].append(number)
-    return {"senders": list(senders), **{name: _pack(column, "<i8") for name, column in columns.items()}}
-
-
-def _load_ids(fields: Mapping[str, Any]) -> dict[int, str]:
-    """Return the ids that :func:`_dump_ids` stored, by index. Ids of another form are left out."""
-    names = fields["senders"]
-    columns = (_unpack(fields[name], "<i8").tolist() for name in ("sender", "number"))
-    return {
-        index: f"{names[who]}{number:08x}"
-        for index, (who, number) in enumerate(zip(*columns, strict=True))
-        if names[who]
-    }
-
-
-def _load_watch(models: Mapping[str, AdditiveRegression], state: str) -> Watch:
-    watch = Watch({signal: model.dimension for signal, model in models.items()})
-    watch.restore(_unpack(state, "<f8"))
-    return watch
-
-
-def _pack(numbers: Any, kind: str) -> str:
-    return base64.b64encode(np.asarray(numbers, dtype=kind).tobytes()).decode()
-
-
-def _unpack(text: str, kind: str) -> Any:
-    return np.frombuffer(base64.b64decode(text), dtype=kind)
 
 
 def _digest(data: bytes) -> str:

@@ -2,29 +2,23 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conduit_learner.models.elementary import NORMAL_95
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import OTHERS, TIMES, PolicyView
-from conduit_learner.view.savings import Comparison, Moments
+from conduit_learner.view.savings_report import savings_report
 from conduit_learner.view.timeline import COUNTS, Cell
 from conduit_learner.view.wording import alarm_words, consequence, reason, routing_words
 from conduit_policy import AMOUNTS, SIGNALS
 from conduit_policy.vectors import unpack_vector
 from conduit_schemas import DeadLetterReason, Fallback
 
-__all__ = ["MIN_SELECTIONS", "POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
+__all__ = ["POINTS", "arm_names", "installation_report", "policy_report", "quality_of"]
 
 POINTS = 60
 """Maximum number of points on a curve; neighbouring buckets are merged to meet it."""
-
-MIN_SELECTIONS = 20
-"""Minimum number of selections for any statement about an arm's savings."""
-
-_MAX_BLIND = 0.01
-"""Maximum share of requests in which an arm had probability 0, for any statement about its savings."""
 
 _COUNTS = tuple(name for name in COUNTS if name != "rating_squares")
 
@@ -112,7 +106,7 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
                 for arm, column in cells.items()
             },
         },
-        "savings": _savings(policy, named),
+        "savings": savings_report(policy, named),
         "health": _health(policy, now_ms),
         "decisions": [
             {
@@ -272,53 +266,6 @@ def _routing(policy: PolicyView) -> dict[str, Any] | None:
     if state is None:
         return None
     return {"words": routing_words(state.settings), **state.model_dump(mode="json")}
-
-
-def _savings(policy: PolicyView, named: Callable[[str], str]) -> dict[str, Any]:
-    found = policy.ledger.comparisons(policy.scale)
-    arms = [_fixed(arm, named(arm), comparison) for arm, comparison in found.items()]
-    sound = [arm for arm in arms if not arm["doubt"]]
-    best = [arm for arm in sound if arm["utility"] is not None]
-    decisions = sum(comparison.selections for comparison in found.values())
-    return {
-        "decisions": decisions,
-        "left_out": policy.selections - decisions,
-        "judging_usd": policy.judging_usd,
-        "arms": sorted(arms, key=lambda arm: -(arm["cost_usd"] or {"mean": 0.0})["mean"]),
-        # Compare lower bounds, not means: among arms with little data, the one with the best mean was mostly lucky.
-        "best": max(best, key=lambda arm: arm["utility"]["low"])["id"] if best else None,
-        "most_expensive": max(
-            (arm for arm in sound if arm["cost_usd"]), key=lambda arm: arm["cost_usd"]["mean"], default={"id": None}
-        )["id"],
-    }
-
-
-def _fixed(arm: str, name: str, comparison: Comparison) -> dict[str, Any]:
-    cost = comparison.ahead.get("cost_usd", Moments())
-    doubt = ""
-    requests = max((moments.n for moments in comparison.value.values()), default=0)
-    if comparison.selections < MIN_SELECTIONS:
-        doubt = f"it has served only {comparison.selections} requests"
-    elif comparison.blind > _MAX_BLIND * requests:
-        doubt = f"it had no chance in {comparison.blind:,} of {requests:,} requests"
-    return {
-        "id": arm,
-        "name": name,
-        "selections": comparison.selections,
-        "requests": requests,
-        "doubt": doubt,
-        **{name: _interval(comparison.value.get(name)) for name in ("cost_usd", "quality", "utility")},
-        "quality_ahead": _interval(comparison.ahead.get("quality")),
-        "saved_usd": _interval(comparison.ahead.get("cost_usd"), times=cost.n),
-        "total_usd": comparison.value["cost_usd"].mean * cost.n if "cost_usd" in comparison.value else None,
-    }
-
-
-def _interval(moments: Moments | None, *, times: int = 1) -> dict[str, float] | None:
-    if moments is None or moments.n < 2:
-        return None
-    mean, reach = moments.mean * times, moments.reach * times
-    return {"mean": mean, "low": mean - reach, "high": mean + reach}
 
 
 def _health(policy: PolicyView, now_ms: int) -> dict[str, Any]:
