@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from learner_traffic import learned, stored
 
 from conduit_learner.cli import main
-from conduit_learner.warm_start import MARK, read_past
+from conduit_learner.warm_start.past import MARK, read_past
 from conduit_policy import Request, TextFeaturizer
 from conduit_schemas import ConfigurationError, Feedback, Selection, Snapshot
 

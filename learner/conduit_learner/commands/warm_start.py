@@ -12,7 +12,7 @@ from conduit_log import LogSettings, Message, open_log
 from conduit_schemas import ConfigurationError, encode
 
 if TYPE_CHECKING:
-    from conduit_learner.warm_start import Past
+    from conduit_learner.warm_start.past import Past
 
 __all__ = ["warm_start"]
 
@@ -73,7 +73,7 @@ def warm_start(
     """
     unread = "reading the files did not finish, and nothing was appended"
     with interruptible(lambda: unread):
-        from conduit_learner.warm_start import read_past  # noqa: PLC0415 - not needed by the other commands
+        from conduit_learner.warm_start.past import read_past  # noqa: PLC0415 - not needed by the other commands
 
     if "/" not in policy:
         raise ConfigurationError(f"{policy!r} is not a policy name: use NAMESPACE/GROUP, as in default/chat")

@@ -1,0 +1,1 @@
+"""Turn existing request logs into events, so that Conduit can learn from traffic before its installation."""
