@@ -9,6 +9,19 @@ from typing import Any
 from aiohttp import web
 
 
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """Serve an application on a free port of this machine while the context is open; yields its URL."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
 class ModelServer:
     """An OpenAI-compatible server whose behaviour is the first part of the path."""
 
@@ -28,13 +41,8 @@ class ModelServer:
         app.router.add_post("/{behaviour}/embeddings", self.embed)
         app.router.add_post("/{behaviour}/responses", self.respond)
         app.router.add_post("/{behaviour}/v1/messages", self.message)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        yield self
-        await runner.cleanup()
+        async with serving(app) as self.url:
+            yield self
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Answer a chat."""

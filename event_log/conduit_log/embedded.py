@@ -16,7 +16,6 @@ Use Kafka as soon as a second machine takes part.
 never shrinks, but freed pages are used again.
 """
 
-import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,6 +35,7 @@ from conduit_log.ports import (
     TopicDescription,
     check_messages,
     check_topic,
+    repeat_until_found,
 )
 from conduit_log.settings import LogSettings
 from conduit_log.sqlite import Retention
@@ -44,6 +44,7 @@ from conduit_schemas import ConfigurationError, Topics
 __all__ = ["EmbeddedLog"]
 
 _POLL_S = 0.05
+"""One indexed look-up twenty times a second costs almost nothing, and also sees what other processes write."""
 _LOCK_RETRY_S = 1.0
 _GROUP_NAME = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
 
@@ -77,6 +78,7 @@ class EmbeddedLog:
 
     Examples
     --------
+    >>> import asyncio
     >>> import tempfile
     >>> async def main(path: Path) -> list[bytes]:
     ...     async with EmbeddedLog(path, topics=Topics()) as log:
@@ -227,15 +229,7 @@ class _EmbeddedReader:
         pass
 
     async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            if messages := await self._read(max_messages):
-                return messages
-            left = deadline - time.monotonic()
-            if left <= 0.0:
-                return []
-            # One indexed look-up twenty times a second costs almost nothing, and also sees what other processes write.
-            await asyncio.sleep(min(_POLL_S, left))
+        return await repeat_until_found(lambda: self._read(max_messages), timeout_s=timeout_s, pause_s=_POLL_S)
 
     async def seek(self, partition: int, offset: int) -> None:
         self._positions[partition] = offset

@@ -5,6 +5,8 @@ a SQLite file shared by the processes of one machine (:mod:`conduit_log.embedded
 (:mod:`conduit_log.memory`). You can add others: see :mod:`conduit_log.registry`.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self, runtime_checkable
@@ -234,6 +236,28 @@ class LoadableLog(EventLog, Protocol):
             When the log failed. Nothing was appended.
         """
         ...
+
+
+async def repeat_until_found(
+    read: Callable[[], Awaitable[list[StoredMessage]]], *, timeout_s: float, pause_s: float
+) -> list[StoredMessage]:
+    """Read until there are messages or the time is up. For the :meth:`Reader.poll` of logs that cannot wake a reader.
+
+    Parameters
+    ----------
+    read
+        Returns the messages that are there, without waiting for more.
+    pause_s
+        Seconds between two readings.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if messages := await read():
+            return messages
+        left = deadline - time.monotonic()
+        if left <= 0.0:
+            return []
+        await asyncio.sleep(min(pause_s, left))
 
 
 def check_topic(topics: Topics, topic: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Self, TypeVar
 
 from conduit_log import Capabilities, LogSettings, LogUnavailableError, Message, StoredMessage, TopicDescription
-from conduit_log.ports import OnAssigned, OnRevoked, check_messages, check_topic
+from conduit_log.ports import OnAssigned, OnRevoked, check_messages, check_topic, repeat_until_found
 from conduit_log.registry import LOG_ENTRY_POINTS
 from conduit_schemas import ConfigurationError
 
@@ -161,14 +161,7 @@ class _FolderReader:
         pass
 
     async def poll(self, *, timeout_s: float, max_messages: int = 10_000) -> list[StoredMessage]:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            if messages := await self._read(max_messages):
-                return messages
-            left = deadline - time.monotonic()
-            if left <= 0.0:
-                return []
-            await asyncio.sleep(min(_POLL_S, left))
+        return await repeat_until_found(lambda: self._read(max_messages), timeout_s=timeout_s, pause_s=_POLL_S)
 
     async def seek(self, partition: int, offset: int) -> None:
         self._places[partition] = await _in_thread(lambda: self._file.find(offset))

@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from local_servers.model_server import serving
+
 INPUT_TOKENS, OUTPUT_TOKENS = 110, 70
 
 
@@ -28,13 +30,8 @@ class ProviderServer:
     async def running(self) -> AsyncIterator["ProviderServer"]:
         app = web.Application()
         app.router.add_post("/{provider}/{rest:.*}", self._serve)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        yield self
-        await runner.cleanup()
+        async with serving(app) as self.url:
+            yield self
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         provider = request.match_info["provider"]

@@ -1,19 +1,16 @@
 """Options and output shared by the commands: the log's address, the policy, progress bars, JSON."""
 
-import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
-from pydantic import BaseModel
 
 from conduit_learner.audit.history import BlockingLog, EventSource, History
+from conduit_learner.view.json_text import json_text
 from conduit_log import EventLog, LogSettings, StoredMessage, open_log
 from conduit_schemas import ConfigurationError
 
@@ -205,18 +202,4 @@ class TrackedHistory:
 
 def echo_json(fields: Mapping[str, Any]) -> None:
     """Print one JSON object; infinities and NaN become null."""
-    click.echo(json.dumps(_plain(fields), ensure_ascii=False, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return _plain(value.model_dump(mode="json"))
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    click.echo(json_text(fields))

@@ -2,10 +2,9 @@
 
 import asyncio
 import ipaddress
-import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
+from conduit_learner.view.json_text import json_text
 from conduit_learner.view.policy import RANGES, PolicyView
 from conduit_learner.view.report import installation_report, policy_report
 from conduit_learner.web.routing_changes import RoutingChanges
@@ -82,7 +82,7 @@ class Page:
         """Return :func:`installation_report` and the progress of reading, as JSON."""
         following = self.following
         away = following.away_since
-        return _json(
+        return json_text(
             {
                 **installation_report(self.view, now_ms=_now_ms()),
                 "version": version("conduit-litellm"),
@@ -98,7 +98,7 @@ class Page:
                 "spool_bytes": self._spooled(),
                 "can_write": self.changes is not None,
             }
-        )
+        ).encode()
 
     async def policy(self, name: str, range_: str) -> bytes | None:
         """Return :func:`policy_report` as JSON, at most a second old; None if there is no such policy.
@@ -121,7 +121,9 @@ class Page:
         try:
             # The lock stops reading meanwhile; new messages wait in the log.
             async with self.following.lock:
-                body = await asyncio.to_thread(lambda: _json(policy_report(policy, range_, now_ms=_now_ms())))
+                body = await asyncio.to_thread(
+                    lambda: json_text(policy_report(policy, range_, now_ms=_now_ms())).encode()
+                )
             self._made[policy.name, range_] = time.monotonic(), body
             return body
         finally:
@@ -248,21 +250,6 @@ def _answer(body: bytes) -> web.Response:
     response = web.Response(body=body, content_type="application/json", charset="utf-8")
     response.enable_compression()
     return response
-
-
-def _json(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(_finite(fields), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _finite(value: Any) -> Any:
-    """Return the value with None in place of infinities and NaN, which JSON cannot represent."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _now_ms() -> int:

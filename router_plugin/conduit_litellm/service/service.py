@@ -111,7 +111,7 @@ class Service:
         call = self._call(
             prompt,
             messages,
-            result_type=self._default if result_type is None else result_type_of(result_type),
+            result_type=result_type,
             goal=_goal(constraints, objective),
             user_id=user_id,
             timeout_s=timeout_s,
@@ -154,7 +154,7 @@ class Service:
         call = self._call(
             prompt,
             messages,
-            result_type=self._default if result_type is None else result_type_of(result_type),
+            result_type=result_type,
             goal=_goal(constraints, objective),
             user_id=user_id,
             timeout_s=timeout_s,
@@ -239,7 +239,7 @@ class Service:
         prompt: str | None,
         messages: Messages | None,
         *,
-        result_type: ResultType[Any] | None,
+        result_type: type[Any] | None,
         goal: RoutingGoal | None,
         user_id: str | None,
         timeout_s: float | None,
@@ -254,7 +254,7 @@ class Service:
         own = {} if goal is None else {"conduit": goal.model_dump(exclude_none=True)}
         return Call(
             messages=conversation,
-            result_type=result_type,
+            result_type=self._default if result_type is None else result_type_of(result_type),
             metadata={**(metadata or {}), **own},
             user_id=user_id,
             timeout_s=self._timeout_s if timeout_s is None else timeout_s,
