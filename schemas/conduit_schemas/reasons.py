@@ -225,7 +225,7 @@ class NotRetried(Code):
 
 
 class NothingToProve(Code):
-    """Why there is nothing to prove about a decision that LiteLLM's own selection did not make either."""
+    """Why there is nothing to prove about a decision, if it was not a fallback."""
 
     ONE_DEPLOYMENT = "one_deployment", "Only one deployment was available, so there was nothing to choose."
     NOT_CONDUIT = "not_conduit", "The selection names no snapshot: something other than Conduit chose."

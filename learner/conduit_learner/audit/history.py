@@ -175,7 +175,8 @@ class BlockingLog:
                 begun.add(message.partition)
                 if message.offset < ends[message.partition]:
                     yield message
-        # What is still waited for was deleted or replaced in the meantime: as a whole, or the log is not to be trusted.
+        # What is still waited for was deleted or replaced in the meantime. Logs delete the oldest messages first, so a
+        # partition that has begun has to reach its end.
         if topic not in self.topics.compacted and (stopped := begun & waiting.keys()):
             raise LogUnavailableError(f"topic {topic!r}: partition {min(stopped)} stopped before its end")
 
