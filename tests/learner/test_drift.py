@@ -8,7 +8,7 @@ import pytest
 from learner_traffic import ARMS, POLICY, context, feedback, learned, outcome, selection, stored
 
 from conduit_learner.commands.text import changes
-from conduit_learner.core.arm_settings import merged_watch
+from conduit_learner.core.arm import fresh_watch
 from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.policy_learner import PolicyLearner
@@ -242,7 +242,7 @@ class TestFailing:
     def test_it_is_remembered_by_a_checkpoint(self) -> None:
         learner, _, _ = self.after_an_outage(1)
         watch = learner.arms["large"].watch
-        again = merged_watch(learner.arms["large"].models)
+        again = fresh_watch(learner.arms["large"].models)
         again.restore(watch.to_array())
         assert again.failing == watch.failing > 0.0
 
