@@ -29,7 +29,10 @@ from conduit_schemas import (
 )
 from conduit_schemas.settings import Regularisation, WindowSize
 
-__all__ = ["SETTINGS", "StrategySettings", "settings_of", "takes_settings"]
+__all__ = ["SETTINGS", "ObjectiveForm", "StrategySettings", "settings_of", "takes_settings"]
+
+ObjectiveForm = str | Mapping[str, float | str] | Objective | Weights
+"""A preset's name, also as ``{"preset": "cost"}``, or weights."""
 
 _LEARNING, _ROUTING = LearningSettings(), RoutingSettings()
 
@@ -85,17 +88,18 @@ class StrategySettings:
     renamed: Annotated[Mapping[str, str] | None, Field(examples=[{"old-id": "new-id"}])] = None
     """Maps old deployment ids to new ones: what was learned about the old id is kept under the new one."""
     objective: Annotated[
-        str | Mapping[str, float] | Objective | Weights,
+        ObjectiveForm,
         BeforeValidator(_objective),
-        Field(examples=["cost", {"quality": 1, "cost": 0.1}, "quality=1,cost=0.1"]),
+        Field(examples=["cost", {"preset": "cost"}, {"quality": 1, "cost": 0.1}, "quality=1,cost=0.1"]),
     ] = "balanced"
-    """What to optimise: a [preset](objectives.md) (`quality`, `balanced`, `cost` or `speed`), or weights. Weights that
-    a mapping leaves out keep their defaults; those that a text leaves out are 0."""
+    """What to optimise: a [preset](objectives.md#objectives) or weights. A weight that is not named keeps its
+    default."""
     constraints: Annotated[
         Mapping[str, Any] | None,
         Field(examples=[{"max_cost_usd": 0.01, "budget": "25/day", "quality_floor": "0.9@0.99"}]),
     ] = None
-    """[Limits](objectives.md#limits): `max_cost_usd` and `max_latency_s` of a request, `budget`, `quality_floor`."""
+    """[Limits](objectives.md#limits): `max_cost_usd`, `max_latency_s` and `max_ttft_s` of a request, `budget`,
+    `quality_floor`."""
     overrides: Annotated[
         Mapping[str, Mapping[str, Any]] | None, Field(examples=[{"team:growth": {"objective": "cost"}}])
     ] = None

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from conduit_schemas.fields import Count, Label, Probability, Record
 from conduit_schemas.reasons import RolloutStage
-from conduit_schemas.written import budget_form, floor_form, short, weights_form
+from conduit_schemas.written import automatic_form, budget_form, floor_form, short, weights_form
 
 __all__ = [
     "AutomaticRollout",
@@ -134,7 +134,7 @@ class RoutingSettings(Record):
     """What is assigned to the canary as a unit: all requests of a user, all of a session, or each request by itself."""
     min_exploration: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """The least share of the choices that is spread evenly over the arms."""
-    automatic: AutomaticRollout | None = None
+    automatic: Annotated[AutomaticRollout | None, short(automatic_form)] = None
     session_stickiness: bool = False
     """Keep a session on its first arm for as long as that arm is eligible."""
     switching_cost: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0

@@ -11,7 +11,16 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from conduit_schemas.errors import ConfigurationError
 
-__all__ = ["budget_form", "checked", "floor_form", "problem_of", "short", "unknown_name", "weights_form"]
+__all__ = [
+    "automatic_form",
+    "budget_form",
+    "checked",
+    "floor_form",
+    "problem_of",
+    "short",
+    "unknown_name",
+    "weights_form",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,8 +29,9 @@ def checked(model: type[Model], fields: Mapping[str, Any], where: str) -> Model:
     """Validate fields that a person wrote, and return them as a model. Unlike in the log, unknown names are refused.
 
     Only this function reads the short forms that people may write: ``budget`` as ``25/day`` or ``1.5/1000_requests``;
-    ``quality_floor`` as ``0.9@0.99``, or as the share alone; ``objective`` as ``quality=1,cost=0.1``, where weights
-    that are left out are 0, or as any object with a method ``weights()``. The log contains the long forms only.
+    ``quality_floor`` as ``0.9@0.99``, or as the share alone; ``automatic`` as ``promote,rollback``, or as one of them;
+    ``objective`` as ``quality=1,cost=0.1``, as ``{"preset": "cost"}`` or as any object with a method ``weights()``. The
+    log contains the long forms only.
 
     Parameters
     ----------
@@ -109,7 +119,7 @@ def unknown_name(name: object, known: Iterable[str], there: str = "there are") -
     "there is no 'goal.max_cost'; there are objective, max_cost_usd (did you mean 'max_cost_usd'?)"
     """
     names = list(known)
-    nearest = get_close_matches(str(name).rpartition(".")[2], names, n=1)
+    nearest = get_close_matches(str(name)[-100:].rpartition(".")[2], names, n=1)  # a request may name anything
     hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
     return f"{repr(name)[:100]}; {there} {', '.join(names)}{hint}"
 
@@ -124,12 +134,18 @@ def short(read: Callable[[Any], Any]) -> BeforeValidator:
 
 
 def weights_form(model: type[BaseModel]) -> Callable[[Any], Any]:
-    """Return a function that reads ``quality=1,cost=0.1``, or an object with ``weights()``, for a model of weights."""
+    """Return a function that reads the short forms of an objective, for a model of weights.
+
+    They are ``quality=1,cost=0.1``, ``{"preset": "cost"}`` and objects with ``weights()``. A weight that is not named
+    keeps its default, as in a mapping.
+    """
     names = model.model_fields
     usual = [name for name, weight in names.items() if weight.default is not None]
 
     def read(value: Any) -> Any:
         if isinstance(value, Mapping):
+            if "preset" in value:
+                return _preset(value)
             for name, weight in value.items():
                 if isinstance(weight, bool):  # pydantic would read it as 0 or 1
                     raise ValueError(f"weight {name} must be a number, not {weight}")
@@ -138,7 +154,7 @@ def weights_form(model: type[BaseModel]) -> Callable[[Any], Any]:
             return {name: weight for name, weight in value.weights().items() if weight or name in usual}
         if not isinstance(value, str) or "=" not in value:
             return value
-        weights = dict.fromkeys(usual, 0.0)
+        weights = {}
         for part in value.split(","):
             name, _, number = part.partition("=")
             if name.strip() not in names:
@@ -147,6 +163,15 @@ def weights_form(model: type[BaseModel]) -> Callable[[Any], Any]:
         return weights
 
     return read
+
+
+def _preset(value: Mapping[str, Any]) -> str:
+    name = value["preset"]
+    if len(value) > 1:
+        raise ValueError("give a preset or weights, not both")
+    if not isinstance(name, str):
+        raise ValueError(f"preset must be a name, not {name!r}")
+    return name
 
 
 def budget_form(value: Any) -> Any:
@@ -166,6 +191,19 @@ def floor_form(value: Any) -> Any:
         floor = {"relative": _number("the share", relative)}
         return floor | ({"confidence": _number("the confidence", confidence)} if at else {})
     return {"relative": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def automatic_form(value: Any) -> Any:
+    """Read ``promote,rollback``, or one of them."""
+    if not isinstance(value, str):
+        return value
+    wanted = {part.strip() for part in value.split(",")}
+    if unknown := sorted(wanted - set(_STEPS)):
+        raise ValueError(f"there is no {unknown[0]!r}: give {', '.join(_STEPS)}, or both")
+    return {step: step in wanted for step in _STEPS}
+
+
+_STEPS = ("promote", "rollback")
 
 
 def _number(what: str, text: str) -> float:

@@ -11,7 +11,16 @@ from learner_traffic import POLICY, messages, outcome, selection
 from conduit_learner.cli import main
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import LogSettings, Message, StoredMessage, open_log
-from conduit_schemas import Event, RoutingChange, RoutingGoal, RoutingSettings, encode
+from conduit_schemas import (
+    AutomaticRollout,
+    Budget,
+    Event,
+    RoutingChange,
+    RoutingGoal,
+    RoutingSettings,
+    Weights,
+    encode,
+)
 
 
 @pytest.fixture
@@ -99,7 +108,7 @@ def test_set_changes_what_is_given_and_keeps_the_rest(log: LogSettings) -> None:
     found = in_force(log)
     assert found.model_dump(exclude_none=True) == {
         "goal": {
-            "objective": {"quality": 1.0, "cost": 0.3, "latency": 0.0},
+            "objective": {"quality": 1.0, "cost": 0.3, "latency": 0.01},
             "max_latency_s": 4.0,
             "quality_floor": {"relative": 0.9, "confidence": 0.99},
         },
@@ -141,6 +150,14 @@ def test_settings_come_from_a_file(log: LogSettings, tmp_path: Path) -> None:
     found = in_force(log)
     assert (found.mode, found.goal.objective, found.min_exploration) == ("shadow", "quality", 0.1)
     assert found.goal.budget is not None and found.goal.budget.usd == 3.0
+    file.write_text('automatic = "promote"\n[goal]\nobjective = {preset = "cost"}\nbudget = "3/day"\n')
+    assert run(log, "set", "--file", str(file), "--margin", "0.1", "--objective", "cost=0.3").exit_code == 0
+    found = in_force(log)
+    assert found.automatic == AutomaticRollout(rollback=False, margin=0.1)
+    assert (found.goal.objective, found.goal.budget) == (Weights(cost=0.3), Budget(usd=3.0))
+    file.write_text('[goal]\nobjectiv = "cost"\n')
+    mistaken = run(log, "set", "--file", str(file))
+    assert mistaken.exit_code == 2 and "routing.toml: there is no 'goal.objectiv'" in mistaken.output
     file.write_text('mode = "shadow')
     broken = run(log, "set", "--file", str(file))
     assert broken.exit_code == 2 and "routing.toml" in broken.output
@@ -159,7 +176,7 @@ def test_settings_come_from_a_file(log: LogSettings, tmp_path: Path) -> None:
         (("--max-cost-usd", "-1"), "max_cost_usd='-1'"),
         (("--quality-floor", "1.5"), "quality_floor.relative=1.5"),
         (("--canary-share", "2"), "canary_share=2"),
-        (("--automatic", "demote"), "give promote, rollback, both, or none"),
+        (("--automatic", "demote"), "there is no 'demote': give promote, rollback, or both"),
         (("--margin", "0.1"), "--margin needs --automatic"),
         (("--drop",), "--drop needs --team or --key"),
         (("--team", "a", "--key", "b"), "not both"),

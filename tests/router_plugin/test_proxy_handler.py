@@ -87,14 +87,14 @@ class TestSettings:
         }
         section = {"constraints": {"budget": "25/day", "quality_floor": "0.9@0.99", "max_latency_s": 3}}
         own = new_strategy(**read_settings(section, "f", environment))._directives.own
-        assert own.goal.objective == Weights(quality=1.0, cost=0.2, latency=0.0)
+        assert own.goal.objective == Weights(cost=0.2)
         assert own.goal.budget == Budget(usd=25.0) and own.overrides["key:ci"].budget == Budget(usd=2.0)
         assert own.goal.quality_floor == QualityFloor(relative=0.9, confidence=0.99)
 
     def test_zero_is_a_number(self):
         given = {"spool_limit_bytes": 0, "params": {"floor": 0.0}}
         assert read_settings(given, "f", {"CONDUIT_OBJECTIVE": "cost=1,quality=0"}) == given | {
-            "objective": Objective(quality=0.0, cost=1.0, latency=0.0)
+            "objective": Objective(quality=0.0, cost=1.0)
         }
 
     def test_variables_of_the_log_are_left_to_the_log(self):

@@ -188,12 +188,13 @@ def _append(log: "BlockingLog", policy: str, wanted: RoutingSettings | None, by:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
 _GOALS = ("objective", *(signal.limit for signal in LIMITED), "budget", "quality_floor")
+    return checked(RoutingSettings, fields, str(path)).model_dump(exclude_none=True)
 
 
 def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,10 +224,8 @@ def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, An
 def _automatic(before: dict[str, Any] | None, text: str | None, margin: float | None) -> dict[str, Any] | None:
     found = None if text == _NONE else before
     if text is not None and text != _NONE:
-        asked = set(text.split(","))
-        if unknown := sorted(asked - {"promote", "rollback"}):
-            raise ConfigurationError(f"--automatic {unknown[0]!r}: give promote, rollback, both, or none")
-        found = {**(before or {}), "promote": "promote" in asked, "rollback": "rollback" in asked}
+        given = checked(RoutingSettings, {"automatic": text}, "routing").model_dump(exclude_unset=True)
+        found = {**(before or {}), **given["automatic"]}
     if margin is None:
         return found
     if found is None:

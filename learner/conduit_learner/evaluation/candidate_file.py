@@ -87,7 +87,7 @@ def parse_candidate(text: str, logged: LearningSettings) -> Candidate:
     settings = _settings(tables["settings"], logged) if "settings" in tables else None
     return Candidate(
         settings=settings,
-        objective=_objective(tables["objective"]) if "objective" in tables else None,
+        objective=_objective(tables) if "objective" in tables else None,
         features=_features(tables["features"], settings or logged) if "features" in tables else None,
     )
 
@@ -116,13 +116,8 @@ def _settings(table: Mapping[str, Any], logged: LearningSettings) -> LearningSet
     return settings
 
 
-def _objective(given: object) -> Objective:
-    """Return the objective in any of the forms that an objective may have, or as a table with a preset."""
-    if isinstance(given, Mapping) and "preset" in given:
-        if len(given) > 1:
-            raise ConfigurationError("[objective] takes a preset or weights, not both")
-        given = str(given["preset"])
-    return objective_of(checked(RoutingGoal, {"objective": given}, "the file"), Objective())
+def _objective(tables: Mapping[str, Any]) -> Objective:
+    return objective_of(checked(RoutingGoal, {"objective": tables["objective"]}, "the file"), Objective())
 
 
 def _features(table: Mapping[str, Any], settings: LearningSettings) -> tuple[int, ...]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from conduit_litellm.events.counters import Counters
 from conduit_policy import LIMITED, check_routing
-from conduit_schemas import ConfigurationError, RoutingGoal, RoutingSettings, checked
+from conduit_schemas import ConfigurationError, RoutingGoal, RoutingSettings, checked, unknown_name
 
-__all__ = ["REQUEST_KEY", "RequestGoals"]
+__all__ = ["REQUEST_KEY", "RequestGoals", "goal_of_request"]
 
 _logger = logging.getLogger("conduit")
 
@@ -20,6 +20,33 @@ _ALLOWED = ("objective", *(signal.limit for signal in LIMITED), "quality_floor")
 
 _MAX_REMEMBERED = 1_000
 _MAX_WARNINGS = 20
+
+
+def goal_of_request(fields: Mapping[str, Any], where: str) -> RoutingGoal:
+    """Return the goal that a request sets.
+
+    Parameters
+    ----------
+    where
+        What the fields belong to, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        When a request cannot set a field, or its value cannot be used.
+
+    Examples
+    --------
+    >>> goal_of_request({"budget": "25/day"}, "constraints")
+    Traceback (most recent call last):
+    conduit_schemas.errors.ConfigurationError: constraints: a request cannot set 'budget'; it can set objective, ...
+    """
+    for name in fields:
+        if name not in _ALLOWED:
+            raise ConfigurationError(f"{where}: a request cannot set {unknown_name(name, _ALLOWED, 'it can set')}")
+    goal = checked(RoutingGoal, fields, where)
+    check_routing(RoutingSettings(goal=goal))
+    return goal
 
 
 class RequestGoals:
@@ -67,11 +94,8 @@ class RequestGoals:
         return goal
 
     def _is_valid(self, name: str, value: object) -> bool:
-        if name not in _ALLOWED:
-            self._refuse(f"a request cannot set {name[:100]!r}; it can set {', '.join(_ALLOWED)}")
-            return False
         try:
-            check_routing(RoutingSettings(goal=checked(RoutingGoal, {name: value}, "value")))
+            goal_of_request({name: value}, "value")
         except ConfigurationError as error:
             self._refuse(str(error))
             return False

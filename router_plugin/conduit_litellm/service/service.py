@@ -13,15 +13,16 @@ from typing_extensions import TypeVar
 
 from conduit_litellm.decisions.drafts import SelectionDraft, attempts_of_request
 from conduit_litellm.decisions.facts import Facts
+from conduit_litellm.routing.request_goal import REQUEST_KEY, goal_of_request
 from conduit_litellm.service.backend import Backend, Call
 from conduit_litellm.service.errors import CompletionError, InvalidResultError
 from conduit_litellm.service.explanation import explain
 from conduit_litellm.service.result import Completion, ModelAnswer
 from conduit_litellm.service.result_type import Messages, ResultType, result_type_of
 from conduit_litellm.service.stream import Stream
+from conduit_litellm.settings import ObjectiveForm
 from conduit_litellm.strategy import ConduitRoutingStrategy
-from conduit_policy import Objective, objective_of
-from conduit_schemas import ConfigurationError, OutcomeStatus, RoutingGoal, checked
+from conduit_schemas import ConfigurationError, OutcomeStatus, RoutingGoal
 
 __all__ = ["Service"]
 
@@ -72,7 +73,7 @@ class Service:
         messages: Messages | None = None,
         user_id: str | None = None,
         constraints: Constraints | None = None,
-        objective: str | Mapping[str, float] | Objective | None = None,
+        objective: ObjectiveForm | None = None,
         timeout_s: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         **params: Any,
@@ -91,7 +92,7 @@ class Service:
             The user who asks. Providers get it as ``user``.
         constraints
             Limits of this request, such as ``max_cost_usd``, ``max_latency_s`` and ``quality_floor``; see
-            :class:`conduit_schemas.RoutingGoal`.
+            :class:`conduit_schemas.RoutingGoal`. A budget is not for a single request to set.
         objective
             This request's objective, instead of the strategy's: a preset's name, or weights.
         timeout_s
@@ -134,7 +135,7 @@ class Service:
         messages: Messages | None = None,
         user_id: str | None = None,
         constraints: Constraints | None = None,
-        objective: str | Mapping[str, float] | Objective | None = None,
+        objective: ObjectiveForm | None = None,
         timeout_s: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         **params: Any,
@@ -251,7 +252,7 @@ class Service:
         conversation = [*(messages or ()), *([] if prompt is None else [{"role": "user", "content": prompt}])]
         if not conversation:
             raise ConfigurationError("give a prompt, or messages")
-        own = {} if goal is None else {"conduit": goal.model_dump(exclude_none=True)}
+        own = {} if goal is None else {REQUEST_KEY: goal.model_dump(exclude_none=True)}
         return Call(
             messages=conversation,
             result_type=self._default if result_type is None else result_type_of(result_type),
@@ -328,15 +329,11 @@ def _recording(attempts: list[SelectionDraft]) -> Iterator[None]:
         attempts_of_request.reset(token)
 
 
-def _goal(
-    constraints: Constraints | None, objective: str | Mapping[str, float] | Objective | None
-) -> RoutingGoal | None:
+def _goal(constraints: Constraints | None, objective: ObjectiveForm | None) -> RoutingGoal | None:
     """Return one request's own goal, validated; None if it has none."""
     if constraints is None and objective is None:
         return None
     fields = constraints.model_dump(exclude_none=True) if isinstance(constraints, RoutingGoal) else constraints or {}
     if objective is not None:
         fields = {**fields, "objective": objective}
-    goal = checked(RoutingGoal, fields, "constraints and objective")
-    objective_of(goal, Objective())  # refuses a preset that does not exist
-    return goal
+    return goal_of_request(fields, "constraints and objective")

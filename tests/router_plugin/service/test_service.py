@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from conduit_litellm import ConfigurationError, create_service
 from conduit_litellm.service import InvalidResultError, ModelUnavailableError, RequestRefusedError
 from conduit_policy import Objective
+from conduit_schemas import Budget, RoutingGoal
 
 PRICES = {"input_cost_per_token": 1e-5, "output_cost_per_token": 2e-5}
 COST = INPUT_TOKENS * 1e-5 + OUTPUT_TOKENS * 2e-5
@@ -347,7 +348,15 @@ async def test_what_one_request_wants_goes_with_it(streamed, new_service, model)
     [
         ({}, "give a prompt, or messages"),
         ({"prompt": "x", "objective": "fame"}, "no objective preset 'fame'"),
-        ({"prompt": "x", "constraints": {"max_price": 1}}, "there is no 'max_price'"),
+        (
+            {"prompt": "x", "constraints": {"max_price": 1}},
+            "cannot set 'max_price'; it can set objective, max_cost_usd",
+        ),
+        (
+            {"prompt": "x", "constraints": {"budget": "3/day"}},
+            "constraints and objective: a request cannot set 'budget'",
+        ),
+        ({"prompt": "x", "constraints": RoutingGoal(budget=Budget(usd=3.0))}, "a request cannot set 'budget'"),
         ({"prompt": "x", "constraints": {"max_cost_usd": -1}}, "max_cost_usd=-1"),
         ({"prompt": "x", "result_type": object()}, "pydantic can validate"),
     ],
