@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit_demo.world import MAX_ATTEMPTS, Table
+from conduit_policy import Objective, place, scale_of
 
 __all__ = [
     "WARM_UP",
@@ -109,35 +110,25 @@ def best_by_quality(table: Table) -> int:
     return int(np.argmax([always(table, model).quality.mean() for model in range(len(table.models))]))
 
 
-def best_by_objective(table: Table, weights: Mapping[str, float]) -> int:
-    """Return the fixed model with the highest utility in hindsight, with the weights that Conduit was given.
+def best_by_objective(table: Table, objective: Objective) -> int:
+    """Return the fixed model with the highest utility in hindsight, under the objective that Conduit was given.
 
-    The utility is that of :class:`conduit_policy.Objective`: the mean quality, minus the weighted positions of the mean
-    ln cost and mean ln latency between the pool's lowest and highest.
-
-    Parameters
-    ----------
-    weights
-        Weights of ``quality``, ``cost`` and ``latency``.
+    A failure counts as quality 0, so success does not count again. The table has no time to the first token, because
+    none of the requests streams.
     """
     quality = np.array([always(table, model).quality.mean() for model in range(len(table.models))])
-    return int(
-        np.argmax(
-            weights["quality"] * quality
-            - weights["cost"] * _place(table.cost_usd)
-            - weights["latency"] * _place(table.latency_s)
-        )
-    )
+    amounts = {"cost": table.cost_usd, "latency": table.latency_s}
+    places = {name: where for name, values in amounts.items() if (where := _places(values)) is not None}
+    return int(np.argmax(objective.utility(quality, 1.0, objective.price(places))))
 
 
-def _place(values: Array) -> Array:
-    """Return the position of each model's mean ln, from 0 (lowest) to 1 (highest); all 0 if a model has no values."""
+def _places(values: Array) -> Array | None:
+    """Return the position of each model's mean ln in the pool, shape (models,); None if a model has no values."""
     known = np.where(np.nan_to_num(values) > 0.0, values, math.nan)
     if np.isnan(known).all(axis=0).any():
-        return np.zeros(values.shape[1])
-    level = np.nanmean(np.log(known), axis=0)
-    # A pool that spans less than a factor of 4 is scaled as if it spanned 4, as in conduit_policy.
-    return np.asarray((level - level.min()) / max(float(np.ptp(level)), math.log(4.0)))
+        return None
+    means: Array = np.nanmean(np.log(known), axis=0)
+    return place(means, scale_of(means))
 
 
 def mixed_quality(table: Table, cost_usd: float, start: int = 0) -> float:

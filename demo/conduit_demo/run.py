@@ -155,7 +155,7 @@ async def demonstrate(settings: Settings, watch: Watch) -> Result:
         times_us["simple_shuffle"] = await time_selections(new_router(world, url, settings.speed), world)
         shuffle = metrics.replayed(table, await take_calls(url))
     fixed = {
-        "best_fixed": metrics.best_by_objective(table, objective.weights()),
+        "best_fixed": metrics.best_by_objective(table, objective),
         "best_quality": metrics.best_by_quality(table),
         "most_expensive": metrics.most_expensive(table),
     }

@@ -10,12 +10,12 @@ from river import bandit
 
 from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_learner.core.targets import to_grid
-from conduit_policy import Beliefs, Choice, Objective, choose, pack_context, to_fixed_point
+from conduit_policy import QUALITY_ONLY, Beliefs, Choice, choose, pack_context, to_fixed_point
 from conduit_schemas import LearningSettings
 
 __all__ = ["SnapshotBandit"]
 
-_QUALITY_ONLY = Objective(quality=1.0, cost=0.0, latency=0.0)
+_USUAL = LearningSettings()
 
 
 class SnapshotBandit(bandit.base.ContextualPolicy):
@@ -54,11 +54,11 @@ class SnapshotBandit(bandit.base.ContextualPolicy):
 
     def __init__(
         self,
-        algorithm: str = "contextual_thompson",
+        algorithm: str = _USUAL.algorithm,
         *,
         params: Mapping[str, float] | None = None,
-        lambda_reg: float = 1.0,
-        window_size: int = 2000,
+        lambda_reg: float = _USUAL.lambda_reg,
+        window_size: int = _USUAL.window_size,
         snapshot_every: int = 10,
         reward_obj: bandit.base.RewardObj | None = None,
         burn_in: int = 0,
@@ -107,7 +107,7 @@ class SnapshotBandit(bandit.base.ContextualPolicy):
             self._beliefs = Beliefs(snapshot)
         arms = [str(arm_id) for arm_id in arm_ids]
         decision_id = f"{self._rng.getrandbits(64):016x}"
-        return choose(self._beliefs, row, arms, objective=_QUALITY_ONLY, decision_id=decision_id)
+        return choose(self._beliefs, row, arms, objective=QUALITY_ONLY, decision_id=decision_id)
 
     def _prepare(self, context: Mapping[Any, float] | None) -> tuple[PolicyLearner, NDArray[np.int16]]:
         given = context or {}

@@ -10,8 +10,8 @@ from conduit_policy.constraints import UNCONSTRAINED, Constraints
 from conduit_policy.custom import load_algorithms, register
 from conduit_policy.features import Featurizer, Request, TextFeaturizer
 from conduit_policy.featurizers import FEATURIZER_ENTRY_POINTS, featurizer_of, known_featurizers
-from conduit_policy.goals import check_routing, merged, objective_of
-from conduit_policy.objective import Objective, place
+from conduit_policy.goals import check_routing, in_force, merged, objective_of
+from conduit_policy.objective import PRESETS, QUALITY_ONLY, Objective, place, scale_of
 from conduit_policy.prior import Prior
 from conduit_policy.rules import REVISION, RULES, SAFEGUARDS, probabilities
 from conduit_policy.signals import AMOUNTS, LIMITED, ROWS, SIGNALS, Signal
@@ -22,6 +22,8 @@ __all__ = [
     "AMOUNTS",
     "FEATURIZER_ENTRY_POINTS",
     "LIMITED",
+    "PRESETS",
+    "QUALITY_ONLY",
     "REVISION",
     "ROWS",
     "RULES",
@@ -49,6 +51,7 @@ __all__ = [
     "draw",
     "exploration_rule",
     "featurizer_of",
+    "in_force",
     "known_featurizers",
     "load_algorithms",
     "merged",
@@ -60,6 +63,7 @@ __all__ = [
     "probabilities",
     "random_number",
     "register",
+    "scale_of",
     "spent",
     "to_fixed_point",
     "unpack_context",

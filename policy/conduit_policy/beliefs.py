@@ -8,7 +8,7 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit_policy.objective import Objective
+from conduit_policy.objective import Objective, scale_of
 from conduit_policy.prior import Prior
 from conduit_policy.signals import AMOUNTS, ROWS, SIGNALS
 from conduit_policy.vectors import pack_vector, unpack_vector
@@ -19,10 +19,6 @@ __all__ = ["Beliefs", "StackedBeliefs", "WeightedBeliefs"]
 _QUALITY, _SUCCESS = ROWS["quality"], ROWS["success"]
 _SCORES = _SUCCESS + 1
 """Number of scores. They are the first rows."""
-
-_MIN_SPAN = math.log(4.0)
-"""A pool whose most expensive arm costs less than four times its cheapest is scaled as if it were four times, so that
-small differences stay small."""
 
 _REMEMBERED = 256
 
@@ -45,8 +41,7 @@ class StackedBeliefs:
     ratings: NDArray[np.float64]
     """Shape (K,): ratings of each arm."""
     scale: NDArray[np.float64]
-    """Shape (A, 2): per amount, the smallest of the arms' means and their span, both on the log scale. The span is
-    infinite while nothing is known about the amount, so that it does not count."""
+    """Shape (A, 2): per amount, see :func:`conduit_policy.scale_of`."""
     coverage: float
     """0..1: how well the pool's quality is known; 0 without any rating, 1 from an average of 10 ratings per arm."""
 
@@ -149,7 +144,7 @@ class Beliefs:
             baseline=np.array([[p.baseline for p in signal] for signal in posteriors]),
             outcomes=weight.max(axis=0),
             ratings=weight[_QUALITY],
-            scale=np.array([_span(average[ROWS[s.name]], weight[ROWS[s.name]]) for s in AMOUNTS]),
+            scale=np.array([scale_of(average[row][weight[row] > 0.0]) for row in (ROWS[s.name] for s in AMOUNTS)]),
             coverage=min(1.0, float(weight[_QUALITY].sum()) / (10.0 * len(arms))),
         )
 
@@ -163,13 +158,6 @@ def _remember(memory: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
         memory.clear()
     memory[key] = value
     return value
-
-
-def _span(average: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, float]:
-    seen = average[weight > 0.0]
-    if not len(seen):
-        return 0.0, math.inf  # nothing is known about this signal, so it does not count
-    return float(seen.min()), max(float(seen.max() - seen.min()), _MIN_SPAN)
 
 
 def _cold_arm(snapshot: Snapshot) -> dict[str, SignalPosterior]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from conduit_policy.beliefs import Beliefs
 from conduit_policy.chance import random_number
 from conduit_policy.constraints import UNCONSTRAINED, Constraints, Predictions, constrained
-from conduit_policy.objective import Objective, place
+from conduit_policy.objective import QUALITY_ONLY, Objective, place
 from conduit_policy.rules import Utilities, probabilities
 from conduit_policy.signals import AMOUNTS, LIMITED, ROWS
 from conduit_policy.vectors import UNIT, Context
@@ -99,12 +99,11 @@ def choice_probabilities(
         },
         cost=cost,
         cost_place=place(cost, scales[_COST]),
-        quality=utilities(beliefs, context, arms, _QUALITY),
+        quality=utilities(beliefs, context, arms, QUALITY_ONLY),
     )
     return constrained(rule, believed, of_arms, constraints)
 
 
-_QUALITY = Objective.of_weights({"quality": 1.0, **dict.fromkeys((signal.name for signal in AMOUNTS), 0.0)})
 _COST = [signal.name for signal in AMOUNTS].index("cost")
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from conduit_policy.rules import WORKING, Utilities, Vector, floor_of, probabilities
 from conduit_policy.signals import LIMITED
-from conduit_schemas import ExplorationRule, Flag
+from conduit_schemas import ExplorationRule, Flag, QualityFloor
 
 __all__ = ["UNCONSTRAINED", "Constraints", "Predictions", "constrained"]
 
@@ -50,7 +50,7 @@ class Constraints:
     """Arms whose predicted (median) time to the first token is above this are left out."""
     floor_relative: float | None = None
     """Prefer the cheapest arm whose quality is at least this share of the best arm's ..."""
-    floor_confidence: float = 0.95
+    floor_confidence: float = QualityFloor().confidence
     """... with this probability."""
     budget_price: float = 0.0
     """Weight of cost in addition to the objective's: the utility lost between the pool's cheapest and its most

@@ -1,11 +1,31 @@
-"""Combine the goals of policy, team, key and request into the goal of one choice."""
+"""Whose settings apply, and the goals of policy, team, key and request combined into the goal of one choice."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from conduit_policy.objective import Objective
 from conduit_schemas import RoutingGoal, RoutingSettings, Weights
 
-__all__ = ["check_routing", "merged", "objective_of"]
+__all__ = ["check_routing", "in_force", "merged", "objective_of"]
+
+Settings = TypeVar("Settings")
+
+
+def in_force(by_origin: Mapping[str, Settings | None]) -> Settings | None:
+    """Return the settings that apply: an operator's if there are any, else an application's, else None.
+
+    Parameters
+    ----------
+    by_origin
+        The newest settings by :attr:`conduit_schemas.RoutingChange.origin`; None where they were removed.
+
+    Examples
+    --------
+    >>> in_force({"application": "mine", "operator": "ours"}), in_force({"application": "mine", "operator": None})
+    ('ours', 'mine')
+    """
+    operators = by_origin.get("operator")
+    return by_origin.get("application") if operators is None else operators
 
 
 def objective_of(goal: RoutingGoal, default: Objective) -> Objective:

@@ -3,17 +3,34 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conduit_policy.signals import AMOUNTS
-from conduit_schemas import ConfigurationError, unknown_name
+from conduit_schemas import ConfigurationError, Weights, unknown_name
 
-__all__ = ["Objective", "place"]
+__all__ = ["PRESETS", "QUALITY_ONLY", "Objective", "place", "scale_of"]
 
 Number = TypeVar("Number", float, NDArray[np.float64])
+
+_USUAL = Weights()
+
+PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "quality": {"cost": 0.005, "latency": 0.0},
+        "balanced": {},
+        "cost": {"cost": 0.2},
+        "speed": {"cost": 0.03, "latency": 0.15},
+    }
+)
+"""The presets: what each weighs differently from the defaults, by signal."""
+
+_MIN_SPAN = math.log(4.0)
+"""A pool whose most expensive arm costs less than four times its cheapest is scaled as if it were four times, so that
+small differences stay small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +49,10 @@ class Objective:
     0.05
     """
 
-    quality: float = 1.0
-    cost: float = 0.05
-    latency: float = 0.01
-    ttft: float = 0.0
+    quality: float = _USUAL.quality
+    cost: float = _USUAL.cost
+    latency: float = _USUAL.latency
+    ttft: float = _USUAL.ttft or 0.0
 
     def __post_init__(self) -> None:
         for name, weight in self.weights().items():
@@ -97,17 +114,21 @@ class Objective:
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """Return a preset: ``quality``, ``balanced``, ``cost`` or ``speed``.
+        """Return one of :data:`PRESETS`.
 
         Raises
         ------
         ConfigurationError
             When there is no such preset.
         """
-        weights = _PRESETS.get(name)
+        weights = PRESETS.get(name)
         if weights is None:
-            raise ConfigurationError(f"no objective preset {unknown_name(name, sorted(_PRESETS))}")
-        return cls(*weights)
+            raise ConfigurationError(f"no objective preset {unknown_name(name, sorted(PRESETS))}")
+        return cls(**weights)
+
+
+QUALITY_ONLY = Objective(**{"quality": 1.0, **dict.fromkeys((signal.name for signal in AMOUNTS), 0.0)})
+"""The objective for which amounts do not count."""
 
 
 def place(amount: Number, scale: tuple[float, float]) -> Number:
@@ -118,15 +139,27 @@ def place(amount: Number, scale: tuple[float, float]) -> Number:
     amount
         Its natural logarithm.
     scale
-        The smallest of the arms' means and their span, both on the log scale.
+        See :func:`scale_of`.
     """
     least, span = scale
     return (amount - least) / span
 
 
-_PRESETS = {
-    "quality": (1.0, 0.005, 0.0),
-    "balanced": (1.0, 0.05, 0.01),
-    "cost": (1.0, 0.2, 0.01),
-    "speed": (1.0, 0.03, 0.15),
-}
+def scale_of(means: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the scale of an amount in a pool, for :func:`place`: the smallest of the arms' means, and their span.
+
+    Parameters
+    ----------
+    means
+        The means of the arms whose amount is known, on the log scale. If there are none, the span is infinite, so that
+        the amount does not count.
+
+    Examples
+    --------
+    >>> least, span = scale_of(np.log([0.001, 0.1]))
+    >>> round(place(math.log(0.01), (least, span)), 3)
+    0.5
+    """
+    if not len(means):
+        return 0.0, math.inf
+    return float(means.min()), max(float(means.max() - means.min()), _MIN_SPAN)

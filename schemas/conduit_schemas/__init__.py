@@ -39,6 +39,7 @@ from conduit_schemas.routing import (
     RoutingSettings,
     RoutingState,
     Spend,
+    StickyBy,
     Weights,
 )
 from conduit_schemas.settings import ArmPrice, ArmPrior, LearningSettings
@@ -91,6 +92,7 @@ __all__ = [
     "SignalPosterior",
     "Snapshot",
     "Spend",
+    "StickyBy",
     "Topics",
     "UnknownKindError",
     "Weights",

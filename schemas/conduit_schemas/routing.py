@@ -23,6 +23,7 @@ __all__ = [
     "RoutingSettings",
     "RoutingState",
     "Spend",
+    "StickyBy",
     "Weights",
 ]
 
@@ -30,12 +31,14 @@ Mode = Literal["off", "shadow", "canary", "active"]
 """Who chooses: LiteLLM (``off``), LiteLLM while Conduit logs what it would have chosen (``shadow``), Conduit for a
 share of the traffic (``canary``), or Conduit (``active``)."""
 
+StickyBy = Literal["user", "session", "request"]
+
 Usd = Annotated[float, Field(gt=0.0, le=1e9)]
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 class Weights(Record):
-    """The weights of a custom objective; see :class:`conduit_policy.Objective`."""
+    """The weights of a custom objective; see :class:`conduit_policy.Objective`, which has the same defaults."""
 
     quality: Weight = 1.0
     cost: Weight = 0.05
@@ -130,7 +133,7 @@ class RoutingSettings(Record):
     mode: Mode = "active"
     canary_share: Probability = 0.05
     """Share of the traffic that Conduit chooses for in mode ``canary``."""
-    sticky_by: Literal["user", "session", "request"] = "user"
+    sticky_by: StickyBy = "user"
     """What is assigned to the canary as a unit: all requests of a user, all of a session, or each request by itself."""
     min_exploration: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """The least share of the choices that is spread evenly over the arms."""

@@ -5,6 +5,7 @@ import pytest
 
 from conduit_demo import metrics
 from conduit_demo.world import SimulatedWorld, Table
+from conduit_policy import Objective
 
 DEAR, CHEAP = 0, 1
 
@@ -63,11 +64,14 @@ def test_unknown_latencies_are_left_out() -> None:
 def test_the_fixed_policies_are_found(table: Table) -> None:
     assert metrics.most_expensive(table) == DEAR
     assert metrics.best_by_quality(table) == DEAR  # 3.5 of 4 against 1 of 4
-    assert metrics.best_by_objective(table, {"quality": 1.0, "cost": 0.1, "latency": 0.0}) == DEAR
+    assert metrics.best_by_objective(table, Objective(cost=0.1, latency=0.0)) == DEAR
     # From dear to cheap is the whole span, so a weight above the loss of quality (0.625) tips the balance.
-    assert metrics.best_by_objective(table, {"quality": 1.0, "cost": 0.62, "latency": 0.0}) == DEAR
-    assert metrics.best_by_objective(table, {"quality": 1.0, "cost": 0.63, "latency": 0.0}) == CHEAP
-    assert metrics.best_by_objective(table, {"quality": 1.0, "cost": 0.0, "latency": 0.63}) == CHEAP
+    assert metrics.best_by_objective(table, Objective(cost=0.62, latency=0.0)) == DEAR
+    assert metrics.best_by_objective(table, Objective(cost=0.63, latency=0.0)) == CHEAP
+    assert metrics.best_by_objective(table, Objective(cost=0.0, latency=0.63)) == CHEAP
+    # The whole objective counts: twice the quality is worth twice the cost, and no request here has a first token.
+    assert metrics.best_by_objective(table, Objective(quality=2.0, cost=1.24, latency=0.0, ttft=9.0)) == DEAR
+    assert metrics.best_by_objective(table, Objective(quality=2.0, cost=1.26, latency=0.0, ttft=9.0)) == CHEAP
 
 
 def test_near_prices_count_little_and_unknown_latencies_nothing(table: Table) -> None:
@@ -80,8 +84,8 @@ def test_near_prices_count_little_and_unknown_latencies_nothing(table: Table) ->
         lost_s=np.zeros((1, 2)),
     )
     # A factor of 2 is half of the least span, a factor of 4: a weight of 0.19 costs 0.095, one of 0.21 costs 0.105.
-    assert metrics.best_by_objective(near, {"quality": 1.0, "cost": 0.19, "latency": 9.0}) == DEAR
-    assert metrics.best_by_objective(near, {"quality": 1.0, "cost": 0.21, "latency": 9.0}) == CHEAP
+    assert metrics.best_by_objective(near, Objective(cost=0.19, latency=9.0)) == DEAR
+    assert metrics.best_by_objective(near, Objective(cost=0.21, latency=9.0)) == CHEAP
 
 
 def test_a_mix_of_models_reaches_the_upper_hull() -> None:

@@ -310,7 +310,11 @@ class TestPage:
 
 
 def change_by_hand(browser: Chrome) -> None:
-    Select(browser.find_element(By.ID, "mode")).select_by_visible_text("shadow")
+    modes, presets = (Select(browser.find_element(By.ID, name)) for name in ("mode", "wanted"))
+    assert [option.text for option in modes.options] == ["unchanged", "off", "shadow", "canary", "active"]
+    assert [option.text for option in presets.options] == ["unchanged", "quality", "balanced", "cost", "speed"]
+    assert browser.find_element(By.ID, "canary").get_attribute("value") == "0.05"
+    modes.select_by_visible_text("shadow")
     for field, typed in (("by", "ann"), ("token", "wrong")):
         browser.find_element(By.ID, field).send_keys(typed)
     browser.find_element(By.CSS_SELECTOR, "#control button").click()

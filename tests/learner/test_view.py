@@ -15,10 +15,10 @@ from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.view import savings
 from conduit_learner.view.decision import ShownDecision
 from conduit_learner.view.installation import MAX_POLICIES_SHOWN, InstallationView
-from conduit_learner.view.policy import MAX_ARMS_SHOWN, OTHERS, RANGES, PolicyView
+from conduit_learner.view.policy import MAX_ARMS_SHOWN, OTHERS, PolicyView
 from conduit_learner.view.report import installation_report, policy_report, quality_of
 from conduit_learner.view.savings import Moments, SavingsLedger
-from conduit_learner.view.timeline import Cell, Timeline
+from conduit_learner.view.timeline import RANGES, Cell, Timeline
 from conduit_learner.view.wording import consequence, reason
 from conduit_log import StoredMessage
 from conduit_schemas import (
@@ -227,7 +227,7 @@ class TestBounds:
         for policy in view.policies.values():
             assert len(policy.ledger._of) <= len(policy.decisions)
             for name, timeline in policy.timelines.items():
-                assert len(list(timeline)) <= RANGES[name][1]
+                assert len(list(timeline)) <= RANGES[name].buckets
 
     def test_arms_beyond_the_limit_are_counted_together(self) -> None:
         arms = tuple(f"arm{number:03d}" for number in range(MAX_ARMS_SHOWN + 10))

@@ -23,12 +23,13 @@ from conduit_learner.view.follow import Following, follow, spooled_bytes
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.policy import PolicyView
 from conduit_learner.view.report import policy_report
+from conduit_learner.view.timeline import RANGES
 from conduit_learner.web import server
-from conduit_learner.web.routing_changes import RoutingChanges
+from conduit_learner.web.routing_changes import RoutingChanges, changed_routing
 from conduit_learner.web.server import Page, is_loopback, serve_page
 from conduit_log import LogSettings, LogUnavailableError, Message, StoredMessage, open_log
 from conduit_log.memory import MemoryLog
-from conduit_schemas import ConfigurationError, RoutingChange, Topics, decode_event
+from conduit_schemas import ConfigurationError, RoutingChange, RoutingGoal, RoutingSettings, Topics, decode_event
 
 DEADLINE_S = 180.0
 TOPICS = Topics()
@@ -269,6 +270,35 @@ class TestControl:
             found, text = await change(url, body)
         assert (found, said in text) == (status, True), text
         assert appended == []
+
+    async def test_the_page_learns_what_there_is_to_choose_from_the_server(self) -> None:
+        async with self.controlled() as (url, _, _):
+            _, body, _ = await get(f"{url}/api/installation")
+            _, page, _ = await get(url)
+        choices = json.loads(body)["choices"]
+        assert choices == {
+            "modes": ["off", "shadow", "canary", "active"],
+            "presets": ["quality", "balanced", "cost", "speed"],
+            "canary_share": 0.05,
+        }
+        assert re.findall(r'name="range" value="(\w+)"', page) == list(RANGES)
+        assert not re.search("|".join((*choices["modes"], *choices["presets"])), "".join(re.findall("<option.*", page)))
+
+    async def test_what_is_not_given_stays_as_it_is_in_force(self) -> None:
+        policy = PolicyView(POLICY)
+        own, ours = (RoutingSettings(goal=RoutingGoal(objective=name)) for name in ("speed", "cost"))
+
+        def kept() -> object:
+            routing = changed_routing(policy, {"by": "ann", "mode": "off"}, now_s=0.0).routing
+            return routing and routing.goal.objective
+
+        assert kept() is None
+        policy.routing["application"] = own
+        assert kept() == "speed"
+        policy.routing["operator"] = ours
+        assert kept() == "cost"
+        policy.routing["operator"] = None
+        assert kept() == "speed"
 
     def test_a_short_token_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="16 characters"):

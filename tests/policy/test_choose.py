@@ -1,10 +1,24 @@
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from conduit_policy import ROWS, Beliefs, Objective, choose, draw, predictions, utilities
+from conduit_policy import (
+    PRESETS,
+    QUALITY_ONLY,
+    ROWS,
+    Beliefs,
+    Objective,
+    choose,
+    draw,
+    place,
+    predictions,
+    scale_of,
+    utilities,
+)
 from conduit_schemas import (
     ArmSnapshot,
     ConfigurationError,
@@ -12,6 +26,7 @@ from conduit_schemas import (
     LearningSettings,
     SignalPosterior,
     Snapshot,
+    Weights,
 )
 
 DIMENSION = 4
@@ -178,8 +193,20 @@ def test_senseless_objectives_are_refused(bad: dict[str, float]) -> None:
         Objective(**bad)
 
 
-def test_presets() -> None:
-    assert Objective.preset("balanced") == Objective()
-    assert Objective.preset("cost").cost > Objective.preset("quality").cost
+def test_presets_are_as_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", page, re.MULTILINE)
+    assert {name: Objective(*map(float, weights)) for name, *weights in rows} == {
+        name: Objective.preset(name) for name in PRESETS
+    }
+    assert Objective.preset("balanced") == Objective() == Objective.of_weights(Weights().model_dump())
+    assert QUALITY_ONLY.weights() == {"quality": 1.0, "cost": 0.0, "latency": 0.0, "ttft": 0.0}
     with pytest.raises(ConfigurationError, match="balanced"):
         Objective.preset("best")
+
+
+def test_the_scale_of_a_pool_spans_at_least_a_factor_of_four() -> None:
+    wide, narrow = np.log([0.001, 0.1]), np.log([0.001, 0.002])
+    assert place(wide, scale_of(wide)).tolist() == [0.0, 1.0]
+    assert place(narrow, scale_of(narrow)) == pytest.approx([0.0, 0.5])
+    assert place(1.0, scale_of(np.array([]))) == 0.0

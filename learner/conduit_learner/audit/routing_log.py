@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from conduit_learner.audit.history import BlockingLog
+from conduit_policy import in_force
 from conduit_schemas import (
     ConfigurationError,
     RecordError,
@@ -37,7 +38,7 @@ class RoutingNow(NamedTuple):
                 by_origin.pop(change.origin, None)
             else:
                 by_origin[change.origin] = change
-        return by_origin.get("operator") or by_origin.get("application")
+        return in_force(by_origin)
 
 
 def routing_now(log: BlockingLog, policy: str) -> RoutingNow:

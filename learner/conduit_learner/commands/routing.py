@@ -6,18 +6,21 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from conduit_learner.commands.options import as_json_option, echo_json, log_options, opened_log, policy_option
 from conduit_learner.commands.routing_text import routing_lines, settings_lines
 from conduit_log import LogSettings, Message
-from conduit_policy import LIMITED, check_routing
+from conduit_policy import LIMITED, PRESETS, check_routing
 from conduit_schemas import (
+    AutomaticRollout,
     ConfigurationError,
+    Mode,
     RoutingChange,
     RoutingSettings,
+    StickyBy,
     checked,
     encode,
 )
@@ -75,7 +78,7 @@ def _limit_options(command: _Command) -> _Command:
 @routing.command("set")
 @policy_option
 @log_options
-@click.option("--objective", help="quality, balanced, cost, speed, or weights: quality=1,cost=0.1,latency=0.")
+@click.option("--objective", help=f"{', '.join(PRESETS)}, or weights: quality=1,cost=0.1,latency=0.")
 @_limit_options
 @click.option("--budget", metavar="USD/day|USD/1000_requests|none", help="Spending limit, paced over its period.")
 @click.option(
@@ -88,20 +91,20 @@ def _limit_options(command: _Command) -> _Command:
 @click.option("--drop", is_flag=True, help="Remove the goals of --team or --key.")
 @click.option(
     "--mode",
-    type=click.Choice(["off", "shadow", "canary", "active"]),
+    type=click.Choice(get_args(Mode)),
     help="Who chooses: LiteLLM (off, shadow), Conduit for a share (canary), or Conduit (active).",
 )
 @click.option("--canary-share", type=float, help="Share of the traffic that a canary gets, 0 to 1.")
-@click.option(
-    "--sticky-by", type=click.Choice(["user", "session", "request"]), help="Keep each of these on one side of a canary."
-)
+@click.option("--sticky-by", type=click.Choice(get_args(StickyBy)), help="Keep each of these on one side of a canary.")
 @click.option("--min-exploration", type=float, help="Minimum share of the choices to spread evenly.")
 @click.option(
     "--automatic",
     metavar="promote,rollback|promote|rollback|none",
     help="What to do without asking once the evidence suffices.",
 )
-@click.option("--margin", type=float, help="How much worse than LiteLLM Conduit may be [default: 0.05].")
+@click.option(
+    "--margin", type=float, help=f"How much worse than LiteLLM Conduit may be [default: {AutomaticRollout().margin}]."
+)
 @click.option("--session-stickiness/--no-session-stickiness", default=None, help="Keep each session on its deployment.")
 @click.option("--switching-cost", type=float, help="Utility that a session must gain to switch deployments.")
 @click.option(
@@ -191,10 +194,10 @@ def _from_file(path: Path) -> dict[str, Any]:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
+    return checked(RoutingSettings, fields, str(path)).model_dump(exclude_none=True)
 
 
 _GOALS = ("objective", *(signal.limit for signal in LIMITED), "budget", "quality_floor")
-    return checked(RoutingSettings, fields, str(path)).model_dump(exclude_none=True)
 
 
 def _changed(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

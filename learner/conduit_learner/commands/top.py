@@ -19,6 +19,7 @@ from conduit_learner.commands.options import (
     progress_bar,
 )
 from conduit_learner.commands.text import table
+from conduit_learner.view.timeline import RANGES
 from conduit_log import LogSettings
 from conduit_schemas import ConfigurationError
 
@@ -36,7 +37,7 @@ _EVERY_S = 1.0
 @click.option(
     "--range",
     "range_",
-    type=click.Choice(["hour", "day", "all"]),
+    type=click.Choice(list(RANGES)),
     default="all",
     show_default=True,
     help="Show the last hour, the last day, or all events read.",
@@ -115,7 +116,7 @@ def screen(report: dict[str, Any]) -> str:
     totals, health = report["totals"], report["health"]
     age = "none yet" if health["snapshot_age_s"] is None else f"{health['snapshot_age_s']:.0f} s old"
     lines = [
-        f"policy {report['policy']}, {_RANGES[report['range']]}: {totals['selections']:,} decisions, quality "
+        f"policy {report['policy']}, {RANGES[report['range']].title}: {totals['selections']:,} decisions, quality "
         f"{_number(totals['quality'], '.3f')}, {_money(totals['cost_usd'], 1000)} per 1,000, "
         f"{_number(totals['error_rate'], '.1%')} failed, {_number(totals['coverage'], '.0%')} rated",
         f"snapshot {age}, {health['events_behind']:,}{'+' if health['is_more_behind'] else ''} events behind",
@@ -129,9 +130,6 @@ def screen(report: dict[str, Any]) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(decision["time_ms"] / 1000))
         lines.append(f"{moment}  {decision['reason']}")
     return "\n".join(lines).rstrip()
-
-
-_RANGES = {"hour": "last hour", "day": "last day", "all": "all events read"}
 
 
 def _heads(report: dict[str, Any]) -> tuple[str, ...]:

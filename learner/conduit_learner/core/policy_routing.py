@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent
 from conduit_learner.core.join import OpenDecision
 from conduit_learner.core.rollout import Rollout
-from conduit_policy import spent
+from conduit_policy import in_force, spent
 from conduit_schemas import Mode, OutcomeStatus, RolloutStage, RoutingChange, RoutingSettings, RoutingState, Spend
 
 __all__ = ["PolicyRouting"]
@@ -21,7 +21,7 @@ class PolicyRouting:
         self._spend: dict[str, Spend] = {}
         self._rollout: Rollout | None = None
         self.in_force: RoutingChange | None = None
-        """An operator's settings if there are any, else the newest of an application."""
+        """The change whose settings apply."""
 
     def change(self, change: RoutingChange) -> None:
         """Apply a change by an operator or an application. If the settings stay the same, nothing is reset."""
@@ -30,7 +30,7 @@ class PolicyRouting:
             self._changes.pop(change.origin, None)
         elif (known := self._changes.get(change.origin)) is None or known.routing != change.routing:
             self._changes[change.origin] = change
-        after = self.in_force = self._changes.get("operator") or self._changes.get("application")
+        after = self.in_force = in_force(self._changes)
         settings = None if after is None else after.routing
         if settings == (None if before is None else before.routing):
             return
@@ -67,7 +67,7 @@ class PolicyRouting:
         change = self.in_force
         if change is None or change.routing is None:
             return None
-        mode, share = self._effective()
+        mode, share = self._effective(change.routing)
         return RoutingState(
             settings=change.routing,
             origin=change.origin,
@@ -95,10 +95,7 @@ class PolicyRouting:
         if self._rollout is not None and fields["rollout"] is not None:
             self._rollout.load(fields["rollout"])
 
-    def _effective(self) -> tuple[Mode, float]:
-        settings = self._changes["operator" if "operator" in self._changes else "application"].routing
-        if settings is None:
-            return "active", 1.0
+    def _effective(self, settings: RoutingSettings) -> tuple[Mode, float]:
         match settings.mode:
             case "active":
                 return "active", 1.0

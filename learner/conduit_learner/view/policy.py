@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from conduit_learner.core.events import AboutDecision, Event, FeedbackEvent, OutcomeEvent, SelectionEvent
 from conduit_learner.view.decision import ShownDecision, decision_of
 from conduit_learner.view.savings import SavingsLedger
-from conduit_learner.view.timeline import Cell, Timeline
+from conduit_learner.view.timeline import RANGES, Cell, Timeline
 from conduit_learner.view.wording import routing_words
 from conduit_policy import AMOUNTS, Beliefs
 from conduit_schemas import LearningChange, LearningSettings, OutcomeStatus, RoutingChange, RoutingSettings, Snapshot
 
-__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "RANGES", "TIMES", "PolicyView", "Published", "SettingsChange"]
+__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "TIMES", "PolicyView", "Published", "SettingsChange"]
 
 TIMES = tuple(signal.field for signal in AMOUNTS if signal.unit == "s")
 """The fields of an outcome that are times in seconds."""
@@ -27,13 +27,6 @@ MAX_ARMS_SHOWN = 24
 
 OTHERS = "other deployments"
 """Display name of the arms that are counted together."""
-
-RANGES = {
-    "hour": (15_000, 240, False),
-    "day": (360_000, 240, False),
-    "all": (1_000, 240, True),
-}
-"""The three timelines: width of a bucket in milliseconds, number of buckets, and whether the width grows."""
 
 _RECENT = 60
 _CHANGES = 100
@@ -80,7 +73,7 @@ class PolicyView:
     partition: int = 0
     timelines: dict[str, Timeline] = field(
         default_factory=lambda: {
-            name: Timeline(width, capacity, grows=grows) for name, (width, capacity, grows) in RANGES.items()
+            name: Timeline(span.width_ms, span.buckets, grows=span.grows) for name, span in RANGES.items()
         }
     )
     arms: dict[str, str] = field(default_factory=dict)

@@ -56,8 +56,8 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
     Parameters
     ----------
     range_
-        One of :data:`conduit_learner.view.policy.RANGES`, the time span of curves and tables. Savings always cover all
-        events read.
+        One of :data:`conduit_learner.view.timeline.RANGES`, the time span of curves and tables. Savings always cover
+        all events read.
     now_ms
         The current time, milliseconds since 1970.
 

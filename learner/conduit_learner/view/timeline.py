@@ -1,10 +1,30 @@
 """Counts per arm over time, in a bounded number of buckets."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from conduit_policy import AMOUNTS
 
-__all__ = ["COUNTS", "Cell", "Timeline"]
+__all__ = ["COUNTS", "RANGES", "Cell", "Range", "Timeline"]
+
+
+class Range(NamedTuple):
+    """A time span that a view shows."""
+
+    title: str
+    width_ms: int
+    """Width of a bucket."""
+    buckets: int
+    grows: bool = False
+    """Whether the buckets grow, so that they always reach back to the beginning."""
+
+
+RANGES = {
+    "hour": Range("last hour", 15_000, 240),
+    "day": Range("last day", 360_000, 240),
+    "all": Range("all events read", 1_000, 240, grows=True),
+}
+"""The time spans that views offer, by name."""
 
 _FIELDS = tuple(signal.field for signal in AMOUNTS)
 

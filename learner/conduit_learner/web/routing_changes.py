@@ -7,7 +7,7 @@ from typing import Any
 
 from conduit_learner.view.policy import PolicyView
 from conduit_log import Message
-from conduit_policy import check_routing
+from conduit_policy import check_routing, in_force
 from conduit_schemas import ConfigurationError, RoutingChange, RoutingSettings, checked, encode
 
 __all__ = ["MIN_TOKEN", "RoutingChanges", "changed_routing"]
@@ -90,9 +90,7 @@ def changed_routing(policy: PolicyView, wanted: Mapping[str, Any], *, now_s: flo
 
 
 def _in_force(policy: PolicyView) -> RoutingSettings:
-    """Return an operator's newest settings, else those in the snapshot, else an application's."""
-    if settings := policy.routing.get("operator"):
-        return settings
-    if policy.published and policy.published.snapshot.routing and "operator" not in policy.routing:
-        return policy.published.snapshot.routing.settings
-    return policy.routing.get("application") or RoutingSettings()
+    """Return the settings that apply, from the newest snapshot and from the events that were read."""
+    state = None if policy.published is None else policy.published.snapshot.routing
+    published = {} if state is None else {state.origin: state.settings}
+    return in_force({**published, **policy.routing}) or RoutingSettings()

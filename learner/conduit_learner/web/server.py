@@ -8,19 +8,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 
 from conduit_learner.view.follow import Following
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.json_text import json_text
-from conduit_learner.view.policy import RANGES, PolicyView
+from conduit_learner.view.policy import PolicyView
 from conduit_learner.view.report import installation_report, policy_report
+from conduit_learner.view.timeline import RANGES
 from conduit_learner.web.routing_changes import RoutingChanges
 from conduit_learner.worker.listening import listening
 from conduit_log import LogUnavailableError
-from conduit_schemas import ConfigurationError
+from conduit_policy import PRESETS
+from conduit_schemas import ConfigurationError, Mode, RoutingSettings
 
 __all__ = ["Page", "is_loopback", "serve_page"]
 
@@ -97,6 +99,11 @@ class Page:
                 },
                 "spool_bytes": self._spooled(),
                 "can_write": self.changes is not None,
+                "choices": {
+                    "modes": get_args(Mode),
+                    "presets": list(PRESETS),
+                    "canary_share": RoutingSettings().canary_share,
+                },
             }
         ).encode()
 

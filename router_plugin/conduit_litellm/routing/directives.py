@@ -19,6 +19,7 @@ from conduit_policy import (
     Beliefs,
     Constraints,
     Objective,
+    in_force,
     merged,
     objective_of,
     pace,
@@ -138,10 +139,11 @@ class Directives:
         spend = {} if state is None else state.spend
         if beliefs is not None:
             self.spending.forget_until(policy, beliefs.snapshot.stream_time_ms)
-        if state is not None and (state.origin == "operator" or state.settings == self.own):
-            settings, mode, share = state.settings, state.mode, state.canary_share
-        else:
-            settings, mode, share = self.own, self.own.mode, self.own.canary_share
+        published = {} if state is None else {state.origin: state.settings}
+        settings = in_force({**published, "application": self.own}) or self.own
+        mode, share = settings.mode, settings.canary_share
+        if state is not None and state.settings == settings:
+            mode, share = state.mode, state.canary_share
         found = _CurrentSettings(beliefs, settings, mode, share, spend, None, {})
         differs = settings.overrides or settings.session_stickiness or settings.switching_cost
         if mode == "canary" or settings.goal.budget is not None or differs:
@@ -183,11 +185,12 @@ class Directives:
                 known = found.spend.get(scope, _NOTHING_SPENT)
                 asked = pace(level.budget, self.spending.total(policy, scope, known, now_ms), now_ms)
                 price, spent = max(price, asked.price), max(spent, float(asked.is_spent))
-        floor, settings = goal.quality_floor, found.settings
+        limits = {signal.limit: getattr(goal, signal.limit) for signal in LIMITED}
+        if (floor := goal.quality_floor) is not None:
+            limits |= {"floor_relative": floor.relative, "floor_confidence": floor.confidence}
+        settings = found.settings
         constraints = Constraints(
-            **{signal.limit: getattr(goal, signal.limit) for signal in LIMITED},
-            floor_relative=None if floor is None else floor.relative,
-            floor_confidence=0.95 if floor is None else floor.confidence,
+            **limits,
             budget_price=price,
             budget_spent=spent,
             min_exploration=settings.min_exploration,

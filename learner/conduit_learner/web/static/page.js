@@ -18,6 +18,7 @@ async function refresh() {
   try {
     state.installation = await ask("/api/installation");
     choosePolicies(state.installation.policies);
+    offerChoices(state.installation.choices);
     if (state.policy !== null) {
       const query = new URLSearchParams({ name: state.policy, range: state.range });
       const report = await ask(`/api/policy?${query}`);
@@ -44,6 +45,14 @@ function choosePolicies(policies) {
   select.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
   if (names.length) select.value = state.policy;
   select.disabled = names.length < 2;
+}
+
+function offerChoices({ modes, presets, canary_share }) {
+  if (byId("mode").options.length > 1) return;
+  for (const [id, names] of [["mode", modes], ["wanted", presets]]) {
+    byId(id).append(...names.map((name) => element("option", { value: name }, name)));
+  }
+  byId("canary").defaultValue = canary_share; // which is also what the form goes back to
 }
 
 function showReading(installation) {
