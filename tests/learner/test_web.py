@@ -272,7 +272,7 @@ class TestControl:
         assert appended == []
 
     async def test_the_page_learns_what_there_is_to_choose_from_the_server(self) -> None:
-        async with self.controlled() as (url, _, _):
+        async with self.writable() as (url, _, _):
             _, body, _ = await get(f"{url}/api/installation")
             _, page, _ = await get(url)
         choices = json.loads(body)["choices"]
