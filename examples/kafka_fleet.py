@@ -34,7 +34,7 @@ async def application(brokers: str, prefix: str, url: str, name: str, requests: 
             await asyncio.sleep(0.02)
             if number >= requests // 2:
                 served[result.deployment_id] += 1
-                chosen += "was chosen among" in result.explanation
+                chosen += "with a probability of" in result.explanation
         print(json.dumps({"app": name, "second half": dict(served), "chosen by what was learned": chosen}), flush=True)
 
 

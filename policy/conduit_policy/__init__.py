@@ -14,8 +14,9 @@ from conduit_policy.goals import check_routing, in_force, merged, objective_of
 from conduit_policy.objective import PRESETS, QUALITY_ONLY, Objective, place, scale_of
 from conduit_policy.prior import Prior
 from conduit_policy.rules import REVISION, RULES, SAFEGUARDS, probabilities
-from conduit_policy.signals import AMOUNTS, LIMITED, ROWS, SIGNALS, Signal
+from conduit_policy.signals import AMOUNTS, LIMITED, ROWS, SIGNALS, Signal, title_of
 from conduit_policy.vectors import Context, pack_context, to_fixed_point, unpack_context
+from conduit_policy.wording import decision_words, percent, weight_words
 
 __all__ = [
     "ALGORITHMS",
@@ -48,6 +49,7 @@ __all__ = [
     "choice_probabilities",
     "choose",
     "day_start_ms",
+    "decision_words",
     "draw",
     "exploration_rule",
     "featurizer_of",
@@ -58,6 +60,7 @@ __all__ = [
     "objective_of",
     "pace",
     "pack_context",
+    "percent",
     "place",
     "predictions",
     "probabilities",
@@ -65,7 +68,9 @@ __all__ = [
     "register",
     "scale_of",
     "spent",
+    "title_of",
     "to_fixed_point",
     "unpack_context",
     "utilities",
+    "weight_words",
 ]

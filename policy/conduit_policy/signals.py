@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 from conduit_schemas import Flag
 
-__all__ = ["AMOUNTS", "LIMITED", "ROWS", "SIGNALS", "Signal"]
+__all__ = ["AMOUNTS", "LIMITED", "ROWS", "SIGNALS", "Signal", "title_of"]
 
 
 class Signal(NamedTuple):
     """One row of the table.
 
-    A *score* (quality, success) is a number from 0 to 1, and more is better. An *amount* (cost, latency) is what an
+    A *score* (quality, success) is a number from 0 to 1, and more is better. An *amount* (cost, times) is what an
     answer takes, and less is better. It is learned and predicted as its natural logarithm.
     """
 
@@ -57,15 +57,27 @@ class Signal(NamedTuple):
         """Whether it is an amount and thus learned as its logarithm."""
         return bool(self.field)
 
+    @property
+    def is_money(self) -> bool:
+        """Whether it is an amount of money. A failed call costs nothing, unless a cost was reported."""
+        return self.unit == "USD"
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is an amount of time. It is known of successful calls only."""
+        return self.unit == "s"
+
     def shown(self, value: float) -> float:
         """Convert a value from the scale that is learned to the unit that people read.
 
+        A linear regression can predict more than the best score or less than the worst. People read the bound instead.
+
         Examples
         --------
-        >>> SIGNALS["latency"].shown(0.0)
-        1.0
+        >>> SIGNALS["latency"].shown(0.0), SIGNALS["quality"].shown(1.12), SIGNALS["success"].shown(-0.01)
+        (1.0, 1.0, 0.0)
         """
-        return math.exp(value) if self.is_amount else value
+        return math.exp(value) if self.is_amount else min(1.0, max(0.0, value))
 
     def text(self, value: float) -> str:
         """Format a value in its unit for people.
@@ -75,7 +87,7 @@ class Signal(NamedTuple):
         >>> SIGNALS["cost"].text(0.00123), SIGNALS["latency"].text(1.26), SIGNALS["quality"].text(0.876)
         ('$0.0012', '1.3 s', '0.88')
         """
-        if self.unit == "USD":
+        if self.is_money:
             return f"${value:.2g}" if value < 0.1 else f"${value:,.2f}"
         return f"{value:.2g} {self.unit}" if self.is_amount else f"{value:.2f}"
 
@@ -141,3 +153,14 @@ AMOUNTS: tuple[Signal, ...] = tuple(signal for signal in SIGNALS.values() if sig
 
 LIMITED: tuple[Signal, ...] = tuple(signal for signal in AMOUNTS if signal.limit)
 """The amounts that a goal can limit."""
+
+
+def title_of(name: str) -> str:
+    """Return a signal's word for people. A name that is not in the table, as a newer version may log it, is its own.
+
+    Examples
+    --------
+    >>> title_of("ttft"), title_of("safety")
+    ('time to first token', 'safety')
+    """
+    return SIGNALS[name].title if name in SIGNALS else name

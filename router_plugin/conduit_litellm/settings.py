@@ -84,7 +84,7 @@ class StrategySettings:
         Mapping[str, Mapping[str, float]] | None, Field(examples=[{"new": {"quality": 0.8, "observations": 30}}])
     ] = None
     """What you already [know about deployments](algorithms.md#deployments-come-and-go), by id: `quality`, `success`,
-    `cost_usd`, `latency_s`, and how many `observations` this knowledge counts as."""
+    `cost_usd`, `latency_s`, `ttft_s`, and how many `observations` this knowledge counts as."""
     renamed: Annotated[Mapping[str, str] | None, Field(examples=[{"old-id": "new-id"}])] = None
     """Maps old deployment ids to new ones: what was learned about the old id is kept under the new one."""
     objective: Annotated[

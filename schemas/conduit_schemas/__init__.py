@@ -23,6 +23,7 @@ from conduit_schemas.events import (
     LearningChange,
     Outcome,
     PolicyChange,
+    RatedSignal,
     RoutingChange,
     Selection,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "OutcomeStatus",
     "PolicyChange",
     "QualityFloor",
+    "RatedSignal",
     "RecordError",
     "RecordTooLargeError",
     "RolloutStage",

@@ -15,13 +15,26 @@ from conduit_schemas.reasons import OutcomeStatus
 from conduit_schemas.routing import RoutingSettings
 from conduit_schemas.settings import LearningSettings
 
-__all__ = ["DeadLetter", "Event", "Feedback", "LearningChange", "Outcome", "PolicyChange", "RoutingChange", "Selection"]
+__all__ = [
+    "DeadLetter",
+    "Event",
+    "Feedback",
+    "LearningChange",
+    "Outcome",
+    "PolicyChange",
+    "RatedSignal",
+    "RoutingChange",
+    "Selection",
+]
 
 Usd = Annotated[float, Field(ge=0.0, le=1e6)]
 Seconds = Annotated[float, Field(ge=0.0, le=1e6)]
 Timestamp = Annotated[float, Field(ge=0.0, le=1e11)]
 Names = Annotated[dict[Label, float], Field(max_length=32)]
 PerArm = Annotated[tuple[float, ...], Field(max_length=MAX_ARMS)]
+
+RatedSignal = Literal["quality", "success"]
+"""What a rating can teach: the signals that are scores from 0 to 1."""
 
 
 class _Event(Record):
@@ -67,7 +80,8 @@ class Selection(_Event):
     """Name of the featurizer that computed ``context``."""
     context: Context
     predictions: Annotated[dict[Label, PerArm], Field(max_length=16)] = {}
-    """Predicted mean of each signal, one number per arm."""
+    """Predicted mean of each signal, one number per arm. A signal that no arm was observed of is absent. Of an arm that
+    was not observed itself, the number is what was assumed of it; the snapshot says which arms were observed."""
     objective: Names = {}
     """The weights that applied, by signal."""
     constraints: Names = {}
@@ -150,7 +164,7 @@ class Feedback(_Event):
     """Who gave the rating: the app, a judge, a validator, a person."""
     key: Label = ""
     """Distinguishes several ratings of one decision by the same source."""
-    signal: Literal["quality", "success"] = "quality"
+    signal: RatedSignal = "quality"
     """The signal that is learned. A source that rates good and bad answers alike teaches quality. A source that reports
     only bad ones teaches success."""
     sampling_probability: Annotated[float, Field(gt=0.0, le=1.0)] | None = None

@@ -2,12 +2,13 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from audit_traffic import ARMS, POLICY, Installation
+from audit_traffic import ARMS, POLICY, Installation, partly_rated
 from click.testing import CliRunner, Result
 from learner_traffic import feedback, messages, outcome, selection
 
@@ -169,10 +170,24 @@ class TestExplain:
         assert "decision d120 of policy default/chat" in result.output
         assert "exploration rule: thompson (cold_ratings 5, " in result.output
         assert "objective: quality 1, cost 0.05, " in result.output
-        assert "latency 0.01, ttft 0; all but quality counted for 100% of that" in result.output
+        assert "latency 0.01; all but quality counted for 100% of that" in result.output
         assert "proof: proven" in result.output
         assert "outcome: success" in result.output
         assert "had the largest mean utility, so " in result.output
+
+    def test_what_is_assumed_of_a_deployment_is_marked(self, tmp_path: Path) -> None:
+        partly_rated().store(tmp_path)
+        told = run("explain", "d90", "--policy", POLICY, "--path", tmp_path).output
+        rows = {row.split()[0]: row for row in told.splitlines() if " vendor/" in row}
+        assert re.search(r"1\.000 \[0\.\d\d\d, 1\.000\] n=20 ", rows["dear"]) and "assumed" not in rows["dear"]
+        for arm in ("cheap", "slow"):
+            assert re.search(r" 1\.000 assumed  1\.000 \[", rows[arm]) and rows[arm].count("n=20") == 2
+        found = fields(run("explain", "d90", "--policy", POLICY, "--path", tmp_path, "--json"))
+        assert [explained["predicted"]["quality"]["observations"] > 0 for explained in found["arms"]] == [
+            True,
+            False,
+            False,
+        ]
 
     def test_a_decision_as_json(self, installation: Installation, path: Path) -> None:
         found = fields(run("explain", "d120", "--policy", POLICY, "--path", path, "--json"))
@@ -228,7 +243,7 @@ class TestDiff:
         result = run("diff", "--policy", POLICY, "--path", path, "--from", 60)
         assert result.exit_code == 0
         assert "dear (vendor/dear): kept, +" in result.output
-        assert "cost     " in result.output and " observations)" in result.output
+        assert "\n    cost    " in result.output and " observations)" in result.output
         assert ", first observed" in result.output or ", no clear change" in result.output
 
     def test_json(self, installation: Installation, path: Path) -> None:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from audit_traffic import ARMS, POLICY, Installation
+from audit_traffic import ARMS, POLICY, Installation, partly_rated
 
 from conduit_learner.audit.explain import explain
 from conduit_learner.audit.recompute import Recomputation, recompute
@@ -64,10 +64,26 @@ def test_predictions_are_in_plain_units_with_the_posteriors_own_width(installati
             wanted = [mean, low, high]
             if signal in ("cost", "latency"):
                 wanted = [math.exp(value) for value in wanted]
+            else:
+                wanted = [min(1.0, max(0.0, value)) for value in wanted]
             predicted = explained.predicted[signal]
             assert [predicted.mean, predicted.low, predicted.high] == pytest.approx(wanted, rel=1e-4)
+            assert predicted.observations == posterior.weight and not predicted.is_assumed
     costs = {explained.arm: explained.predicted["cost"].mean for explained in found.arms}
     assert costs["dear"] == pytest.approx(0.02, rel=0.3) and costs["cheap"] == pytest.approx(0.0005, rel=0.3)
+
+
+def test_what_was_never_observed_of_an_arm_is_said_to_be_assumed() -> None:
+    found = explain(partly_rated().log, POLICY, "d90")
+    assert found.proof == "proven"
+    dear, cheap, slow = (explained.predicted for explained in found.arms)
+    assert dear["quality"].observations == pytest.approx(20.0, rel=0.05)
+    assert dear["quality"].low is not None and dear["quality"].high == 1.0
+    for unrated in (cheap, slow):
+        assert unrated["quality"].is_assumed and unrated["quality"].observations == 0.0
+        assert (unrated["quality"].low, unrated["quality"].high) == (None, None)
+        assert unrated["quality"].mean == pytest.approx(1.0, abs=0.05)  # the pool's mean
+        assert unrated["cost"].observations == pytest.approx(20.0, rel=0.05) and unrated["cost"].low is not None
 
 
 def test_the_utility_is_what_the_objective_makes_of_the_predictions(installation: Installation) -> None:
@@ -147,6 +163,7 @@ def test_without_the_oldest_events_it_is_not_provable_but_still_told(installatio
         assert explained.predicted["quality"].mean == selection.predictions["quality"][index]
         assert explained.predicted["cost"].mean == pytest.approx(math.exp(selection.predictions["cost"][index]))
         assert explained.predicted["quality"].low is None
+        assert explained.predicted["quality"].observations is None and not explained.predicted["quality"].is_assumed
 
 
 def test_an_unknown_decision_is_refused(installation: Installation) -> None:

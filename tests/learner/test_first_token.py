@@ -1,22 +1,40 @@
 """The time to the first token is a signal like the others: learned, weighted, limited, evaluated and shown."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from learner_traffic import POLICY, feedback, outcome, selection, stored
+from prometheus_client import generate_latest
 
-from conduit_learner.commands.text import columns
+from conduit_learner.cli import main
+from conduit_learner.commands.text import changes, columns
 from conduit_learner.commands.top import screen
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.evaluation.progressive import evaluate
 from conduit_learner.view.installation import InstallationView
 from conduit_learner.view.report import policy_report
-from conduit_learner.view.wording import consequence
+from conduit_learner.view.wording import consequence, goal_words
+from conduit_learner.worker.metrics import registry_of
+from conduit_learner.worker.status import WorkerStatus
 from conduit_log import StoredMessage
 from conduit_policy import Beliefs, Constraints, Objective, choose
-from conduit_schemas import ArmPrior, Event, Flag, LearningChange, LearningSettings, Snapshot
+from conduit_schemas import (
+    Alarm,
+    ArmPrior,
+    Event,
+    Flag,
+    LearningChange,
+    LearningSettings,
+    RoutingGoal,
+    Snapshot,
+    Weights,
+)
 
+ROOT = Path(__file__).parents[2]
 ARMS = ("eager", "slow")
 FIRST_TOKEN = {"eager": 0.25, "slow": 2.0}
 TTFT = "ttft"
@@ -98,4 +116,32 @@ def test_it_is_shown() -> None:
     assert eager["ttft_s"] == pytest.approx(0.25) and eager["p95"]["ttft_s"] == pytest.approx(0.25, rel=0.07)
     assert "time to first token" in screen(report)
     assert columns([TTFT])[TTFT] == "time to first token s" and TTFT not in columns([])
+    assert [(one["is_money"], one["is_time"]) for one in report["amounts"]] == [(True, False), *[(False, True)] * 2]
     assert "time to first token 0.25 s" in consequence(policy.recent[0])
+
+
+def test_people_read_its_title() -> None:
+    alarm = Alarm(count=1, time_ms=0, before=0.0, after=math.log(2.0), observations=9.0)
+    snapshot = learned(streamed(60))
+    alarmed = snapshot.model_copy(
+        update={"arms": {"slow": snapshot.arms["slow"].model_copy(update={"alarms": {TTFT: alarm}})}}
+    )
+    assert changes(alarmed)[0].startswith("slow: time to first token changed from 1 to 2, detected ")
+    wanted = RoutingGoal(objective=Weights(ttft=0.2), max_ttft_s=1.5)
+    assert "time to first token 0.2, time to first token at most 1.5 s" in goal_words(wanted)
+    view = InstallationView()
+    for message in stored([selection("d", objective=Objective(ttft=0.2).weights())]):
+        view.event(message)
+    assert "time to first token 0.2" in policy_report(view.policies[POLICY], "all", now_ms=0)["objective_words"]
+
+
+def test_it_is_named_where_signals_are_listed() -> None:
+    told = generate_latest(registry_of(WorkerStatus())).decode()
+    assert "quality, success, cost, latency or time to first token, since" in told
+    for weight in Objective().weights():
+        for text in (conduit_help("evaluate"), (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")):
+            assert re.search(rf"# or weights:.*\b{weight}\b", text)
+
+
+def conduit_help(command: str) -> str:
+    return CliRunner().invoke(main, [command, "--help"]).output

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
-from audit_traffic import ARMS, Installation
+from audit_traffic import ARMS, Installation, partly_rated
 from learner_traffic import POLICY, feedback, outcome, selection, stored, traffic
 
 from conduit_learner.evaluation.estimators import doubly_robust
@@ -19,7 +19,7 @@ from conduit_learner.view.policy import MAX_ARMS_SHOWN, OTHERS, PolicyView
 from conduit_learner.view.report import installation_report, policy_report, quality_of
 from conduit_learner.view.savings import Moments, SavingsLedger
 from conduit_learner.view.timeline import RANGES, Cell, Timeline
-from conduit_learner.view.wording import consequence, reason
+from conduit_learner.view.wording import alarm_words, consequence, reason
 from conduit_log import StoredMessage
 from conduit_schemas import (
     Alarm,
@@ -394,6 +394,16 @@ class TestReport:
         assert dear["saved_usd"]["low"] < 600 * 0.01 - paid < dear["saved_usd"]["high"]
         assert saved["judging_usd"] == pytest.approx(0.006)
 
+    def test_the_interval_of_a_quality_stays_between_0_and_1(self) -> None:
+        events: list[Event] = []
+        for number in range(60):
+            decision_id, chosen = f"d{number}", number % 3
+            events += [three(decision_id, chosen), outcome(decision_id), feedback(decision_id, float(chosen == 0))]
+        arms = policy_report(only(events), "all", now_ms=2_000_000)["savings"]["arms"]
+        quality = {arm["id"]: arm["quality"] for arm in arms}
+        assert quality["large"]["high"] == 1.0 and quality["small"]["low"] == 0.0
+        assert all(0.0 <= bound <= 1.0 for interval in quality.values() for bound in interval.values())
+
     def test_nothing_is_claimed_of_the_little_known(self) -> None:
         policy = only([event for n in range(30) for event in (three(f"d{n}", n % 2), outcome(f"d{n}", cost_usd=0.1))])
         arms = {arm["id"]: arm for arm in policy_report(policy, "all", now_ms=2_000_000)["savings"]["arms"]}
@@ -456,6 +466,18 @@ class TestReport:
         assert len(report["decisions"]) == 60
         assert {decision["name"] for decision in report["decisions"]} <= {"dear", "cheap", "slow"}
 
+    def test_what_is_assumed_of_an_arm_is_not_shown_as_predicted_of_it(self) -> None:
+        made = partly_rated()
+        view = InstallationView()
+        for message in made.log:
+            view.event(message)
+        view.snapshot(made.stored_published()[-1])
+        newest = policy_report(view.policies[POLICY], "all", now_ms=2_000_000)["decisions"][:20]
+        by_arm = {decision["arm"]: decision["reason"] for decision in newest}
+        assert by_arm.keys() == set(ARMS)
+        assert "Predicted: quality 1.00, success 1.00, cost $" in by_arm["dear"]
+        assert "Predicted: success 1.00, cost $" in by_arm["cheap"] and "quality" not in by_arm["cheap"]
+
     def test_drift_alarms_are_said_newest_first(self) -> None:
         made = Installation().run(60)
         snapshot = made.learner.snapshot(POLICY)
@@ -486,10 +508,34 @@ class TestWords:
             "d1", 0, ("a", "b"), (), 0, (0.75, 0.25),
             {"quality": (0.8, 0.7), "cost": (0.0021, 0.1), "latency": (1.23, 2.0)}, {}, ("cold_share",), None,
         )  # fmt: skip
-        assert reason(made, {"a": "large", "b": "small"}.__getitem__) == (
+        observed = {"quality", "cost", "latency"}
+        assert reason(made, {"a": "large", "b": "small"}.__getitem__, observed=observed) == (
             "large looked best of 2 and was chosen with a probability of 75 %. Predicted: quality 0.80, cost $0.0021, "
             "latency 1.2 s. " + Flag.COLD_SHARE.about
         )
+
+    @pytest.mark.parametrize(
+        ("observed", "told"),
+        [
+            ({"cost"}, " Predicted: cost $0.0021."),  # the logged quality is only what was assumed of this arm
+            (set(), " Nothing was known about it yet."),
+            (None, ""),
+        ],
+    )
+    def test_what_was_only_assumed_is_not_told_as_predicted(self, observed: set[str] | None, told: str) -> None:
+        predictions = {"quality": (0.9, 0.9), "cost": (0.1, 0.0021)}
+        made = ShownDecision("d1", 0, ("a", "b"), (), 1, (0.25, 0.75), predictions, {}, (), None)
+        said = "b looked best of 2 and was chosen with a probability of 75 %."
+        assert reason(made, str, observed=observed) == said + told
+
+    @pytest.mark.parametrize(
+        ("count", "ordinal"), [(2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (21, "21st"), (112, "112th")]
+    )
+    def test_a_change_is_named_and_numbered_as_people_do(self, count: int, ordinal: str) -> None:
+        assert alarm_words("ttft", 0.0, math.log(2.0), count) == (
+            f"time to first token rose from 1 s to 2 s, the {ordinal} change"
+        )
+        assert alarm_words("safety", 0.9, 0.4, 1) == "safety fell from 0.90 to 0.40"
 
     def test_a_fallback_says_why_and_what_conduit_wanted(self) -> None:
         made = ShownDecision("d1", 0, ("a", "b"), (), 0, None, {}, {}, (), "shadow", shadow="b")

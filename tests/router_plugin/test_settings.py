@@ -8,7 +8,7 @@ from conduit_litellm import ConduitRoutingStrategy, ConfigurationError, Judge
 from conduit_litellm.settings import SETTINGS, StrategySettings, settings_of
 from conduit_litellm.settings_page import settings_page
 from conduit_policy import Objective, TextFeaturizer
-from conduit_schemas import Weights
+from conduit_schemas import ArmPrior, RoutingGoal, Weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +19,12 @@ def test_the_page_of_settings_is_current_and_says_a_sentence_about_each():
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     assert list(rows) == list(SETTINGS)
     assert all(line.endswith(". |") for line in rows.values())
+
+
+@pytest.mark.parametrize(("name", "nested"), [("priors", ArmPrior), ("constraints", RoutingGoal)])
+def test_a_setting_of_named_values_names_them_all(name, nested):
+    (row,) = [line for line in settings_page().splitlines() if line.startswith(f"| `{name}`")]
+    assert [field for field in nested.model_fields if f"`{field}`" not in row and field != "objective"] == []
 
 
 @pytest.mark.parametrize(

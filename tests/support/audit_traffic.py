@@ -159,3 +159,31 @@ class Installation:
                 await embedded.append(topics.checkpoints, [Message(*item) for item in self.checkpoints.items()])
 
         asyncio.run(write())
+
+
+def partly_rated() -> Installation:
+    """Return decisions d0 to d89, of which only the first arm's are rated, and d90 as the plugin then makes it.
+
+    The arms take turns, and all calls succeed. The snapshot was published after 20 decisions of each.
+    """
+    made = Installation()
+    context = np.full(8, 1024, np.int16)
+    for number in range(90):
+        drawn = made.select(f"d{number}", POLICY, context)
+        selection = drawn.model_copy(update={"chosen": number % len(ARMS)})
+        made.put(selection)
+        made.put(
+            Outcome(
+                policy=POLICY,
+                time=1.0,
+                decision_id=selection.decision_id,
+                status="success",
+                cost_usd=0.01 + 0.001 * (number % 2),
+            )
+        )
+        if selection.arm == ARMS[0]:
+            made.put(Feedback(policy=POLICY, time=1.0, decision_id=selection.decision_id, quality=1.0))
+        if number == 59:
+            made.publish()
+    made.put(made.select("d90", POLICY, context))
+    return made

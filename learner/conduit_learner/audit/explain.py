@@ -19,6 +19,7 @@ from conduit_schemas import (
     Outcome,
     RecordError,
     Selection,
+    SignalPosterior,
     decode_event,
 )
 from conduit_schemas.reasons import Code
@@ -41,12 +42,24 @@ class ProofStatus(Code):
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A predicted mean with its 95 % interval under the regression's assumptions."""
+    """A predicted mean with its 95 % interval under the regression's assumptions.
+
+    Without observations of this arm, it is what is assumed of it: its prior, which is the mean of all arms unless the
+    settings say otherwise. It then has no interval.
+    """
 
     mean: float
     low: float | None
-    """None if the arm was never tried; the mean is then that of all arms."""
+    """None without observations, and without the snapshot that the decision was made with."""
     high: float | None
+    observations: float | None
+    """Number of observations of this signal of this arm, where faded ones count in part. None without the snapshot:
+    it is then not known whether the mean was observed or assumed."""
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether this signal was never observed of this arm."""
+        return self.observations == 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +74,6 @@ class ArmExplanation:
     """Mean utility under the decision's objective; None if it could not be computed."""
     deviation: float | None
     """Standard deviation of the utility."""
-    outcomes: float | None
-    """Number of observations behind the predictions, where faded ones count in part."""
     probability: float | None
     """The recomputed probability."""
     logged_probability: float | None
@@ -80,7 +91,7 @@ class Explanation:
     """Index of the arm with the largest mean utility, which would have been chosen without exploration."""
     rule: ExplorationRule | None
     coverage: float | None
-    """0..1, how well quality was known; the weights of cost and latency are multiplied by it."""
+    """0..1, how well quality was known; the weights of the amounts (cost, times) are multiplied by it."""
     recomputation: Recomputation | None
     proof: ProofStatus
     reasons: tuple[str, ...]
@@ -208,7 +219,6 @@ def _explained_arms(
             predicted=_predictions(selection, beliefs, again, index),
             utility=None if again is None else float(again.utilities.mean[index]),
             deviation=None if again is None else float(again.utilities.deviation[index]),
-            outcomes=None if again is None else float(again.utilities.outcomes[index]),
             probability=None if again is None else float(again.probabilities[index]),
             logged_probability=None if logged is None else logged[index],
         )
@@ -220,32 +230,32 @@ def _predictions(
     selection: Selection, beliefs: Beliefs | None, again: Recomputation | None, index: int
 ) -> dict[str, Predicted]:
     predicted = {}
-    context = unpack_context(selection.context)
+    arm, context = selection.arms[index], unpack_context(selection.context)
     for signal, row in ROWS.items():
-        deviation = None
+        posterior = None
         if again is not None and beliefs is not None:
             if not beliefs.is_observed(signal):
-                continue  # all arms have the same default, which had no influence on the choice
-            mean = float(again.predictions[row, index])
-            deviation = _deviation(beliefs, selection.arms[index], signal, context)
+                continue  # nothing but assumptions, of all arms
+            mean, observations = float(again.predictions[row, index]), 0.0
+            if beliefs.is_observed(signal, arm):
+                posterior = beliefs.snapshot.arms[arm].signals[signal]
+                observations = posterior.weight
         elif signal in selection.predictions:
-            mean = selection.predictions[signal][index]
+            mean, observations = selection.predictions[signal][index], None
         else:
             continue
+        reach = None if posterior is None else NORMAL_95 * _deviation(posterior, context)
         unit = SIGNALS[signal].shown
         predicted[signal] = Predicted(
             mean=unit(mean),
-            low=None if deviation is None else unit(mean - NORMAL_95 * deviation),
-            high=None if deviation is None else unit(mean + NORMAL_95 * deviation),
+            low=None if reach is None else unit(mean - reach),
+            high=None if reach is None else unit(mean + reach),
+            observations=observations,
         )
     return predicted
 
 
-def _deviation(beliefs: Beliefs, arm: str, signal: str, context: Context) -> float | None:
+def _deviation(posterior: SignalPosterior, context: Context) -> float:
     """Return the standard deviation of a predicted mean; see :class:`conduit_schemas.SignalPosterior`."""
-    known = beliefs.snapshot.arms.get(arm)
-    if known is None or signal not in known.signals:
-        return None
-    posterior = known.signals[signal]
     x = context * UNIT
     return posterior.sigma * math.sqrt(float((x * x / unpack_vector(posterior.precision)).sum()))

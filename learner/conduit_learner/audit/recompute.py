@@ -18,6 +18,7 @@ from conduit_policy import (
     draw,
     predictions,
     random_number,
+    title_of,
     unpack_context,
     utilities,
 )
@@ -187,4 +188,5 @@ def _differing_flags_and_predictions(
             strict=True,
         ):
             if abs(ours - theirs) > PREDICTION_TOLERANCE * (1.0 + abs(ours)):
-                yield f"deployment {arm!r} has a predicted {signal} of {ours:.6g}, but {theirs:.6g} was logged"
+                title = title_of(signal)
+                yield f"deployment {arm!r} has a predicted {title} of {ours:.6g}, but {theirs:.6g} was logged"

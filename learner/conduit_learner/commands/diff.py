@@ -16,6 +16,7 @@ from conduit_learner.commands.options import (
 )
 from conduit_learner.commands.text import format_signal, head
 from conduit_log import LogSettings
+from conduit_policy import title_of
 
 if TYPE_CHECKING:
     from conduit_learner.audit.snapshot_diff import SignalChange, SnapshotDiff
@@ -66,10 +67,11 @@ def _diff_lines(found: "SnapshotDiff") -> Iterator[str]:
         yield ""
         added = ", ".join(f"{count:+,} {what}" for what, count in arm.counts.items())
         yield f"{name}{f' ({arm.model})' if arm.model else ''}: {arm.status}" + (f", {added}" if added else "")
+        width = max((len(title_of(signal)) for signal in arm.signals), default=0)
         for signal, change in arm.signals.items():
             moved = f"{format_signal(signal, change.before)} -> {format_signal(signal, change.after)}"
             weights = f"{change.before_weight:,.0f} -> {change.after_weight:,.0f} observations"
-            yield f"    {signal:<8} {moved} ({weights}){_verdict(change)}"
+            yield f"    {title_of(signal):<{width}} {moved} ({weights}){_verdict(change)}"
 
 
 def _verdict(change: "SignalChange") -> str:

@@ -53,7 +53,7 @@ def evaluate(
         algorithm = "linucb"          # also params, lambda_reg, window_size, ...
         params = { alpha = 0.5 }
         [objective]
-        preset = "cost"               # or weights: quality, cost, latency
+        preset = "cost"               # or weights: quality, cost, latency, ttft
         [features]
         keep = ["0-15"]               # components of the context that it uses
 

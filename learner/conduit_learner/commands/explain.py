@@ -17,11 +17,11 @@ from conduit_learner.commands.options import (
 )
 from conduit_learner.commands.text import columns, format_signal, table
 from conduit_log import LogSettings
-from conduit_policy import AMOUNTS
+from conduit_policy import AMOUNTS, title_of, weight_words
 from conduit_schemas import Fallback, Flag
 
 if TYPE_CHECKING:
-    from conduit_learner.audit.explain import ArmExplanation, Explanation
+    from conduit_learner.audit.explain import ArmExplanation, Explanation, Predicted
 
 __all__ = ["explain"]
 
@@ -33,9 +33,9 @@ __all__ = ["explain"]
 def explain(*, decision_id: str, policy: str, archive: Path | None, settings: LogSettings, as_json: bool) -> None:
     """Explain one decision, and verify it against the log.
 
-    Shows each available deployment with its predictions (means with 95 % intervals), its utility under the objective
-    and its probability, then the random draw, the outcome and the feedback. Exit code 1 means that the logged decision
-    does not follow from the events before it.
+    Shows each available deployment with its predictions (means with 95 % intervals and numbers of observations, or
+    "assumed" if nothing was observed), its utility under the objective and its probability, then the random draw, the
+    outcome and the feedback. Exit code 1 means that the logged decision does not follow from the events before it.
 
     \b
     Example:  conduit explain 8f0c3a5d9b2e417600000012 --policy default/chat
@@ -96,7 +96,7 @@ def _lines(found: "Explanation") -> Iterator[str]:
     yield f"chosen: {_named(selection.arm, found.arms[selection.chosen].model)}"
     yield ""
     shown = columns([signal for explained in found.arms for signal in explained.predicted])
-    heads = ("deployment", "model", *shown.values(), "utility", "observations", "probability", "logged")
+    heads = ("deployment", "model", *shown.values(), "utility", "probability", "logged")
     yield table([heads, *(_row(explained, shown) for explained in found.arms)])
     yield ""
     yield from _choice(found)
@@ -107,17 +107,22 @@ def _lines(found: "Explanation") -> Iterator[str]:
 
 
 def _row(explained: "ArmExplanation", shown: Iterable[str]) -> tuple[str, ...]:
-    cells = []
-    for signal in shown:
-        predicted = explained.predicted.get(signal)
-        cell = format_signal(signal, None if predicted is None else predicted.mean)
-        if predicted is not None and predicted.low is not None:
-            cell += f" [{format_signal(signal, predicted.low)}, {format_signal(signal, predicted.high)}]"
-        cells.append(cell)
+    cells = [_prediction(signal, explained.predicted.get(signal)) for signal in shown]
     utility = "-" if explained.utility is None else f"{explained.utility:.4f} ± {explained.deviation or 0.0:.4f}"
-    outcomes = "-" if explained.outcomes is None else f"{explained.outcomes:,.0f}"
     probabilities = ("-" if p is None else f"{p:.4f}" for p in (explained.probability, explained.logged_probability))
-    return explained.arm, explained.model or "-", *cells, utility, outcomes, *probabilities
+    return explained.arm, explained.model or "-", *cells, utility, *probabilities
+
+
+def _prediction(signal: str, predicted: "Predicted | None") -> str:
+    if predicted is None:
+        return "-"
+    mean = format_signal(signal, predicted.mean)
+    if predicted.is_assumed:
+        return f"{mean} assumed"
+    if predicted.observations is None:
+        return mean
+    interval = f"[{format_signal(signal, predicted.low)}, {format_signal(signal, predicted.high)}]"
+    return f"{mean} {interval} n={predicted.observations:,.0f}"
 
 
 def _choice(found: "Explanation") -> Iterator[str]:
@@ -128,9 +133,8 @@ def _choice(found: "Explanation") -> Iterator[str]:
         params = ", ".join(f"{name} {value:g}" for name, value in found.rule.params.items())
         yield f"exploration rule: {found.rule.name}" + (f" ({params})" if params else "")
     if selection.objective:
-        weights = ", ".join(f"{name} {weight:g}" for name, weight in selection.objective.items())
         counted = "" if found.coverage is None else f"; all but quality counted for {found.coverage:.0%} of that"
-        yield f"objective: {weights}{counted}"
+        yield f"objective: {weight_words(selection.objective)}{counted}"
     if selection.mode:
         yield f"mode: {selection.mode}" + (f", with the goal of {selection.scope}" if selection.scope else "")
     if selection.constraints:
@@ -164,7 +168,7 @@ def _consequences(found: "Explanation") -> Iterator[str]:
         repeated = ", a duplicate" if who in known else ""
         known.add(who)
         by = "/".join(part for part in who if part)
-        yield f"feedback: {feedback.signal} {feedback.quality:.3g} by {by}{repeated}"
+        yield f"feedback: {title_of(feedback.signal)} {feedback.quality:.3g} by {by}{repeated}"
     if not found.outcomes and not found.feedbacks:
         yield "no outcome or feedback has been logged"
     yield ""

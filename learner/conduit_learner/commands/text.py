@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from conduit_policy import SIGNALS
+from conduit_policy import SIGNALS, title_of
 from conduit_schemas import SignalPosterior, Snapshot
 
 __all__ = ["COUNTS", "changes", "columns", "format_signal", "head", "shown_average", "table"]
@@ -32,7 +32,7 @@ def shown_average(signal: str, posterior: SignalPosterior) -> float | None:
 
 
 def format_signal(signal: str, value: float | None) -> str:
-    """Return a signal's value as text: cost and latency with three significant digits, others with three decimals.
+    """Return a signal's value as text: amounts with three significant digits, scores with three decimals.
 
     Examples
     --------
@@ -41,7 +41,8 @@ def format_signal(signal: str, value: float | None) -> str:
     """
     if value is None:
         return "-"
-    return f"{value:.3g}" if SIGNALS[signal].is_amount else f"{value:.3f}"
+    is_amount = signal in SIGNALS and SIGNALS[signal].is_amount
+    return f"{value:.3g}" if is_amount else f"{value:.3f}"
 
 
 def head(snapshot: Snapshot) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def changes(snapshot: Snapshot) -> list[str]:
         before, after = (format_signal(signal, SIGNALS[signal].shown(value)) for value in (alarm.before, alarm.after))
         when = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
         earlier = f", change number {alarm.count} of this signal" if alarm.count > 1 else ""
-        lines.append(f"{name}: {signal} changed from {before} to {after}, detected {when}{earlier}")
+        lines.append(f"{name}: {title_of(signal)} changed from {before} to {after}, detected {when}{earlier}")
     return lines
 
 

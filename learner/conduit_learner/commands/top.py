@@ -133,14 +133,14 @@ def screen(report: dict[str, Any]) -> str:
 
 
 def _heads(report: dict[str, Any]) -> tuple[str, ...]:
-    amounts = [("per 1,000",) if one["unit"] == "USD" else (one["title"], "p95") for one in report["amounts"]]
+    amounts = [("per 1,000",) if one["is_money"] else (one["title"], "p95") for one in report["amounts"]]
     return ("deployment", "share", "quality", *chain.from_iterable(amounts), "errors", "rated")
 
 
 def _row(report: dict[str, Any], arm: dict[str, Any]) -> tuple[str, ...]:
     amounts = []
     for one in report["amounts"]:
-        if one["unit"] == "USD":
+        if one["is_money"]:
             amounts.append(_money(arm[one["field"]], 1000))
         else:
             amounts += [f"{_number(value, '.2f')} s" for value in (arm[one["field"]], arm["p95"][one["field"]])]

@@ -21,6 +21,7 @@ from conduit_schemas import (
     SCHEMA_VERSION,
     LearningChange,
     OutcomeStatus,
+    RatedSignal,
     RoutingChange,
 )
 
@@ -133,7 +134,7 @@ class FeedbackEvent(_Event, kw_only=True, gc=False, tag="feedback"):
     quality: Probability
     source: Label = "app"
     key: Label = ""
-    signal: Literal["quality", "success"] = "quality"
+    signal: RatedSignal = "quality"
     sampling_probability: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     details: Annotated[dict[Label, str | int | float | bool | None], Meta(max_length=32)] = {}
 

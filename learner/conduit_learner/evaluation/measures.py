@@ -75,7 +75,7 @@ class JoinedDecision:
             case OutcomeStatus.SUCCESS:
                 return self.amounts.get(signal.field, np.nan)
             case OutcomeStatus.ERROR:
-                return self.amounts.get(signal.field, 0.0) if signal.unit == "USD" else np.nan
+                return self.amounts.get(signal.field, 0.0) if signal.is_money else np.nan
             case None | OutcomeStatus.CANCELLED | OutcomeStatus.CLIENT_DISCONNECT | OutcomeStatus.CACHE_HIT:
                 return np.nan
             case _:

@@ -69,7 +69,7 @@ class Change(NamedTuple):
 
     signal: str
     before: float
-    """Its mean before, in the signal's own unit (cost and latency: natural logarithms)."""
+    """Its mean before, in the signal's own unit (cost and times: natural logarithms)."""
     after: float
     """Its mean after, corrected for a different mix of requests."""
     observations: float

@@ -10,6 +10,7 @@ from conduit_learner.view.policy import PolicyView
 from conduit_learner.view.report import arm_names
 from conduit_learner.view.timeline import Cell
 from conduit_log import Capabilities, TopicDescription
+from conduit_policy import SIGNALS
 from conduit_schemas import DeadLetterReason, Fallback, Topics
 
 __all__ = [
@@ -204,8 +205,9 @@ def _prices(policy: PolicyView, total: Mapping[str, Cell]) -> Iterator[Finding]:
     served = {arm: cell for arm, cell in total.items() if cell.successes >= _MIN_CALLS}
     names = arm_names(policy.arms)
     named = {names.get(arm, arm): cell for arm, cell in served.items()}
-    unknown = [arm for arm, cell in named.items() if cell.known["cost_usd"] - cell.errors < 0.5 * cell.successes]
-    free = [arm for arm, cell in named.items() if not cell.amounts["cost_usd"] and arm not in unknown]
+    cost = SIGNALS["cost"].field
+    unknown = [arm for arm, cell in named.items() if cell.known[cost] - cell.errors < 0.5 * cell.successes]
+    free = [arm for arm, cell in named.items() if not cell.amounts[cost] and arm not in unknown]
     if unknown:
         advice = "give their deployments input_cost_per_token and output_cost_per_token in model_info"
         yield Finding(name, "look", f"LiteLLM reports no cost for {', '.join(unknown)}", advice)

@@ -1,17 +1,15 @@
 """One decision as the view stores it while outcomes and ratings may still arrive."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conduit_learner.core.events import OutcomeEvent, SelectionEvent
 from conduit_learner.core.targets import reported
-from conduit_policy import AMOUNTS
+from conduit_policy import SIGNALS
 from conduit_schemas import OutcomeStatus
 
 __all__ = ["ShownDecision", "decision_of"]
 
-_AMOUNTS = frozenset(signal.name for signal in AMOUNTS)
 _MIN_LN, _MAX_LN = -30.0, 14.0
 """Bounds to which predicted logarithms are clipped, so that no logged prediction overflows."""
 
@@ -79,7 +77,9 @@ def decision_of(selection: SelectionEvent, time_ms: int) -> ShownDecision:
     1.0
     """
     predictions = {
-        name: tuple(math.exp(min(max(value, _MIN_LN), _MAX_LN)) for value in values) if name in _AMOUNTS else values
+        name: tuple(SIGNALS[name].shown(min(max(value, _MIN_LN), _MAX_LN)) for value in values)
+        if name in SIGNALS
+        else values
         for name, values in selection.predictions.items()
     }
     return ShownDecision(

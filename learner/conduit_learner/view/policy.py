@@ -14,13 +14,16 @@ from conduit_learner.view.decision import ShownDecision, decision_of
 from conduit_learner.view.savings import SavingsLedger
 from conduit_learner.view.timeline import RANGES, Cell, Timeline
 from conduit_learner.view.wording import routing_words
-from conduit_policy import AMOUNTS, Beliefs
+from conduit_policy import AMOUNTS, SIGNALS, Beliefs
 from conduit_schemas import LearningChange, LearningSettings, OutcomeStatus, RoutingChange, RoutingSettings, Snapshot
 
-__all__ = ["MAX_ARMS_SHOWN", "OTHERS", "TIMES", "PolicyView", "Published", "SettingsChange"]
+__all__ = ["MAX_ARMS_SHOWN", "MONEY", "OTHERS", "TIMES", "PolicyView", "Published", "SettingsChange"]
 
-TIMES = tuple(signal.field for signal in AMOUNTS if signal.unit == "s")
+TIMES = tuple(signal.field for signal in AMOUNTS if signal.is_time)
 """The fields of an outcome that are times in seconds."""
+
+MONEY = tuple(signal.field for signal in AMOUNTS if signal.is_money)
+"""The fields of an outcome that are amounts of money."""
 
 MAX_ARMS_SHOWN = 24
 """Maximum number of arms that are counted separately; further arms are counted together."""
@@ -144,6 +147,15 @@ class PolicyView:
         """Return the name under which an arm is counted."""
         return arm if arm in self.arms else OTHERS
 
+    def observed(self, arm: str) -> frozenset[str] | None:
+        """Return the signals that were observed of an arm, by the newest snapshot; None without one.
+
+        A decision may be older than that snapshot, but its own one is not at hand.
+        """
+        if self.published is None:
+            return None
+        return frozenset(signal for signal in SIGNALS if self.published.beliefs.is_observed(signal, arm))
+
     def behind(self) -> tuple[int, bool]:
         """Return how many events the newest snapshot does not cover yet, and whether there may be more."""
         covered = 0 if self.published is None else self.published.snapshot.offset
@@ -204,7 +216,8 @@ class PolicyView:
                 step = math.floor(math.log(seconds) * _STEPS)
                 self.times.setdefault((arm, name), Counter())[step] += 1
         if failed:
-            known.setdefault("cost_usd", 0.0)
+            for name in MONEY:
+                known.setdefault(name, 0.0)
             self.errors[outcome.error_class or "unknown"] += 1
         for cell in self._cells(decision, arm):
             cell.successes += worked

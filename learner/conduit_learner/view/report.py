@@ -11,7 +11,7 @@ from conduit_learner.view.policy import OTHERS, TIMES, PolicyView
 from conduit_learner.view.savings_report import savings_report
 from conduit_learner.view.timeline import COUNTS, Cell
 from conduit_learner.view.wording import alarm_words, consequence, reason, routing_words
-from conduit_policy import AMOUNTS, SIGNALS
+from conduit_policy import AMOUNTS, SIGNALS, weight_words
 from conduit_policy.vectors import unpack_vector
 from conduit_schemas import DeadLetterReason, Fallback
 
@@ -118,13 +118,14 @@ def policy_report(policy: PolicyView, range_: str, *, now_ms: int) -> dict[str, 
                 "status": decision.status,
                 "rating": decision.rating,
                 **{signal.field: decision.amounts.get(signal.field) for signal in AMOUNTS},
-                "reason": reason(decision, named),
+                "reason": reason(decision, named, observed=policy.observed(decision.arm)),
                 "consequence": consequence(decision),
             }
             for decision in reversed(policy.recent)
         ],
         "changes": [change._asdict() for change in reversed(policy.changes)],
         "objective": policy.objective,
+        "objective_words": weight_words(policy.objective),
         "routing": _routing(policy),
     }
 
@@ -196,14 +197,14 @@ def _together(cells: Iterable[Cell]) -> Cell:
     return total
 
 
-def _amounts(policy: PolicyView) -> list[dict[str, str]]:
+def _amounts(policy: PolicyView) -> list[dict[str, Any]]:
     """Return the amounts that calls of this policy have reported, in display order."""
     cells = [cell for _, bucket in policy.timelines["all"] for cell in bucket.values()]
     seen = {field for cell in cells for field, count in cell.known.items() if count}
     return [
-        {"name": signal.name, "field": signal.field, "unit": signal.unit, "title": signal.title}
+        {name: getattr(signal, name) for name in ("name", "field", "unit", "title", "is_money", "is_time")}
         for signal in AMOUNTS
-        if signal.field in seen or signal.unit == "USD"
+        if signal.field in seen or signal.is_money
     ]
 
 

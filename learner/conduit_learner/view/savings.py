@@ -18,7 +18,7 @@ from conduit_learner.evaluation.intervals import asymptotic_reach
 from conduit_learner.evaluation.logged_decisions import LoggedDecisions
 from conduit_learner.evaluation.measures import JoinedDecision, measure
 from conduit_learner.view.decision import ShownDecision
-from conduit_policy import AMOUNTS, Objective, place
+from conduit_policy import AMOUNTS, SIGNALS, Objective, place
 
 __all__ = ["COMPARED", "DECISIONS_PER_BLOCK", "Comparison", "Moments", "SavingsLedger"]
 
@@ -27,7 +27,9 @@ Vector = NDArray[np.float64]
 DECISIONS_PER_BLOCK = 2_000
 """How many decisions are compared together."""
 
-COMPARED = ("cost_usd", "quality", "utility")
+_COST = SIGNALS["cost"]
+
+COMPARED = (_COST.field, "quality", "utility")
 """See :data:`conduit_learner.evaluation.measures.MEASURES`."""
 
 _FROM_RATINGS = frozenset({"quality", "utility"})
@@ -272,7 +274,7 @@ def _predicted(
             if signal.name in expected
         }
         found["quality"][at] = quality
-        found["cost_usd"][at] = expected.get("cost", nothing)
+        found[_COST.field][at] = expected.get(_COST.name, nothing)
         found["utility"][at] = objective.utility(quality, 1.0, objective.price(places))
     return found
 

@@ -1,10 +1,13 @@
 """Convert the savings of a view into plain numbers and sentences; see :mod:`conduit_learner.view.report`."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+from conduit_learner.evaluation.measures import BOUNDS
 from conduit_learner.view.policy import PolicyView
-from conduit_learner.view.savings import Comparison, Moments
+from conduit_learner.view.savings import COMPARED, Comparison, Moments
+from conduit_policy import SIGNALS
 
 __all__ = ["savings_report"]
 
@@ -13,6 +16,9 @@ _MIN_SELECTIONS = 20
 
 _MAX_BLIND = 0.01
 """Maximum share of requests in which an arm had probability 0, for any statement about its savings."""
+
+_COST = SIGNALS["cost"].field
+_UNBOUNDED = (-math.inf, math.inf)
 
 
 def savings_report(policy: PolicyView, named: Callable[[str], str]) -> dict[str, Any]:
@@ -32,17 +38,17 @@ def savings_report(policy: PolicyView, named: Callable[[str], str]) -> dict[str,
         "decisions": decisions,
         "left_out": policy.selections - decisions,
         "judging_usd": policy.judging_usd,
-        "arms": sorted(arms, key=lambda arm: -(arm["cost_usd"] or {"mean": 0.0})["mean"]),
+        "arms": sorted(arms, key=lambda arm: -(arm[_COST] or {"mean": 0.0})["mean"]),
         # Compare lower bounds, not means: among arms with little data, the one with the best mean was mostly lucky.
         "best": max(best, key=lambda arm: arm["utility"]["low"])["id"] if best else None,
         "most_expensive": max(
-            (arm for arm in sound if arm["cost_usd"]), key=lambda arm: arm["cost_usd"]["mean"], default={"id": None}
+            (arm for arm in sound if arm[_COST]), key=lambda arm: arm[_COST]["mean"], default={"id": None}
         )["id"],
     }
 
 
 def _fixed(arm: str, name: str, comparison: Comparison) -> dict[str, Any]:
-    cost = comparison.ahead.get("cost_usd", Moments())
+    cost = comparison.ahead.get(_COST, Moments())
     doubt = ""
     requests = max((moments.n for moments in comparison.value.values()), default=0)
     if comparison.selections < _MIN_SELECTIONS:
@@ -55,15 +61,19 @@ def _fixed(arm: str, name: str, comparison: Comparison) -> dict[str, Any]:
         "selections": comparison.selections,
         "requests": requests,
         "doubt": doubt,
-        **{name: _interval(comparison.value.get(name)) for name in ("cost_usd", "quality", "utility")},
+        **{name: _interval(comparison.value.get(name), bounds=BOUNDS.get(name, _UNBOUNDED)) for name in COMPARED},
         "quality_ahead": _interval(comparison.ahead.get("quality")),
-        "saved_usd": _interval(comparison.ahead.get("cost_usd"), times=cost.n),
-        "total_usd": comparison.value["cost_usd"].mean * cost.n if "cost_usd" in comparison.value else None,
+        "saved_usd": _interval(comparison.ahead.get(_COST), times=cost.n),
+        "total_usd": comparison.value[_COST].mean * cost.n if _COST in comparison.value else None,
     }
 
 
-def _interval(moments: Moments | None, *, times: int = 1) -> dict[str, float] | None:
+def _interval(
+    moments: Moments | None, *, times: int = 1, bounds: tuple[float, float] = _UNBOUNDED
+) -> dict[str, float] | None:
     if moments is None or moments.n < 2:
         return None
     mean, reach = moments.mean * times, moments.reach * times
-    return {"mean": mean, "low": mean - reach, "high": mean + reach}
+    least, most = bounds
+    found = {"mean": mean, "low": mean - reach, "high": mean + reach}
+    return {name: min(most, max(least, value)) for name, value in found.items()}

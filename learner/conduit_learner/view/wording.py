@@ -1,53 +1,43 @@
 """Decisions, changes and settings as sentences for the page and the terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import assert_never
 
 from conduit_learner.view.decision import ShownDecision
-from conduit_policy import AMOUNTS, LIMITED, SIGNALS, Objective
-from conduit_schemas import Fallback, Flag, OutcomeStatus, RoutingGoal, RoutingSettings, Weights
+from conduit_policy import AMOUNTS, LIMITED, SIGNALS, Objective, decision_words, percent, title_of, weight_words
+from conduit_schemas import OutcomeStatus, RoutingGoal, RoutingSettings, Weights
 
 __all__ = ["alarm_words", "consequence", "goal_words", "reason", "routing_words"]
 
 
-def reason(decision: ShownDecision, named: Callable[[str], str]) -> str:
+def reason(decision: ShownDecision, named: Callable[[str], str], *, observed: Collection[str] | None = None) -> str:
     """Return a sentence on why this arm served.
 
     Parameters
     ----------
     named
         Returns the display name of an arm.
+    observed
+        The signals that were observed of the arm that served. The event has predictions of the others too, but those
+        are what is assumed of an arm. None if it is not known.
 
     Examples
     --------
-    >>> decision = ShownDecision("d1", 0, ("large", "small"), (), 1, (0.9, 0.1), {}, {}, (), None)
-    >>> reason(decision, str)
-    'small was tried out, with a probability of 10 %; large looked better and had 90 %.'
+    >>> made = ShownDecision("d1", 0, ("large", "small"), (), 0, (0.9, 0.1), {"quality": (0.8, 0.7)}, {}, (), None)
+    >>> reason(made, str, observed={"quality"})
+    'large looked best of 2 and was chosen with a probability of 90 %. Predicted: quality 0.80.'
     """
-    if decision.fallback is not None:
-        instead = "" if decision.shadow is None else f" Conduit would have chosen {named(decision.shadow)}."
-        return f"LiteLLM's own selection took {named(decision.arm)}. {Fallback.sentence(decision.fallback)}{instead}"
-    if decision.probabilities is None:
-        only = (
-            "it was the only deployment available"
-            if len(decision.arms) == 1
-            else "something other than Conduit chose it"
-        )
-        return f"{named(decision.arm)} served: {only}."
-    chance = decision.probabilities[decision.chosen]
-    favourite = max(range(len(decision.arms)), key=decision.probabilities.__getitem__)
-    if decision.is_exploration:
-        better = named(decision.arms[favourite])
-        said = (
-            f"{named(decision.arm)} was tried out, with a probability of {_percent(chance)}; {better} looked better "
-            f"and had {_percent(decision.probabilities[favourite])}."
-        )
-    else:
-        said = (
-            f"{named(decision.arm)} looked best of {len(decision.arms)} and was chosen with a probability of "
-            f"{_percent(chance)}."
-        )
-    return " ".join([said, *_expectation(decision), *map(Flag.sentence, decision.flags)])
+    predicted = {name: values[decision.chosen] for name, values in decision.predictions.items()}
+    is_known = observed is not None and bool(predicted)
+    return decision_words(
+        list(map(named, decision.arms)),
+        decision.chosen,
+        probabilities=decision.probabilities,
+        fallback=decision.fallback,
+        shadow=None if decision.shadow is None else named(decision.shadow),
+        expected={name: predicted[name] for name in predicted if name in (observed or ())} if is_known else None,
+        flags=decision.flags,
+    )
 
 
 def consequence(decision: ShownDecision) -> str:
@@ -92,7 +82,7 @@ def routing_words(routing: RoutingSettings) -> str:
         case "shadow":
             parts = ["LiteLLM chooses; Conduit logs what it would have chosen (shadow)."]
         case "canary":
-            parts = [f"Conduit chooses for {_percent(routing.canary_share)} of the traffic (canary)."]
+            parts = [f"Conduit chooses for {percent(routing.canary_share)} of the traffic (canary)."]
         case "active":
             parts = ["Conduit chooses."]
         case _:
@@ -113,12 +103,17 @@ def alarm_words(signal: str, before: float, after: float, count: int) -> str:
 
     Examples
     --------
-    >>> alarm_words("quality", 0.8, 0.6, 1), alarm_words("latency", 0.0, 0.6931471805599453, 3)
-    ('quality fell from 0.80 to 0.60', 'latency rose from 1 s to 2 s, the 3rd change')
+    >>> alarm_words("quality", 0.8, 0.6, 1), alarm_words("ttft", 0.0, 0.6931471805599453, 3)
+    ('quality fell from 0.80 to 0.60', 'time to first token rose from 1 s to 2 s, the 3rd change')
     """
     way = "fell" if after < before else "rose"
-    again = "" if count < 2 else f", the {count}{ {2: 'nd', 3: 'rd'}.get(count, 'th') } change"
-    return f"{signal} {way} from {_amount(signal, before)} to {_amount(signal, after)}{again}"
+    again = "" if count < 2 else f", the {_ordinal(count)} change"
+    return f"{title_of(signal)} {way} from {_amount(signal, before)} to {_amount(signal, after)}{again}"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if 10 < number % 100 < 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _amount(signal: str, value: float) -> str:
@@ -130,8 +125,7 @@ def goal_words(goal: RoutingGoal) -> str:
     """Return a goal in words; empty if it is inherited from the level above."""
     parts = []
     if isinstance(goal.objective, Weights):
-        weights = Objective.of_weights(goal.objective.model_dump()).weights()
-        parts.append(", ".join(f"{name} {weight:g}" for name, weight in weights.items()))
+        parts.append(weight_words(Objective.of_weights(goal.objective.model_dump()).weights()))
     elif goal.objective is not None:
         parts.append(f"objective {goal.objective}")
     for signal in LIMITED:
@@ -143,19 +137,9 @@ def goal_words(goal: RoutingGoal) -> str:
     if goal.quality_floor is not None:
         floor = goal.quality_floor
         parts.append(
-            f"the cheapest with {_percent(floor.relative)} of the best quality at "
-            f"{_percent(floor.confidence)} confidence"
+            f"the cheapest with {percent(floor.relative)} of the best quality at {percent(floor.confidence)} confidence"
         )
     return ", ".join(parts)
-
-
-def _expectation(decision: ShownDecision) -> list[str]:
-    predicted = {name: values[decision.chosen] for name, values in decision.predictions.items()}
-    parts = []
-    if "quality" in predicted:
-        parts.append(f"quality {min(max(predicted['quality'], 0.0), 1.0):.2f}")
-    parts += [f"{signal.title} {signal.text(predicted[signal.name])}" for signal in AMOUNTS if signal.name in predicted]
-    return [f"Predicted: {', '.join(parts)}."] if parts else []
 
 
 def _paid(decision: ShownDecision) -> str:
@@ -165,7 +149,3 @@ def _paid(decision: ShownDecision) -> str:
         if signal.field in decision.amounts
     )
     return "".join(f", {part}" for part in told)
-
-
-def _percent(share: float) -> str:
-    return f"{100.0 * share:.0f} %" if share >= 0.1 else f"{100.0 * share:.1f} %"

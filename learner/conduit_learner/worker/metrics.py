@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.worker.status import Durations, WorkerStatus
+from conduit_policy import SIGNALS
 
 __all__ = ["MAX_NAMED_POLICIES", "OTHER_POLICIES", "registry_of"]
 
@@ -26,6 +27,7 @@ OTHER_POLICIES = ""
 """Label of the shared time series; a policy's name is never empty."""
 
 _PREFIX = "conduit_learner"
+*_MOST, _LAST = (signal.title for signal in SIGNALS.values())
 
 
 def registry_of(status: WorkerStatus) -> CollectorRegistry:
@@ -138,7 +140,7 @@ _COUNTS: tuple[tuple[str, str, _Read], ...] = (
     ),
     (
         "alarms",
-        "Detected changes of a deployment's quality, success, cost or latency, since the start of the partition.",
+        f"Detected changes of a deployment's {', '.join(_MOST)} or {_LAST}, since the start of the partition.",
         lambda learner: sum(policy.alarms for policy in learner.policies.values()),
     ),
 )

@@ -15,7 +15,7 @@ from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.worker.recovery import Recovery, RecoveryStoppedError
 from conduit_learner.worker.status import WorkerStatus
 from conduit_log import EventLog, GroupReader, LogUnavailableError, Message, StoredMessage
-from conduit_policy import SIGNALS
+from conduit_policy import SIGNALS, title_of
 from conduit_schemas import ConduitError, DeadLetter, Topics, encode
 
 __all__ = ["WorkerOptions", "run_worker"]
@@ -275,7 +275,7 @@ class _Worker:
                 told = alarm.before, alarm.after
                 _LOG.warning(
                     "policy %s: %s of %s changed from %s to %s",
-                    *(policy, signal, arm, *(SIGNALS[signal].text(SIGNALS[signal].shown(a)) for a in told)),
+                    *(policy, title_of(signal), arm, *(SIGNALS[signal].text(SIGNALS[signal].shown(a)) for a in told)),
                 )
         partition.published[policy] = _LastSnapshot(ticks, time.monotonic(), build_s, changes)
         self._status.snapshots.observe(build_s)

@@ -1,7 +1,7 @@
 """Drafts of events: the request path and the callbacks only collect the data, a background thread builds the event."""
 
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from conduit_litellm.decisions.facts import Facts
 from conduit_litellm.decisions.judgements import Judgement
 from conduit_litellm.decisions.ledger import Decision
 from conduit_policy import ROWS, Beliefs, Choice, pack_context, predictions
-from conduit_schemas import Event, Fallback, Feedback, LearningChange, Outcome, RoutingChange, Selection
+from conduit_schemas import Event, Fallback, Feedback, LearningChange, Outcome, RatedSignal, RoutingChange, Selection
 
 __all__ = ["ChangeDraft", "Draft", "FeedbackDraft", "OutcomeDraft", "SelectionDraft", "attempts_of_request"]
 
@@ -77,7 +77,8 @@ class SelectionDraft(NamedTuple):
 
     def _predictions(self, beliefs: Beliefs) -> dict[str, tuple[float, ...]]:
         rows = predictions(beliefs, self.context, self.arms).tolist()
-        # Without observations a prediction is only the prior, which says nothing about a deployment.
+        # Of a signal that nobody has observed, all predictions are mere assumptions. Of one that only some arms were
+        # observed of, those of the others are too, but an event has a number for every arm. Readers ask the snapshot.
         return {signal: tuple(rows[row]) for signal, row in ROWS.items() if beliefs.is_observed(signal)}
 
 
@@ -109,7 +110,7 @@ class FeedbackDraft(NamedTuple):
     quality: float
     source: str = "app"
     key: str = ""
-    signal: Literal["quality", "success"] = "quality"
+    signal: RatedSignal = "quality"
     sampling_probability: float | None = None
     details: dict[str, str | float | bool | None] = {}  # noqa: RUF012 - never changed
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from numbers import Real
-from typing import Literal
 
+from conduit_schemas import RatedSignal
 from conduit_schemas.fields import Label
 
 __all__ = ["Judgement", "edited", "rating", "regenerated", "thumbs"]
@@ -24,7 +24,7 @@ class Judgement:
 
     value: float
     """0 (useless, failed) to 1 (perfect, worked)."""
-    signal: Literal["quality", "success"] = "quality"
+    signal: RatedSignal = "quality"
     source: Label = "app"
     """Who judged."""
     key: Label = ""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from conduit_litellm.decisions.drafts import SelectionDraft
-from conduit_policy import SIGNALS
-from conduit_schemas import Flag, Selection
+from conduit_policy import SIGNALS, decision_words, weight_words
+from conduit_schemas import Selection
 
 __all__ = ["explain"]
 
@@ -20,52 +20,39 @@ def explain(attempts: Sequence[SelectionDraft]) -> str:
     if not attempts:
         return "Conduit made no decision: LiteLLM chose the model."
     *failed, last = attempts
-    sentences = [f"{', then '.join(map(_name, failed))} failed."] if failed else []
+    sentences = [f"{', then '.join(_names(attempt)[attempt.chosen] for attempt in failed)} failed."] if failed else []
     sentences.append(_reason(last))
     return " ".join(sentences)
 
 
-def _name(selection: SelectionDraft) -> str:
-    arm, model = selection.arms[selection.chosen], selection.models[selection.chosen]
-    return model if arm == model else f"{model} ({arm})"
+def _names(selection: SelectionDraft) -> list[str]:
+    pairs = zip(selection.arms, selection.models, strict=True)
+    return [model if arm == model else f"{model} ({arm})" for arm, model in pairs]
 
 
 def _reason(selection: SelectionDraft) -> str:
-    name, arms = _name(selection), len(selection.arms)
+    names, shadow = _names(selection), selection.shadow
     if selection.choice is None:
-        if selection.fallback is None:
-            return f"{name} was the only model that could serve."
-        return f"{name} was picked among {arms} models without Conduit. {selection.fallback.about}"
+        instead = None if shadow is None else names[shadow.index]
+        return decision_words(names, selection.chosen, fallback=selection.fallback, shadow=instead)
     event = selection.event()
-    chosen, probabilities = event.chosen, event.probabilities or ()
-    sentences = [
-        f"{name} was chosen among {arms} models with a probability of {_percent(probabilities[chosen])}.",
-        _expected(selection, event),
-        f"Weights: {', '.join(f'{signal} {weight:g}' for signal, weight in event.objective.items() if weight)}.",
-    ]
-    likeliest = max(range(arms), key=probabilities.__getitem__)
-    if probabilities[likeliest] > probabilities[chosen]:
-        sentences.append(f"{event.models[likeliest]} was more likely, but Conduit learns by sometimes trying others.")
-    sentences += [Flag.sentence(flag) for flag in event.flags]
-    return " ".join(sentences)
+    reason = decision_words(
+        names,
+        event.chosen,
+        probabilities=event.probabilities,
+        expected=_expected(selection, event),
+        flags=event.flags,
+    )
+    return f"{reason} Weights: {weight_words(event.objective)}." if event.objective else reason
 
 
-def _expected(selection: SelectionDraft, event: Selection) -> str:
+def _expected(selection: SelectionDraft, event: Selection) -> dict[str, float] | None:
+    """Return what was predicted of the chosen arm, where it was observed of this arm; otherwise it was only assumed."""
     beliefs = selection.beliefs
-    known = None if beliefs is None else beliefs.snapshot.arms.get(event.arm)
-    if beliefs is None or known is None or not known.outcomes:
-        return "Nothing is known about it yet."
-    expected = []
-    for signal in SIGNALS.values():
-        if signal.name in event.predictions and beliefs.is_observed(signal.name, event.arm):
-            value = event.predictions[signal.name][event.chosen]
-            expected.append(f"{signal.title} {signal.text(signal.shown(value if signal.is_amount else _share(value)))}")
-    return f"Expected, after {known.outcomes} outcomes: {', '.join(expected)}."
-
-
-def _share(value: float) -> float:
-    return min(1.0, max(0.0, value))
-
-
-def _percent(share: float) -> str:
-    return f"{100.0 * share:.3g} %"
+    if beliefs is None:
+        return None
+    return {
+        name: SIGNALS[name].shown(values[event.chosen])
+        for name, values in event.predictions.items()
+        if beliefs.is_observed(name, event.arm)
+    }

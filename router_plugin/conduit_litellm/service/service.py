@@ -91,8 +91,8 @@ class Service:
         user_id
             The user who asks. Providers get it as ``user``.
         constraints
-            Limits of this request, such as ``max_cost_usd``, ``max_latency_s`` and ``quality_floor``; see
-            :class:`conduit_schemas.RoutingGoal`. A budget is not for a single request to set.
+            Limits of this request, such as ``max_cost_usd``, ``max_latency_s``, ``max_ttft_s`` and
+            ``quality_floor``; see :class:`conduit_schemas.RoutingGoal`. A budget is not for a single request to set.
         objective
             This request's objective, instead of the strategy's: a preset's name, or weights.
         timeout_s

@@ -30,7 +30,9 @@ def test_no_decision():
 
 
 def test_a_single_model(strategy, pool):
-    assert explain(choose(strategy, pool[:1])) == "openai/gpt-4o-mini (a) was the only model that could serve."
+    assert explain(choose(strategy, pool[:1])) == (
+        "openai/gpt-4o-mini (a) served: it was the only deployment available."
+    )
 
 
 @pytest.mark.parametrize("mode", ["off", "shadow", "canary"])
@@ -39,12 +41,16 @@ def test_a_choice_that_is_left_to_litellm_on_purpose_says_so(mode, new_strategy,
     strategy._policies.update(snapshot({"a": 0.9, "b": 0.2}))
     (selection,) = seen = choose(strategy, pool)
     assert selection.fallback == {"canary": "control"}.get(mode, mode)
-    assert explain(seen).endswith(f"was picked among 2 models without Conduit. {selection.fallback.about}")
+    (arm,) = [arm for arm in ("a", "b") if arm == selection.arms[selection.chosen]]
+    told = f"LiteLLM's own selection took openai/gpt-4o-mini ({arm}). {selection.fallback.about}"
+    if mode != "off":
+        told += " Conduit would have chosen openai/gpt-4o-mini (a)."
+    assert explain(seen) == told
 
 
 def test_a_failed_attempt_comes_first(strategy, pool):
     both = choose(strategy, pool[:1]) + choose(strategy, pool[1:])
-    assert explain(both).startswith("openai/gpt-4o-mini (a) failed. openai/gpt-4o-mini (b) was the only")
+    assert explain(both).startswith("openai/gpt-4o-mini (a) failed. openai/gpt-4o-mini (b) served: it was the only")
 
 
 def test_an_unknown_model_and_an_unlikely_choice(strategy, pool, snapshot, deployment):
@@ -54,9 +60,23 @@ def test_an_unknown_model_and_an_unlikely_choice(strategy, pool, snapshot, deplo
     for _ in range(200):
         (selection,) = seen = choose(strategy, [*pool, deployment("new")])
         told[selection.arms[selection.chosen]] = explain(seen)
-    assert "Nothing is known about it yet." in told["new"] and "Nothing is known" not in told["a"]
-    assert "was more likely, but Conduit learns by sometimes trying others" in told["b"]
-    assert "more likely" not in told["a"]
+    assert "Nothing was known about it yet." in told["new"] and "Nothing was known" not in told["a"]
+    assert "(b) was tried out, with a probability of " in told["b"] and "(a) looked better and had " in told["b"]
+    assert "tried out" not in told["a"]
+
+
+def test_what_was_only_assumed_of_a_deployment_is_not_told_as_expected(strategy, pool, snapshot):
+    made = snapshot({"a": 0.9, "b": 0.9})
+    unrated = made.arms["b"].signals["quality"].model_copy(update={"weight": 0.0})
+    signals = {**made.arms["b"].signals, "quality": unrated, **priced(made)}
+    arms = {**made.arms, "b": made.arms["b"].model_copy(update={"signals": signals})}
+    strategy._policies.update(made.model_copy(update={"arms": arms}).sealed())
+    told = {}
+    for _ in range(50):
+        (selection,) = seen = choose(strategy, pool)
+        told[selection.arms[selection.chosen]] = explain(seen)
+    assert "Predicted: quality 0.90, success 1.00." in told["a"]
+    assert "Predicted: success 1.00, cost $0.002, latency 1.5 s." in told["b"]
 
 
 def test_every_prediction_is_in_the_units_of_people(strategy, pool, snapshot):

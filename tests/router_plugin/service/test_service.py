@@ -55,8 +55,8 @@ async def test_what_was_learned_decides_and_is_explained(backend, new_service, m
     answers = [await service.complete("Hello?") for _ in range(5)]
     assert {answer.deployment_id for answer in answers} == {"b"}
     told = answers[0].explanation
-    assert "openai/gpt-4.1 (b) was chosen among 2 models with a probability of 100 %." in told
-    assert "after 500 outcomes: quality 0.90, success 1.00." in told and "cost 0.05" in told
+    assert "openai/gpt-4.1 (b) looked best of 2 and was chosen with a probability of 100 %." in told
+    assert "Predicted: quality 0.90, success 1.00." in told and "cost 0.05" in told
 
 
 async def test_a_prompt_comes_after_the_messages(backend, new_service, model, providers):

@@ -128,7 +128,7 @@ function showTiles(byId, report, { totals: curves }) {
   );
 }
 
-const times = (report) => report.amounts.filter(({ unit }) => unit === "s");
+const times = (report) => report.amounts.filter((amount) => amount.is_time);
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 function showTraffic(byId, charts, report, { cls, names, totals, points }) {
@@ -165,7 +165,7 @@ function showWorth(charts, report, { cls, totals, points, best, mostExpensive })
   const mix = hull(dots);
   if (own.cost_usd > 0 && own.quality !== null) {
     const reach = own.quality_reach;
-    dots.push({ name: "Conduit", cls: "own", own: true, x: 1000 * own.cost_usd, y: own.quality, xLow: null, xHigh: null, yLow: reach === null ? null : own.quality - reach, yHigh: reach === null ? null : own.quality + reach });
+    dots.push({ name: "Conduit", cls: "own", own: true, x: 1000 * own.cost_usd, y: own.quality, xLow: null, xHigh: null, yLow: reach === null ? null : Math.max(0, own.quality - reach), yHigh: reach === null ? null : Math.min(1, own.quality + reach) });
   }
   charts.frontier.show({ points: dots, mix }, dots.length > 1 ? "" : "Not enough data yet: this chart needs ratings and costs of at least two deployments.");
   const rows = sound.map((arm) => ({
@@ -180,7 +180,7 @@ function showWorth(charts, report, { cls, totals, points, best, mostExpensive })
   const nothing = points ? "" : "No requests in this time.";
   const sums = Object.fromEntries(Object.entries(totals).map(([name, values]) => [name, cumulative(values)]));
   const flat = (arm, measure, factor, words) => ({ name: `${arm.name}, ${words}`, cls: cls[arm.id] ?? "plain", flat: true, values: [factor * arm[measure].mean] });
-  const band = (arm, measure) => ({ cls: cls[arm.id] ?? "plain", low: Math.max(0, arm[measure].low), high: Math.min(1, arm[measure].high) });
+  const band = (arm, measure) => ({ cls: cls[arm.id] ?? "plain", low: arm[measure].low, high: arm[measure].high });
   const learned = qualities(sums);
   charts.learningQuality.show(
     { ...frame, series: [{ name: "Conduit", cls: "own", values: learned }, ...(best?.quality ? [flat(best, "quality", 1, "always")] : [])], bands: best?.quality ? [band(best, "quality")] : [] },
@@ -300,7 +300,6 @@ function showHealth(byId, report, installation) {
 }
 
 function showChanges(byId, report) {
-  const weights = Object.entries(report.objective).map(([name, weight]) => `${name} ${weight}`);
   const said = [];
   if (report.routing) {
     const { words, changed_by: by, changed_at: at, rollout, spend } = report.routing;
@@ -308,7 +307,7 @@ function showChanges(byId, report) {
     if (rollout) said.push(`Roll-out: ${rollout.stage.replace("_", " ")}${rollout.reason ? `, because ${rollout.reason}` : ""}.`);
     if (spend[""]) said.push(`Spent today: ${money(spend[""].day_usd)}.`);
   }
-  if (weights.length) said.push(`Weights of the newest decision: ${weights.join(", ")}.`);
+  if (report.objective_words) said.push(`Weights of the newest decision: ${report.objective_words}.`);
   byId("objective").textContent = said.join(" ");
   const rows = report.changes.map((change) =>
     element("li", {}, element("time", { datetime: new Date(change.time_ms).toISOString() }, moment(change.time_ms)), element("p", {}, change.what, element("br"), element("span", {}, `${change.kind}${change.by ? `, by ${change.by}` : ""}`))),
