@@ -90,13 +90,13 @@ class PolicyLearner:
     def _apply_queued(self) -> None:
         """Bring the arms up to date: apply queued observations and the offset of the latest selection."""
         self._may_have_changed = True
-        self._note_seen()
+        self._update_seen()
         self._eligible = (), (), []
         for name, context, values in self._queued:
             self._arms[name].learn(context, values)
         self._queued.clear()
 
-    def _note_seen(self) -> None:
+    def _update_seen(self) -> None:
         for arm in self._eligible[2]:
             arm.seen = self._seen_at
 
@@ -176,7 +176,7 @@ class PolicyLearner:
 
     def _update_eligible(self, selection: SelectionEvent, offset: int) -> None:
         """Update the eligible arms when they differ from those of the selection before."""
-        self._note_seen()
+        self._update_seen()
         names = [self._renamed.get(given, given) for given in selection.arms]
         seen = []
         for name, model in zip(names, selection.models or ("",) * len(names), strict=True):
@@ -239,7 +239,7 @@ class PolicyLearner:
         self.close(now_ms)
         if self._may_have_changed:
             self._apply_queued()
-        self._note_seen()
+        self._update_seen()
         # Taking a snapshot does not change the block.
         with self._arm_sums.including(self._queued):
             arms = arm_snapshots(self._arms, self.settings)
