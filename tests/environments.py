@@ -27,7 +27,7 @@ WHEEL_TOOLS = {"pytest", "pytest-asyncio", "hypothesis", "docker", "testcontaine
 WHEEL_TESTS = [
     "tests/docs/test_pages.py::test_a_pages_programs_run",
     "tests/router_plugin/litellm_compat/test_parity.py",
-    "tests/router_plugin/test_selection.py",
+    "tests/router_plugin/routing/test_selection.py",
 ]
 UNMET = """
 import json, sys

@@ -17,7 +17,7 @@ from conduit_learner.core import events
 from conduit_learner.core.events import FeedbackEvent, OutcomeEvent, SelectionEvent, decode_event
 from conduit_schemas import LearningChange, RecordError, RoutingChange, encode
 
-GOLDEN = Path(__file__).parents[1] / "schemas" / "golden"
+GOLDEN = Path(__file__).parents[2] / "schemas" / "golden"
 KINDS: Mapping[str, Any] = {
     "selection": (SelectionEvent, contract.Selection),
     "outcome": (OutcomeEvent, contract.Outcome),

@@ -12,7 +12,7 @@ from conduit_learner.checks import FEATURIZER_CHECKS, check_featurizer, fingerpr
 from conduit_learner.testing import featurizer_checks as checks
 from conduit_policy import Context, Request, TextFeaturizer
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_featurizer.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "custom_featurizer.py"
 
 
 @pytest.mark.parametrize("check", FEATURIZER_CHECKS, ids=lambda check: check.__name__)

@@ -23,7 +23,7 @@ from conduit_litellm import ConduitRoutingStrategy
 from conduit_log import open_log
 from conduit_schemas import Selection, decode_event
 
-GUIDE = Path(__file__).parents[2] / "docs" / "audit.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "audit.md"
 POLICY = "default/chat"
 REQUESTS = 40
 

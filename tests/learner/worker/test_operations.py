@@ -246,7 +246,7 @@ class TestMetrics:
         assert two.get_sample_value("process_resident_memory_bytes")
 
     def test_the_guide_lists_every_metric_and_no_other(self) -> None:
-        guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+        guide = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
         listed = re.findall(r"^\| `(conduit_learner_\w+)` \| (\w*) ?\|", guide, re.MULTILINE)
         status = working(partitions={0: Owned(published={POLICY: Publication(0.0)})}, dead_letters=Counter(invalid=1))
         collected = {}

@@ -15,7 +15,7 @@ from conduit_policy.custom import ALGORITHM_ENTRY_POINTS, MODULES, load_algorith
 from conduit_policy.rules import RULES, Vector
 from conduit_schemas import ConfigurationError, LearningSettings
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_algorithm.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "custom_algorithm.py"
 
 
 @pytest.fixture(autouse=True)
