@@ -35,7 +35,7 @@ def browser_paths() -> tuple[str, str]:
     driver = os.environ.get("CONDUIT_TEST_CHROMEDRIVER") or shutil.which("chromedriver")
     if browser is None or driver is None:
         raise NoBrowserError(
-            "the tests of the web page need Chromium and its driver: run `make browser` (Debian, as root), or name "
+            "the tests of the web page need Chromium and its driver: run `make needs` (Debian, as root), or name "
             "them with CONDUIT_TEST_BROWSER and CONDUIT_TEST_CHROMEDRIVER"
         )
     return browser, driver
