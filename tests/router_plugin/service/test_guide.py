@@ -35,7 +35,7 @@ async def test_the_first_program(at_hand, capsys):
         at_hand.script[provider] = ['{"answer": "Lima", "confidence": 1.0}']
     await in_thread(PROGRAMS[0])
     said = capsys.readouterr().out
-    assert said.startswith("Lima ") and "among 2" in said
+    assert said.startswith("Lima ") and "LiteLLM's own selection took" in said  # nothing has been learned yet
 
 
 async def test_streaming(at_hand, capsys):
