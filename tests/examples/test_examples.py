@@ -51,7 +51,8 @@ def test_basic_usage(run):
     said = run("basic_usage.py")
     assert "choosing among openai/small, openai/medium, openai/large" in said
     assert len(re.findall(r"^(?:Add|Multiply) .* by openai/\w+ for \$0\.\d{6}$", said, re.MULTILINE)) == 5
-    assert "why? openai/" in said
+    # Who chose the last time depends on how soon the learner was ready.
+    assert re.search(r"^why\? (?:LiteLLM's own selection took )?openai/\w+", said, re.MULTILINE)
 
 
 def test_litellm_backend(run):
