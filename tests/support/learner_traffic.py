@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from conduit_learner.core.checkpoint import CheckpointWriter, Restoration
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_log import Message, StoredMessage
 from conduit_schemas import Event, Feedback, Outcome, Selection, encode
@@ -84,3 +85,16 @@ def learned(log: Iterable[StoredMessage], partition: int = 0) -> PartitionLearne
     for message in log:
         learner.apply(message)
     return learner
+
+
+def checkpoint_of(learner: PartitionLearner, writer: CheckpointWriter | None = None) -> dict[bytes, bytes]:
+    """Return the records of a checkpoint, by key."""
+    batches = (writer or CheckpointWriter()).records(learner)
+    return {message.key: message.value for batch in batches for message in batch}
+
+
+def resumed(restoration: Restoration, log: Sequence[StoredMessage]) -> PartitionLearner:
+    """Return the learner of a checkpoint, after it has read again what only the log holds."""
+    for message in log[restoration.resume_from : restoration.learner.offset]:
+        restoration.recall(message)
+    return restoration.finish()

@@ -5,10 +5,21 @@ import random
 
 import numpy as np
 import pytest
-from learner_traffic import POLICY, context, feedback, learned, outcome, selection, stored, traffic
+from learner_traffic import (
+    POLICY,
+    checkpoint_of,
+    context,
+    feedback,
+    learned,
+    outcome,
+    resumed,
+    selection,
+    stored,
+    traffic,
+)
 from pydantic import ValidationError
 
-from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.checkpoint import dump, restorations
 from conduit_policy import Beliefs, Constraints, Objective, choose
 from conduit_schemas import ArmPrice, ArmSnapshot, Event, LearningChange, LearningSettings, Snapshot
 
@@ -174,14 +185,11 @@ def test_all_of_it_resumes_exactly() -> None:
     log = stored(events)
     stop = len(log) - 40
     learner = learned(log[:stop])
-    records = {message.key: message.value for batch in CheckpointWriter().records(learner) for message in batch}
-    [restoration] = restorations(0, "conduit.events", records)
-    for message in log[restoration.resume_from : restoration.learner.offset]:
-        restoration.recall(message)
-    resumed = restoration.finish()
+    [restoration] = restorations(0, "conduit.events", checkpoint_of(learner))
+    again = resumed(restoration, log)
     for message in log[stop:]:
-        resumed.apply(message)
-    assert dump(resumed) == dump(learned(log))
+        again.apply(message)
+    assert dump(again) == dump(learned(log))
 
 
 def test_a_process_that_knows_no_prices_takes_none_away() -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learner_traffic import ARMS, feedback, learned, outcome, selection, stored, traffic
+from learner_traffic import ARMS, checkpoint_of, feedback, learned, outcome, resumed, selection, stored, traffic
 
 from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
@@ -104,8 +104,7 @@ def test_a_crash_anywhere_leaves_no_trace(seed: int, length: int) -> None:
         if what == "snapshot" and learner.policies:
             learner.snapshot(chance.choice(sorted(learner.policies)))
         elif what == "checkpoint":
-            for batch in writer.records(learner):
-                records |= dict(batch)
+            records |= checkpoint_of(learner, writer)
             saved = fingerprint(learner)
         elif what == "crash" and crashes < 20:
             crashes += 1
@@ -115,9 +114,7 @@ def test_a_crash_anywhere_leaves_no_trace(seed: int, length: int) -> None:
                 records |= dict(batch)
             if records.keys() & {b"0/0", b"0/1"}:
                 restoration = next(restorations(0, learner.topic, records))
-                for message in log[restoration.resume_from : restoration.learner.offset]:
-                    restoration.recall(message)
-                learner, writer = restoration.finish(), CheckpointWriter(restoration)
+                learner, writer = resumed(restoration, log), CheckpointWriter(restoration)
             else:
                 learner, writer = PartitionLearner(0), CheckpointWriter()
             assert fingerprint(learner) == saved
@@ -133,11 +130,7 @@ def test_ordinary_traffic_survives_a_crash_to_the_bit(seed: int, decisions: int,
     crash = data.draw(st.integers(0, len(log) - 1))
     for message in log:
         if learner.offset == crash:
-            records = {key: value for batch in CheckpointWriter().records(learner) for key, value in batch}
-            restoration = next(restorations(0, learner.topic, records))
-            for seen in log[restoration.resume_from : crash]:
-                restoration.recall(seen)
-            learner = restoration.finish()
+            learner = resumed(next(restorations(0, learner.topic, checkpoint_of(learner))), log)
         undisturbed.apply(message)
         learner.apply(message)
     assert fingerprint(learner) == fingerprint(undisturbed)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learner_traffic import POLICY, feedback, learned, outcome, selection, stored, traffic
+from learner_traffic import POLICY, checkpoint_of, feedback, learned, outcome, resumed, selection, stored, traffic
 
 from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
 from conduit_learner.core.join import MAX_SENDERS, ClosedDecisions
@@ -91,16 +91,13 @@ def test_a_restored_learner_knows_what_was_closed_meanwhile(later_ms: int) -> No
     learner, writer, records = PartitionLearner(0), CheckpointWriter(), {}
     for message in log:
         learner.apply(message)
-    records.update(entry for batch in writer.records(learner) for entry in batch)
+    records |= checkpoint_of(learner, writer)
     elsewhere = StoredMessage(0, len(log), log[-1].time_ms + later_ms, b"default/other", b"")
     other = selection("d0", policy="default/other")
     learner.apply(elsewhere._replace(value=stored([other])[0].value))
     log.append(elsewhere._replace(value=stored([other])[0].value))
-    records.update(entry for batch in writer.records(learner) for entry in batch)
-    restoration = next(restorations(0, learner.topic, records))
-    for message in log[restoration.resume_from : restoration.learner.offset]:
-        restoration.recall(message)
-    restored = restoration.finish()
+    records |= checkpoint_of(learner, writer)
+    restored = resumed(next(restorations(0, learner.topic, records)), log)
     assert dump(restored) == dump(learner)
     assert restored.policies[POLICY].open.closed.numbers == learner.policies[POLICY].open.closed.numbers
 

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from learner_traffic import POLICY, feedback, learned, outcome, selection, stored
+from learner_traffic import POLICY, checkpoint_of, feedback, learned, outcome, resumed, selection, stored
 
-from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.checkpoint import dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.rollout import MeanSequence
 from conduit_log import StoredMessage
@@ -161,11 +161,8 @@ def test_a_restored_learner_goes_on_to_the_bit() -> None:
     whole = learned(log)
     for cut in (1, 100, len(log) // 2):
         half = learned(log[:cut])
-        records = {m.key: m.value for batch in CheckpointWriter().records(half) for m in batch}
-        (restoration,) = restorations(0, half.topic, records)
-        for message in log[restoration.resume_from : cut]:
-            restoration.recall(message)
-        restored = restoration.finish()
+        (restoration,) = restorations(0, half.topic, checkpoint_of(half))
+        restored = resumed(restoration, log)
         for message in log[cut:]:
             restored.apply(message)
         assert restored.snapshot(POLICY) == whole.snapshot(POLICY)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from learner_traffic import ARMS, POLICY, context, feedback, learned, outcome, selection, stored
+from learner_traffic import ARMS, POLICY, checkpoint_of, context, feedback, learned, outcome, resumed, selection, stored
 
 from conduit_learner.commands.text import changes
 from conduit_learner.core.arm import fresh_watch
-from conduit_learner.core.checkpoint import CheckpointWriter, dump, restorations
+from conduit_learner.core.checkpoint import dump, restorations
 from conduit_learner.core.partition_learner import PartitionLearner
 from conduit_learner.core.policy_learner import PolicyLearner
 from conduit_learner.models.drift import MARKS, MIN_OLD, Change, Watch, detect_changes, rebase
@@ -173,11 +173,8 @@ def test_interruptions_change_nothing() -> None:
             learner.apply(message)
             if message.offset % 97 == 0:
                 learner.snapshot(POLICY)
-        records = {m.key: m.value for batch in CheckpointWriter().records(learner) for m in batch}
-        [restoration] = restorations(0, "conduit.events", records)
-        for message in LOG[restoration.resume_from : restoration.learner.offset]:
-            restoration.recall(message)
-        again = restoration.finish()
+        [restoration] = restorations(0, "conduit.events", checkpoint_of(learner))
+        again = resumed(restoration, LOG)
         for message in LOG[stop:]:
             again.apply(message)
         assert dump(again) == expected
