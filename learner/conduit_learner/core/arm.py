@@ -69,7 +69,7 @@ class Arm:
         for counter in ("selections", "outcomes", "errors", "feedbacks"):
             setattr(self, counter, getattr(self, counter) + getattr(other, counter))
 
-    def note_change(self, change: Change, now_ms: int) -> None:
+    def record_change(self, change: Change, now_ms: int) -> None:
         """Move what was learned before a change to the new level, and raise an alarm."""
         rebase(self.watch, ROWS[change.signal], self.models[change.signal], change)
         known = self.alarms.get(change.signal)

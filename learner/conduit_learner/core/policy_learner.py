@@ -304,7 +304,7 @@ class PolicyLearner:
         found = detect_changes(watched, self._arm_sums.sums, prior=Prior.of(self.settings).shared) if arms else []
         for arm, changes in zip(arms, found, strict=True):
             for change in changes:
-                arm.note_change(change, self.now_ms)
+                arm.record_change(change, self.now_ms)
                 self.alarms += 1
 
 
